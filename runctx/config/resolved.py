@@ -1,0 +1,314 @@
+"""What is the configuration of this run: from what the user gave to values that no longer change?"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
+from datetime import datetime
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig, OmegaConf, read_write
+from omegaconf.errors import OmegaConfBaseException
+
+from .. import yamlfile
+from ..errors import ConfigError
+
+_instant: ContextVar[datetime | None] = ContextVar("runctx_instant", default=None)
+
+
+def _now(pattern: str = "%y%m%d-%H%M%S") -> str:
+    return (_instant.get() or datetime.now()).strftime(pattern)
+
+
+def _register_resolvers() -> None:
+    # 2.4 deprecates `register_new_resolver`, 2.3 does not have `register_resolver`. Hydra registers a `now`
+    # of the same meaning: whoever came first stays.
+    register = getattr(OmegaConf, "register_resolver", None) or OmegaConf.register_new_resolver
+    if not OmegaConf.has_resolver("now"):
+        register("now", _now)
+
+
+_register_resolvers()
+
+
+def open_config(given: Any) -> DictConfig:
+    """The configuration as OmegaConf holds it, not yet resolved; what was given is never modified.
+
+    Parameters
+    ----------
+    given: a dataclass or an instance of one, a mapping, a DictConfig, an argparse.Namespace, the path of a
+        YAML file, or None for no configuration.
+
+    Raises
+    ------
+    ConfigError: it cannot be held; the message names the key.
+
+    >>> open_config({"lr": 0.1, "opt": {"name": "sgd"}}).opt.name
+    'sgd'
+    """
+    try:
+        if given is None:
+            return OmegaConf.create({})
+        if isinstance(given, (str, os.PathLike)):
+            return _from_file(Path(given))
+        if isinstance(given, argparse.Namespace):
+            given = vars(given)
+        if isinstance(given, DictConfig):
+            return given.copy()
+        return OmegaConf.create(_held(given)) if isinstance(given, Mapping) else _structured(given)
+    except (OmegaConfBaseException, RecursionError) as error:
+        raise _told(error) from error
+
+
+def _from_file(path: Path) -> DictConfig:
+    try:
+        config = OmegaConf.load(path)
+    except FileNotFoundError as error:
+        raise ConfigError(f"configuration file {path} does not exist (looked in {Path.cwd()})") from error
+    except OSError as error:
+        raise ConfigError(f"configuration file {path} cannot be read: {error.strerror or error}") from error
+    except Exception as error:
+        raise ConfigError(
+            f"configuration file {path} is not readable: {' '.join(str(error).split())}"
+        ) from error
+    if not isinstance(config, DictConfig):
+        raise ConfigError(f"configuration file {path} holds no mapping of keys to values")
+    return config
+
+
+def _structured(given: Any) -> DictConfig:
+    if dataclasses.is_dataclass(given) or hasattr(given, "__attrs_attrs__"):
+        config: DictConfig = OmegaConf.structured(given if isinstance(given, type) else _held(given))
+        return config
+    hint = "give a dataclass, a dict, a DictConfig, or the path of a YAML file"
+    if hasattr(given, "model_dump"):
+        hint = "give its .model_dump()"
+    elif isinstance(given, ListConfig):
+        hint = "give a mapping: {'items': [...]}"
+    raise ConfigError(f"a configuration cannot be made of {type(given).__name__} {_short(given)}", hint=hint)
+
+
+def _held(value: Any, key: str = "") -> Any:
+    """The same value in types that OmegaConf holds; numpy scalars become Python's."""
+    if value is None or isinstance(value, (DictConfig, ListConfig, Enum)):
+        return value
+    if type(value).__module__ == "numpy" and hasattr(value, "item") and getattr(value, "ndim", None) == 0:
+        value = value.item()
+    if isinstance(value, (bool, int, float, str, bytes)):
+        return value
+    if isinstance(value, os.PathLike):
+        return Path(value)
+    if isinstance(value, Mapping):
+        return {k: _held(v, f"{key}.{k}" if key else str(k)) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_held(v, f"{key}[{i}]") for i, v in enumerate(value)]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _held_instance(value, key)
+    if (isinstance(value, type) and dataclasses.is_dataclass(value)) or hasattr(value, "__attrs_attrs__"):
+        return value
+    raise ConfigError(
+        f"config key {key or '(top level)'} cannot hold {type(value).__name__} {_short(value)}",
+        hint="use numbers, strings, bools, None, paths, enums, lists and mappings of them",
+    )
+
+
+def _held_instance(instance: Any, key: str) -> Any:
+    new = object.__new__(type(instance))
+    for field in dataclasses.fields(instance):
+        path = f"{key}.{field.name}" if key else field.name
+        object.__setattr__(new, field.name, _held(getattr(instance, field.name), path))
+    return new
+
+
+def save_dir_of(config: DictConfig, now: datetime) -> str | None:
+    """`config.save_dir`, resolved; None if the config has none, or it is None or ''."""
+    if "save_dir" not in config or OmegaConf.is_missing(config, "save_dir"):
+        return None
+    token = _instant.set(now)
+    try:
+        value = config.save_dir
+    except OmegaConfBaseException as error:
+        raise _told(error) from error
+    finally:
+        _instant.reset(token)
+    if value is not None and not isinstance(value, (str, Path)):
+        raise ConfigError(f"config key save_dir: a path was expected, not {_short(value)}")
+    return os.fspath(value) if value else None
+
+
+def fill_in(config: DictConfig, now: datetime, save_dir: str) -> None:
+    """Resolve every value once, in place, and freeze: what was `${now:...}` stays what it is.
+
+    Parameters
+    ----------
+    now: local time of the run's start, what `${now:...}` means.
+    save_dir: the folder that was really made; replaces `config.save_dir` where the config has that key.
+
+    Raises
+    ------
+    ConfigError: an interpolation that cannot be resolved, or a mandatory value (`???`) that nobody set.
+    """
+    token = _instant.set(now)
+    try:
+        plain = OmegaConf.to_container(config, resolve=False)
+        missing = OmegaConf.missing_keys(config) if _mentions(plain, "???") else set()
+        if "save_dir" in config or _mentions(plain, "${"):
+            for part in _containers(config):  # a frozen dataclass is read-only at its own level
+                OmegaConf.set_readonly(part, None)
+        if "save_dir" in config:
+            config.save_dir = save_dir
+        if not missing and _mentions(plain, "${"):
+            literal = list(_interpolation_like(OmegaConf.to_container(config, resolve=True)))
+            OmegaConf.resolve(config)
+            for path, text in literal:
+                _set(config, path, _escaped(text))
+    except (OmegaConfBaseException, RecursionError) as error:
+        raise _told(error) from error
+    finally:
+        _instant.reset(token)
+    if missing:
+        raise ConfigError(f"config keys without a value (???): {', '.join(sorted(missing))}", hint="set them")
+    OmegaConf.set_readonly(config, True)
+
+
+def _containers(config: Any) -> Iterator[Any]:
+    """The configuration and every mapping and list in it."""
+    yield config
+    for _, part in _parts(config):
+        yield from _containers(part)
+
+
+def _parts(config: Any) -> Iterator[tuple[Any, Any]]:
+    """Key and value of the mappings and lists directly in `config`; not where interpolations lead."""
+    for key in list(config) if isinstance(config, DictConfig) else range(len(config)):
+        if not OmegaConf.is_missing(config, key) and not OmegaConf.is_interpolation(config, key):
+            part = config[key]
+            if isinstance(part, (DictConfig, ListConfig)):
+                yield key, part
+
+
+def _mentions(value: Any, mark: str) -> bool:
+    """Whether a text in nested plain data holds it: most configurations need none of OmegaConf's slow walks."""
+    if isinstance(value, str):
+        return mark in value
+    if isinstance(value, dict):
+        return any(_mentions(v, mark) for v in value.values())
+    return isinstance(value, list) and any(_mentions(v, mark) for v in value)
+
+
+def _interpolation_like(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], str]]:
+    """Where a value is literally `${...}`: `OmegaConf.resolve` strips the escape, and would resolve again."""
+    if isinstance(value, str) and "${" in value:
+        yield path, value
+    elif isinstance(value, (dict, list)):
+        for k, v in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _interpolation_like(v, (*path, k))
+
+
+def _set(config: Any, path: tuple[Any, ...], value: str) -> None:
+    for key in path[:-1]:
+        config = config[key]
+    config[path[-1]] = value
+
+
+def to_plain(config: DictConfig) -> dict[Any, Any]:
+    """Values as dicts, lists and scalars: paths and enums become strings."""
+    plain = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
+    assert isinstance(plain, dict)
+    return {k: _written(v) for k, v in plain.items()}
+
+
+def _written(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _written(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_written(v) for v in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+_INTERPOLATION = re.compile(r"(\\*)\$\{")
+
+
+def to_yaml(plain: dict[Any, Any]) -> bytes:
+    """The text of config.yaml: `OmegaConf.load` gives the same values back."""
+    return yamlfile.dump(_escaped(plain))
+
+
+def _escaped(value: Any) -> Any:
+    # a literal "${" must not become an interpolation when OmegaConf reads the file
+    if isinstance(value, str):
+        return _INTERPOLATION.sub(lambda m: m[1] * 2 + r"\${", value) if "${" in value else value
+    if isinstance(value, dict):
+        return {k: _escaped(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_escaped(v) for v in value]
+    return value
+
+
+def from_plain(plain: dict[Any, Any]) -> DictConfig:
+    """A past run's values, read-only.
+
+    Raises
+    ------
+    ConfigError: a key or value that no run of ours could have had.
+    """
+    try:
+        config: DictConfig = OmegaConf.create(_escaped(plain))
+    except (OmegaConfBaseException, RecursionError) as error:
+        raise _told(error) from error
+    OmegaConf.set_readonly(config, True)
+    return config
+
+
+def to_class(plain: dict[Any, Any], cls: Any) -> Any:
+    """An instance of the dataclass `cls` with these values.
+
+    Raises
+    ------
+    ConfigError: the values do not fit the class; the message names the key.
+    """
+    try:
+        config = OmegaConf.structured(cls)
+        _make_room(config, plain)
+        return OmegaConf.to_object(OmegaConf.merge(config, from_plain(plain)))
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", None)
+        raise ConfigError(
+            f"config key {key}: does not fit {cls.__name__}: {_first_line(error)}",
+            hint="the class may have changed since the run: load without it to get plain values",
+        ) from error
+
+
+def _make_room(config: DictConfig, plain: dict[Any, Any]) -> None:
+    # merging would keep the default entries of a mapping beside those of the run
+    for key, part in _parts(config):
+        value = plain.get(key)
+        if isinstance(part, ListConfig) or not isinstance(value, dict):
+            continue
+        if OmegaConf.get_type(part) is not dict:
+            _make_room(part, value)
+        else:
+            with read_write(config):
+                config[key] = {}
+
+
+def _told(error: BaseException) -> ConfigError:
+    if isinstance(error, RecursionError):
+        return ConfigError("the configuration is nested too deep, or contains itself")
+    key = getattr(error, "full_key", None)
+    return ConfigError((f"config key {key}: " if key else "") + _first_line(error))
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).split("\n", 1)[0]
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,23 @@
+"""How do plain dicts become the model's classes?
+
+A module of its own, because msgspec looks at a class when it first meets it, and two threads that do so at the same
+moment crash the process: while a module is imported, there is only one. What only writes locks never loads it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from .model import Lock
+
+Mismatch = msgspec.ValidationError
+"""Raised for a key that is missing or of the wrong type."""
+
+msgspec.json.Decoder(Lock)
+
+
+def to_lock(plain: dict[Any, Any]) -> Lock:
+    """The lock that plain data describe; keys it does not know are passed over."""
+    return msgspec.convert(plain, Lock)

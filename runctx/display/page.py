@@ -1,0 +1,109 @@
+"""How is a run shown in a notebook? Text that takes the page's colours, in the light and in the dark."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator, Mapping, Sequence
+
+from ..model import Lock
+from ..past.row import Row
+from . import words
+from .picture import picture
+
+# of medium brightness: they stand out on white and on black
+COLOURS = {
+    "running": "#3b82d6",
+    "done": "#2f9e57",
+    "failed": "#d9483b",
+    "crashed": "#d9483b",
+    "interrupted": "#c9831a",
+    "broken": "#b04fc4",
+}
+_GREY = "#8a8a8a"
+_CELL = "padding:2px 10px 2px 0;text-align:left;vertical-align:top;white-space:nowrap"
+_MOST = 12
+"""Values of a configuration, inputs and outputs that are shown."""
+
+
+def run_html(lock: Lock, status: str) -> str:
+    """A run: what one looks for first."""
+    lines = "".join(
+        f'<tr><td style="{_CELL};opacity:.65">{name}</td>'
+        f'<td style="{_CELL};white-space:normal">{content}</td></tr>'
+        for name, content in _lines(lock)
+    )
+    return (
+        f'<div style="border-left:3px solid {_colour(status)};padding-left:10px">'
+        f"<b>{_text(lock.id)}</b> &nbsp;{_status(status)}"
+        f'<table style="margin:4px 0 0 0;border-collapse:collapse">{lines}</table></div>'
+    )
+
+
+def runs_html(rows: Sequence[Row], total: int) -> str:
+    """A table of runs."""
+    if not rows:
+        return "<div>no runs</div>"
+    names = ("run", "status", "started", "took", "commit", "differs in")
+    head = "".join(f'<th style="{_CELL}">{name}</th>' for name in names)
+    lines = (_cells(row, values) for row, values in zip(rows, words.differences(rows), strict=True))
+    body = "".join(
+        "<tr>" + "".join(f'<td style="{_CELL}">{cell}</td>' for cell in cells) + "</tr>" for cells in lines
+    )
+    more = f'<div style="opacity:.65">… {total - len(rows)} more</div>' if total > len(rows) else ""
+    return (
+        '<div style="overflow-x:auto"><table style="border-collapse:collapse">'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}</div>"
+    )
+
+
+def lineage_html(lock: Lock, statuses: Mapping[str, str]) -> str:
+    """A run and all before it, as a picture."""
+    return f'<div style="overflow-x:auto">{picture(lock, statuses, COLOURS, _GREY)}</div>'
+
+
+def _lines(lock: Lock) -> Iterator[tuple[str, str]]:
+    duration = f", took {words.took(lock.seconds)}" if lock.seconds is not None else ""
+    yield "started", _text(words.date(lock.started) + duration)
+    yield "folder", _text(lock.save_dir)
+    if lock.source.commit:
+        branch = f" on {lock.source.branch}" if lock.source.branch else ""
+        yield "commit", _text(words.commit(lock.source.commit, lock.source.dirty) + branch)
+    if lock.config:
+        yield "config", _several([f"{key}={words.value(value, 60)}" for key, value in lock.config.items()])
+    for name, items in (("inputs", lock.inputs), ("outputs", lock.outputs)):
+        if items:
+            yield name, _several([f"{data.path} ({words.size(data.bytes)})" for data in items])
+    if lock.parents:
+        yield "upstream", _several(lock.parents)
+    if lock.omissions:
+        yield "omissions", _several([f"{omission.what}: {omission.why}" for omission in lock.omissions])
+    if lock.error is not None:
+        told = f"{lock.error.type.removeprefix('builtins.')}: {lock.error.message}"
+        yield "error", f'<span style="color:{COLOURS["failed"]}">{_text(told)}</span>'
+
+
+def _cells(row: Row, values: Mapping[str, str]) -> Iterator[str]:
+    yield _text(words.told(row))
+    yield _status(row.status)
+    yield _text(words.when(row.started))
+    yield _text(words.took(row.seconds))
+    yield _text(words.commit(row.commit, row.dirty))
+    differing = [f"{key}={value}" for key, value in values.items()]
+    yield _text(" ".join(filter(None, (words.error(row), *differing))))
+
+
+def _several(items: Sequence[str]) -> str:
+    more = f" … {len(items) - _MOST} more" if len(items) > _MOST else ""
+    return ", ".join(_text(item) for item in items[:_MOST]) + more
+
+
+def _status(status: str) -> str:
+    return f'<span style="color:{_colour(status)}">{_text(status)}</span>'
+
+
+def _colour(status: str) -> str:
+    return COLOURS.get(status, _GREY)
+
+
+def _text(given: str) -> str:
+    return html.escape(words.line(given, 400))

@@ -1,0 +1,263 @@
+"""How is a run shown in the terminal? Readable in 80 columns and without colour."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+from ..model import Data, Environment, Lock
+from ..past.lineage import Edge, edges, known_runs
+from ..past.row import Row
+from . import words
+
+COLOURS = {
+    "running": "blue",
+    "done": "green",
+    "failed": "red",
+    "crashed": "red",
+    "interrupted": "yellow",
+    "broken": "magenta",
+}
+_MOST = 20
+"""Lines of one list in the view of a run; `--json` has all."""
+
+
+def as_text(shown: RenderableType) -> str:
+    """As plain text, for `repr`."""
+    stream = io.StringIO()
+    width = shutil.get_terminal_size().columns
+    options: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False, "color_system": None}
+    console = Console(
+        file=stream, width=width, force_jupyter=False, **options
+    )  # Jupyter would show it at once
+    console.print(shown)
+    return "\n".join(line.rstrip() for line in stream.getvalue().rstrip("\n").split("\n"))
+
+
+def status(name: str) -> Text:
+    return Text(words.line(name, 20), COLOURS.get(name, ""))
+
+
+# -- many runs ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A table; of the configuration it shows what tells the runs apart, on a line below where that is long.
+
+    Parameters
+    ----------
+    total: how many runs there are, where `rows` are only the first.
+    """
+
+    rows: Sequence[Row]
+    total: int
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if not self.rows:
+            yield Text("no runs")
+            return
+        last = [_what_differs(*pair) for pair in zip(self.rows, words.differences(self.rows), strict=True)]
+        heads = [Text(name, "bold") for name in ("run", "status", "started", "took", "commit")]
+        lines = [heads, *(_cells(row) for row in self.rows)]
+        widths = [max(cell.cell_len for cell in column) for column in zip(*lines, strict=True)]
+        room = options.max_width - sum(widths) - 2 * len(widths)
+        below = any(what.cell_len > room for what in last)
+        last.insert(0, Text("differs in", "bold") if any(last) and not below else Text())
+        for cells, what in zip(lines, last, strict=True):
+            for cell, width in zip(cells, widths, strict=True):
+                cell.pad_right(width - cell.cell_len + 2)
+            line = Text().join(cells)
+            yield line if below else line.append_text(what)
+            if below and what:
+                yield Padding(what, (0, 0, 0, 4))
+        if self.total > len(self.rows):
+            yield Text(f"… {self.total - len(self.rows)} more", "dim")
+
+
+def _cells(row: Row) -> list[Text]:
+    return [
+        Text(words.told(row)),
+        status(row.status),
+        Text(words.when(row.started)),
+        Text(words.took(row.seconds)),
+        Text(words.commit(row.commit, row.dirty)),
+    ]
+
+
+def _what_differs(row: Row, values: Mapping[str, str]) -> Text:
+    what = Text()
+    if row.error:
+        what.append(words.error(row), "red")
+    for key, shown in values.items():
+        what.append(" " if what else "").append(f"{key}=", "dim").append(shown)
+    return what
+
+
+# -- one run -----------------------------------------------------------------------------------------------
+
+
+def run(lock: Lock, shown_status: str, folder: Path) -> RenderableType:
+    """What a lock says, section by section; empty sections are left out."""
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, content in _sections(lock, folder):
+        grid.add_row(Text(name), content)
+    title = Text.assemble((words.line(lock.id, 200), "bold"), "  ", status(shown_status))
+    return Group(title, Padding(grid, (0, 0, 0, 2)))
+
+
+def _sections(lock: Lock, folder: Path) -> Iterator[tuple[str, RenderableType]]:
+    duration = f", took {words.took(lock.seconds)}" if lock.seconds is not None else ""
+    when = words.when(lock.started)
+    ago = f" ({when})" if when.endswith("ago") else ""
+    yield "started", Text(f"{words.date(lock.started)}{ago}{duration}")
+    yield "folder", Text(words.path(folder))
+    yield "command", _command(lock)
+    if lock.seed is not None:
+        yield "seed", Text(words.value(lock.seed))
+    if lock.config:
+        yield "config", _list(_config(lock.config))
+    yield "source", _source(lock)
+    if lock.inputs:
+        yield "inputs", _list(_data(data) for data in lock.inputs)
+    if lock.outputs:
+        yield "outputs", _list(_data(data) for data in lock.outputs)
+    if lock.parents:
+        known = known_runs(lock)
+        yield "upstream", _list(_upstream(id, known) for id in lock.parents)
+    yield "environment", _environment(lock.environment)
+    if lock.omissions:
+        yield "omissions", _list(Text(f"{words.line(o.what)}: {words.line(o.why)}") for o in lock.omissions)
+    if lock.error is not None:
+        kind = words.line(lock.error.type.removeprefix("builtins."), 200)
+        yield "error", Text.assemble((f"{kind}: ", "red"), words.lines(lock.error.message))
+        yield "", Text(words.lines(lock.error.traceback).rstrip("\n"), "dim")
+
+
+def _list(items: Iterator[Text]) -> Text:
+    told = list(items)
+    if len(told) > _MOST:
+        told[_MOST:] = [Text(f"… {len(told) - _MOST} more", "dim")]
+    return Text("\n").join(told)
+
+
+def _command(lock: Lock) -> Text:
+    command = lock.command
+    what = " ".join(words.line(part, 200) for part in command.argv) or command.kind
+    job = f", Slurm job {words.line(command.slurm_job, 40)}" if command.slurm_job else ""
+    where = f"{words.line(command.user, 80)}@{words.line(command.host, 80)}, process {command.pid}{job}"
+    return Text.assemble(what, (f"\nin {words.line(command.cwd)} by {where}", "dim"))
+
+
+def _config(config: Mapping[object, object], prefix: str = "") -> Iterator[Text]:
+    for key, given in config.items():
+        name = f"{prefix}{key}"
+        if isinstance(given, dict) and given:
+            yield from _config(given, f"{name}.")
+        else:
+            yield Text.assemble((f"{words.line(name, 200)}: ", "dim"), words.value(given))
+
+
+def _source(lock: Lock) -> Text:
+    source = lock.source
+    if source.commit is None:
+        return Text(f"no commit; project files imported: {len(source.files)}")
+    branch = f" on {words.line(source.branch, 100)}" if source.branch else ""
+    dirty = " (* the work tree differed from HEAD)" if source.dirty else ""
+    where = f"\n{words.line(source.repository, 300)}" if source.repository else ""
+    skipped = f"; left out of the commit: {len(source.skipped)}" if source.skipped else ""
+    files = f"\nproject files imported: {len(source.files)}{skipped}"
+    return Text.assemble(
+        f"commit {words.commit(source.commit, source.dirty)}{branch}{dirty}", (where + files, "dim")
+    )
+
+
+def _data(data: Data) -> Text:
+    files = f", {data.files} files" if data.kind != "file" else ""
+    notes = ", changed during the run" * data.changed_during_run
+    notes += f", from {words.line(data.run, 80)}" if data.run else ""
+    return Text.assemble(
+        words.line(data.path), (f"  {words.size(data.bytes)}{files}  {words.digest(data)}{notes}", "dim")
+    )
+
+
+def _upstream(id: str, known: Mapping[str, Lock]) -> Text:
+    if id not in known:
+        return Text(words.line(id, 200))
+    commit = words.commit(known[id].source.commit, known[id].source.dirty)
+    return Text.assemble(words.line(id, 200), "  ", status(known[id].status), (f"  {commit}", "dim"))
+
+
+def _environment(environment: Environment) -> Text:
+    where = (f"Python {environment.python}", environment.platform, environment.cpu)
+    first = ", ".join(words.line(part, 200) for part in where)
+    machine = [f"{environment.cpus} processors", f"{words.size(environment.memory)} of memory"]
+    named = list(environment.packages.items())[:_MOST]
+    packages = [f"{words.line(name, 80)} {words.line(version, 40)}" for name, version in named]
+    more = len(environment.packages) - len(packages)
+    packages += [f"… {more} more"] if more > 0 else []
+    devices = [words.line(device, 200) for device in environment.devices[:_MOST]]
+    rest = "\n".join(filter(None, (", ".join(machine + devices), ", ".join(packages))))
+    return Text.assemble(first, (f"\n{rest}", "dim"))
+
+
+# -- what it came from -------------------------------------------------------------------------------------
+
+
+def lineage(lock: Lock, statuses: Mapping[str, str]) -> Tree:
+    """The run, below it what it read; a run that several read from is told of once."""
+    known = known_runs(lock)
+    above: dict[str, list[Edge]] = {}
+    for edge in edges(lock):
+        above.setdefault(edge.child, []).append(edge)
+    root = Tree(_node(lock.id, known, statuses), guide_style="dim")
+    _add_data(root, lock, known)
+    pending, seen = [(edge, root) for edge in reversed(above.get(lock.id, ()))], {lock.id}
+    while pending:  # in the order in which it is printed: "as above" is true
+        edge, tree = pending.pop()
+        parent = known.get(edge.parent)
+        label = _node(edge.parent, known, statuses)
+        for data in edge.inputs:
+            label.append(f"\nread {_inside(data, parent)}  {words.digest(data)}", "dim")
+        if edge.parent in seen:
+            tree.add(label.append("\nas above", "dim"))
+            continue
+        seen.add(edge.parent)
+        branch = tree.add(label)
+        if parent is not None:
+            _add_data(branch, parent, known)
+        pending += [(earlier, branch) for earlier in reversed(above.get(edge.parent, ()))]
+    return root
+
+
+def _add_data(tree: Tree, lock: Lock, known: Mapping[str, Lock]) -> None:
+    for data in lock.inputs:
+        if data.run not in known:
+            tree.add(Text.assemble(words.line(data.path), (f"  {words.digest(data)}", "dim")))
+
+
+def _inside(data: Data, run: Lock | None) -> str:
+    """The path below the folder of the run it belongs to."""
+    folder = f"{run.save_dir}/" if run is not None else ""
+    return words.line(data.path.rpartition(folder)[2] if folder and folder in data.path else data.path)
+
+
+def _node(id: str, known: Mapping[str, Lock], statuses: Mapping[str, str]) -> Text:
+    label = Text.assemble((words.line(id, 80), "bold"))
+    if id not in known:
+        return label.append("  not told of", "dim")
+    label.append("  ").append_text(status(statuses.get(id, known[id].status)))
+    commit = words.commit(known[id].source.commit, known[id].source.dirty)
+    return label.append(f"  commit {commit}" if commit else "", "dim")

@@ -1,0 +1,190 @@
+"""How is one value of a run written for a human? Short, on one line, and harmless to a terminal.
+
+What a lock holds may come from anywhere: nothing of it reaches a terminal or a page but through here.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ..model import Data
+from ..past.row import Row
+
+# what steers a terminal or turns the direction of writing, and what cannot be encoded or stand in XML
+_STEERING = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069"
+    "\ufeff\ud800-\udfff\ufff9-\ufffb\ufffe\uffff]"
+)
+
+
+def lines(text: str) -> str:
+    """Text of several lines in which control characters are spelled out.
+
+    >>> lines("a\\x1b[2Jb\\nc")
+    'a\\\\x1b[2Jb\\nc'
+    """
+    return _STEERING.sub(lambda found: ascii(found[0])[1:-1], text.replace("\r\n", "\n"))
+
+
+def line(text: str, longest: int = 2_000) -> str:
+    """The same on one line, cut where it is too long.
+
+    >>> line("two\\nlines, and more", longest=12)
+    'two\\\\nlines,…'
+    """
+    one = lines(text[: longest + 1]).replace("\n", "\\n").replace("\t", "\\t")
+    return one if len(one) <= longest else one[: longest - 1] + "…"
+
+
+def path(folder: str | os.PathLike[str]) -> str:
+    """Relative to the current folder where it lies inside it."""
+    given = Path(folder)
+    try:
+        return line(str(given.relative_to(Path.cwd())))
+    except (ValueError, OSError):
+        return line(str(given))
+
+
+def value(given: Any, longest: int = 200) -> str:
+    """A value of the configuration.
+
+    >>> value(0.1), value([1, "a"]), value(None), value("")
+    ('0.1', "[1, 'a']", 'null', "''")
+    """
+    if given is None:
+        return "null"
+    if isinstance(given, bool):
+        return str(given).lower()
+    return line(given if isinstance(given, str) and given else repr(given), longest)
+
+
+def commit(name: str | None, dirty: bool) -> str:
+    """Short, with a star if the work tree differed from HEAD.
+
+    >>> commit("git:1234567890abcdef", dirty=True)
+    '12345678*'
+    """
+    return "" if not name else line(name.removeprefix("git:")[:8] + "*" * dirty)
+
+
+def digest(data: Data) -> str:
+    """Short; why there is none, otherwise.
+
+    >>> digest(Data(path="a", kind="file", digest="blake3:1234567890abcdef"))
+    'blake3:12345678'
+    """
+    if data.digest is None:
+        return "not hashed"
+    algorithm, _, hexadecimal = data.digest.partition(":")
+    weak = "" if data.strength == "content" else f" ({data.strength} only)"
+    return line(f"{algorithm}:{hexadecimal[:8]}", 40) + weak
+
+
+def took(seconds: float | None) -> str:
+    """
+    >>> took(0.004), took(1.5), took(75), took(8000), took(200000), took(None)
+    ('4 ms', '1.5 s', '1 min 15 s', '2 h 13 min', '2 d 7 h', '')
+    """
+    if seconds is None or not 0 <= seconds < 1e12:
+        return ""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    for size, unit, part, rest in ((86_400, "d", 3_600, "h"), (3_600, "h", 60, "min"), (60, "min", 1, "s")):
+        if round(seconds) >= size:
+            whole, left = divmod(round(seconds), size)
+            return f"{whole} {unit} {left // part} {rest}"
+    return f"{seconds:.1f} s"
+
+
+def when(moment: datetime | None, now: datetime | None = None) -> str:
+    """In few letters: how long ago within a day, else the local day, of the last half year with the time."""
+    if moment is None:
+        return ""
+    ago = ((now or datetime.now(UTC)) - moment).total_seconds()
+    if 0 <= ago < 86_400:
+        for size, unit in ((3_600, "h"), (60, "min"), (1, "s")):
+            if ago >= size:
+                return f"{ago // size:.0f} {unit} ago"
+        return "now"
+    return date(moment)[5:] if 0 <= ago < 180 * 86_400 else date(moment)[:10]
+
+
+def date(moment: datetime) -> str:
+    """Local date and time."""
+    try:
+        return f"{moment.astimezone():%Y-%m-%d %H:%M}"
+    except (OverflowError, ValueError, OSError):  # the first and last days of the calendar
+        return f"{moment:%Y-%m-%d %H:%M}"
+
+
+def size(count: int) -> str:
+    """
+    >>> size(9), size(1234), size(5_600_000_000)
+    ('9 B', '1.2 kB', '5.6 GB')
+    """
+    if abs(count) < 1000:
+        return f"{count} B"
+    power = min((len(str(abs(count))) - 1) // 3, 5)
+    return f"{count / 1000**power:.1f} {' kMGTP'[power]}B"
+
+
+def differences(rows: Sequence[Row]) -> list[Mapping[str, str]]:
+    """For each row the configuration that tells it from the others of its stage.
+
+    A folder for each run is no difference: `save_dir` never counts.
+    """
+    stages: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.status != "broken":
+            stages.setdefault(row.stage, []).append(row)
+    varying = {stage: _varying(members) for stage, members in stages.items()}
+    return [
+        {
+            line(key, 40): value(row.config[key], 40)
+            for key in varying.get(row.stage, ())
+            if key in row.config and row.status != "broken"
+        }
+        for row in rows
+    ]
+
+
+def _varying(rows: Sequence[Row]) -> list[str]:
+    missing = object()
+    keys = dict.fromkeys(key for row in rows for key in row.config)
+    first = rows[0].config
+    return [
+        key
+        for key in keys
+        if key.rpartition(".")[2] != "save_dir"
+        and any(row.config.get(key, missing) != first.get(key, missing) for row in rows)
+    ]
+
+
+def told(row: Row) -> str:
+    """What a listing calls a run: its id, or its folder if its lock cannot be read."""
+    return line(row.id, 80) if row.id else path(row.path)
+
+
+def error(row: Row) -> str:
+    """What went wrong, in a listing; empty if nothing did."""
+    if row.status == "broken":
+        return line(row.error or "", 200)
+    return line((row.error or "").rpartition(".")[2], 60)
+
+
+def inputs(names: Sequence[Data]) -> str:
+    """
+    >>> inputs([Data(path="runs/1/model.bin", kind="file"), Data(path="x", kind="file")])
+    'model.bin +1'
+    """
+    if not names:
+        return ""
+    first = line(names[0].path.rstrip("/").rpartition("/")[2] or names[0].path, 60)
+    return first if len(names) == 1 else f"{first} +{len(names) - 1}"

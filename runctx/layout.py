@@ -1,0 +1,183 @@
+"""Where does each file of a run lie, and how is it written?
+
+The only module that spells a file name of a run's folder. Nothing here knows what the files mean.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import sys
+from pathlib import Path
+
+from .errors import SaveDirError
+
+LOCK = "run.lock"
+CONFIG = "config.yaml"
+LOG = "run.log"
+INPUTS = "inputs"
+OUTPUTS = "outputs.b3"
+METRICS = "metrics"
+TASKS = "tasks"
+STATE = ".runctx"
+SOURCE = "source"
+ALIVE = "alive.lock"
+
+FOLDERS = frozenset({INPUTS, METRICS, TASKS, SOURCE})
+"""Names in save_dir that a user might choose as well."""
+
+OWN = FOLDERS | {LOCK, CONFIG, LOG, OUTPUTS, STATE}
+"""Names in save_dir that are ours: whatever else lies there is what the user saved."""
+
+
+class RunFiles:
+    """The files of one run, by name.
+
+    >>> files = RunFiles("results/train/251121-120000")
+    >>> files.lock.as_posix()
+    'results/train/251121-120000/run.lock'
+    """
+
+    __slots__ = ("root",)
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self.root = Path(root)
+
+    @property
+    def lock(self) -> Path:
+        """The sealed record."""
+        return self.root / LOCK
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration, loadable by OmegaConf."""
+        return self.root / CONFIG
+
+    @property
+    def log(self) -> Path:
+        return self.root / LOG
+
+    @property
+    def inputs(self) -> Path:
+        """Folder of the manifests of hashed inputs."""
+        return self.root / INPUTS
+
+    def manifest(self, name: str, n: int = 1) -> Path:
+        """The manifest of a hashed folder or glob; `n` tells inputs of the same name apart."""
+        return self.inputs / (f"{name}.b3" if n == 1 else f"{name}-{n}.b3")
+
+    @property
+    def outputs(self) -> Path:
+        """Manifest of what the user saved: `b3sum --check outputs.b3` verifies it."""
+        return self.root / OUTPUTS
+
+    @property
+    def state(self) -> Path:
+        """Machine state, safe to delete."""
+        return self.root / STATE
+
+    @property
+    def alive(self) -> Path:
+        """The liveness lock, held by the run's process."""
+        return self.root / STATE / ALIVE
+
+    @property
+    def source(self) -> Path:
+        """Copies of project files that no commit holds."""
+        return self.root / SOURCE
+
+
+def make_exclusively(wanted: Path, attempts: int = 10_000) -> Path:
+    """Make a folder that nobody else has; on collision take the next suffix `-2`, `-3`, ...
+
+    mkdir is atomic on every file system we know of, network ones included, so that a hundred processes
+    that start in the same second get a hundred folders.
+
+    Raises
+    ------
+    SaveDirError: the folder cannot be made, e.g. on a read-only or full disk.
+    """
+    try:
+        wanted.parent.mkdir(parents=True, exist_ok=True)
+        for n in range(1, attempts + 1):
+            candidate = wanted if n == 1 else wanted.with_name(f"{wanted.name}-{n}")
+            try:
+                candidate.mkdir()
+            except FileExistsError:
+                continue
+            return candidate
+    except (OSError, ValueError) as error:  # ValueError: no name of a folder, e.g. "a\0b"
+        raise SaveDirError(
+            f"cannot make save_dir {str(wanted)!r}: {getattr(error, 'strerror', None) or error}",
+            hint="set `results` in [tool.runctx], RUNCTX_RESULTS or Run(save_dir=...) to a writable place",
+        ) from error
+    raise SaveDirError(
+        f"cannot make save_dir {str(wanted)!r}: {attempts} folders of that name exist",
+        hint="remove some, or give this run another `stage` or `save_dir`",
+    )
+
+
+def write_atomically(path: Path, data: bytes, *, durable: bool = False) -> None:
+    """Replace `path` as a whole: a reader, or a kill at any moment, sees the old bytes or the new ones.
+
+    Parameters
+    ----------
+    durable: also wait until the disk has them, so that they survive a power cut.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)
+    try:
+        descriptor = os.open(temporary, flags, 0o666)
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(descriptor, view) :]
+            if durable:
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.replace(temporary, path)
+    except BaseException:
+        try:
+            os.unlink(temporary)
+        except OSError:
+            pass  # never made, or already in place
+        raise
+
+
+def is_own(name: str) -> bool:
+    """Whether a name in save_dir is ours, what a kill during `write_atomically` left behind included.
+
+    >>> is_own("run.lock"), is_own(".run.lock.0a1b2c3d.tmp"), is_own("model.bin")
+    (True, True, False)
+    """
+    return name in OWN or _TEMPORARY.fullmatch(name) is not None
+
+
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
+
+
+def cache_dir() -> Path:
+    """The per-user folder of everything disposable: hash cache, index, snapshot memory.
+
+    `RUNCTX_CACHE` first, then the platform's convention (XDG Base Directory specification on Linux).
+    """
+    if override := os.environ.get("RUNCTX_CACHE"):
+        return Path(override)
+    try:
+        home = Path.home()
+    except RuntimeError:  # a container's user may have none: a place where nothing can be kept
+        home = Path(os.devnull)
+    if sys.platform == "darwin":
+        return home / "Library/Caches/runctx"
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else home / ".cache") / "runctx"
+
+
+def find_run(path: Path) -> Path | None:
+    """The save_dir that `path` is, or lies in; None if there is none."""
+    for folder in (path, *path.parents):
+        if os.path.isfile(folder / LOCK):  # a folder that cannot be looked into is no run's
+            return folder
+    return None

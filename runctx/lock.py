@@ -1,0 +1,156 @@
+"""run.lock <-> `runctx.model.Lock`: how is it written, read, and refused?"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import re
+from collections.abc import Collection
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from . import layout, yamlfile
+from .errors import LockError, NoRunError
+from .model import SCHEMA, VERSION, Lock
+
+
+def encode(lock: Lock) -> bytes:
+    """The text of run.lock: YAML in the order of the model's fields, equal locks giving equal bytes.
+
+    What is None, False or empty is left out: reading fills it in again.
+    """
+    return yamlfile.dump(to_plain(lock))
+
+
+def to_plain(value: Any) -> Any:
+    """The model as dicts, lists and scalars, as run.lock and every `--json` show it."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        told = ((name, getattr(value, name)) for name in _field_names(type(value)))
+        return {
+            name: to_plain(v) for name, v in told if v is not None and v is not False and v != () and v != {}
+        }
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    if isinstance(value, (list, tuple)):
+        return [to_plain(v) for v in value]
+    if isinstance(value, dict):
+        return {k: to_plain(v) for k, v in value.items()}
+    return value
+
+
+@functools.cache
+def _field_names(cls: type) -> tuple[str, ...]:
+    return tuple(f.name for f in dataclasses.fields(cls))
+
+
+def decode(data: bytes, where: str = "run.lock") -> Lock:
+    """The lock that `data` holds.
+
+    Parameters
+    ----------
+    where: the file's name, for errors.
+
+    Raises
+    ------
+    LockError: not YAML, hostile, of a newer schema, or a key that is missing or of the wrong type; the
+        message names file and key path.
+    """
+    try:
+        plain = yamlfile.load(data)
+    except yamlfile.BrokenYaml as error:
+        raise LockError(f"{where}: not a readable lock: {error}") from error
+    if not isinstance(plain, dict):
+        raise LockError(f"{where}: not a lock: a mapping was expected, not {type(plain).__name__}")
+    _check_schema(plain, where)
+    from . import convert
+
+    try:
+        lock = convert.to_lock(plain)
+    except convert.Mismatch as error:
+        message, place = _ERROR.fullmatch(str(error)).groups(default="")  # type: ignore[union-attr]
+        at = _key_path(place, plain)
+        raise LockError(f"{where}: at {at}: {message[:1].lower()}{message[1:300]}") from error
+    for one in (lock, *lock.upstream):
+        if one.started.tzinfo is None:
+            raise LockError(
+                f"{where}: at started of {one.id}: a time with zone was expected, not {one.started}"
+            )
+    return lock
+
+
+_ERROR = re.compile(r"(.*?)(?: - at ((?:`key` in )?`\$[^`]*`))?", re.DOTALL)
+_STEP = re.compile(r"\.(\w+)|\[(\d+|\.\.\.)\]")
+
+
+def _key_path(place: str, plain: Any) -> str:
+    """The place of a fault, e.g. "`$.source.files[...]`", with the real key for the dots.
+
+    All mappings of the model that are not of a fixed shape are of text to text.
+    """
+    named, value = "", plain
+    for step in _STEP.finditer(place):
+        name, index = step.groups()
+        if index == "...":
+            key = next((k for k, v in value.items() if not isinstance(v, str)), index)
+            return f"{named.lstrip('.')}[{key!r}]"
+        value = value[int(index)] if index else value[name]
+        named += step[0]
+    return named.lstrip(".") or "the top level"
+
+
+def _check_schema(plain: dict[Any, Any], where: str) -> None:
+    schema = plain.get("schema")
+    if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
+        raise LockError(f"{where}: at schema: a whole number from 1 was expected, not {schema!r}")
+    if schema > SCHEMA:
+        writer = plain.get("runctx")
+        wanted = writer if isinstance(writer, str) and re.fullmatch(r"[\w.+-]{1,40}", writer) else None
+        raise LockError(
+            f"{where}: written in schema {schema}; runctx {VERSION} reads up to {SCHEMA}",
+            hint=f"pip install 'runctx>={wanted}'" if wanted else "pip install --upgrade runctx",
+        )
+
+
+def read(path: Path) -> Lock:
+    """The lock in the folder or file `path`.
+
+    Raises
+    ------
+    NoRunError: nothing there. LockError: as `decode`.
+    """
+    file = path if path.name == layout.LOCK else path / layout.LOCK
+    if not os.path.isfile(file):  # nothing, a folder, or a pipe, which would block for ever
+        raise NoRunError(f"no run at {path}: there is no file {layout.LOCK}")
+    try:
+        with open(file, "rb") as stream:
+            data = stream.read(yamlfile.MAX_BYTES + 1)
+    except OSError as error:
+        raise LockError(f"{file}: cannot be read: {error.strerror or error}") from error
+    return decode(data, str(file))
+
+
+def write(path: Path, lock: Lock, *, durable: bool = False) -> None:
+    """Replace run.lock as a whole."""
+    layout.write_atomically(path, encode(lock), durable=durable)
+
+
+_TOP_LEVEL = re.compile(rb"^([a-z_]+):", re.MULTILINE)
+
+
+def read_sections(data: bytes, wanted: Collection[str]) -> dict[str, Any]:
+    """Only some top-level keys of a lock, as plain data, without parsing the rest.
+
+    A lock with many upstream runs is mostly text that a listing never shows; this is what keeps listing ten
+    thousand runs quick. Nothing but the named sections is checked.
+
+    Raises
+    ------
+    BrokenYaml: a wanted section is not YAML.
+    """
+    starts = [(m.start(), m[1].decode()) for m in _TOP_LEVEL.finditer(data)]
+    ends = [start for start, _ in starts[1:]] + [len(data)]
+    text = b"".join(data[start:end] for (start, key), end in zip(starts, ends, strict=True) if key in wanted)
+    plain = yamlfile.load(text)
+    return plain if isinstance(plain, dict) else {}

@@ -1,0 +1,174 @@
+"""The vocabulary: what a run.lock holds, field by field.
+
+Frozen, keyword-only value objects and nothing else. `runctx.lock` reads and writes them; every other module
+only fills them in or asks them. The order of the fields is the order of the keys in the file.
+
+Conventions: a digest is `algorithm:hex` (a bare hex digest such as `1234e567` reads back as a number in some
+YAML readers), a time is UTC with zone, a size is in bytes, a duration in seconds, a path uses `/` and is
+relative to the repository where it lies inside it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+VERSION = "0.1.0"
+"""Of the package; written into every lock."""
+
+SCHEMA = 1
+"""Version of the file format this package writes. Readers accept it and every earlier one."""
+
+Status = Literal["running", "done", "failed", "interrupted"]
+"""What a lock can say. A reader derives a fifth, `crashed`: running, but its process is gone."""
+
+Strength = Literal["content", "stat", "skipped"]
+"""How much a digest proves: every byte was read; only size and time were; nothing was."""
+
+Kind = Literal["file", "folder", "glob"]
+"""What an input was given as, or an output is."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Omission:
+    """Something that was not captured, and why. Silence is never an omission's only trace."""
+
+    what: str
+    """The thing left out: a path, a step, a field."""
+    why: str
+    """One sentence."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Failure:
+    """The exception that ended the run."""
+
+    type: str
+    """Qualified name of its class, e.g. `builtins.ValueError`."""
+    message: str
+    traceback: str
+    """As Python prints it, without local values."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Command:
+    """What was started, where, by whom."""
+
+    kind: Literal["script", "module", "notebook", "console"]
+    entry: str
+    """The script, module or notebook, relative to the repository; empty at a bare console."""
+    argv: tuple[str, ...] = ()
+    """As given, secrets redacted."""
+    cwd: str
+    python: str
+    """The interpreter's path."""
+    host: str
+    pid: int
+    user: str
+    slurm_job: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cell:
+    """A notebook cell that was executed before the run ended."""
+
+    number: int
+    """The kernel's execution count."""
+    code: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Source:
+    """The code: the work tree as a commit on the log branch, and which of its files were imported."""
+
+    repository: str | None = None
+    """Address of the remote `origin` without credentials, else the folder's name; None outside a repository."""
+    branch: str | None = None
+    """The branch HEAD was on; None when detached or outside a repository."""
+    head: str | None = None
+    """`git:hex` of HEAD; None before the first commit."""
+    commit: str | None = None
+    """`git:hex` of the commit that holds the work tree: HEAD itself when the tree was clean."""
+    tree: str | None = None
+    """`git:hex` of that commit's tree."""
+    dirty: bool = False
+    """Whether the work tree differed from HEAD (untracked files included)."""
+    files: dict[str, str] = field(default_factory=dict)
+    """Path -> `git:hex` of the blob, for every imported module that belongs to the project."""
+    copies: str | None = None
+    """Folder inside save_dir that holds copies of project files no commit holds."""
+    cells: tuple[Cell, ...] = ()
+    skipped: tuple[Omission, ...] = ()
+    """Files of the work tree that the snapshot leaves out."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Data:
+    """A file, folder or glob the run read or wrote, and the digest of its content."""
+
+    path: str
+    """As given (input), or relative to save_dir (output)."""
+    kind: Kind
+    digest: str | None = None
+    """`blake3:hex`: of the bytes (file), or of the manifest (folder, glob). None while unknown or if skipped."""
+    bytes: int = 0
+    files: int = 1
+    strength: Strength = "content"
+    manifest: str | None = None
+    """Path below save_dir of the manifest, in the format of `b3sum`; None for a file."""
+    changed_during_run: bool = False
+    run: str | None = None
+    """Id of the upstream run whose save_dir it is, or lies in."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Environment:
+    """Where it ran."""
+
+    python: str
+    """Version and implementation, e.g. `3.11.7 CPython`."""
+    platform: str
+    cpu: str
+    cpus: int
+    """Processors this process may use."""
+    memory: int
+    """Bytes of main memory."""
+    devices: tuple[str, ...] = ()
+    """Accelerators, by name."""
+    packages: dict[str, str] = field(default_factory=dict)
+    """Distribution -> version, for all that had been imported when the run ended."""
+    variables: dict[str, str] = field(default_factory=dict)
+    """Environment variables, by allow-list only."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lock:
+    """One run: all that is needed to say why its result differs from another's."""
+
+    schema: int = SCHEMA
+    runctx: str
+    """Version of the package that wrote it; a reader that is too old is told to install this one."""
+    id: str
+    """`<stage>-<yymmdd>-<HHMMSS>-<6 hex>`; unique, and stable when the folder is moved."""
+    stage: str
+    status: Status
+    started: datetime
+    seconds: float | None = None
+    """From entry to exit; None while running."""
+    save_dir: str
+    error: Failure | None = None
+    command: Command
+    seed: int | None = None
+    """What random, numpy and torch were seeded with; None when the run did not seed them."""
+    config: dict[Any, Any] = field(default_factory=dict)
+    """Resolved values, secrets redacted."""
+    source: Source
+    inputs: tuple[Data, ...] = ()
+    outputs: tuple[Data, ...] = ()
+    parents: tuple[str, ...] = ()
+    """Ids of the runs this one read from directly; their locks are in `upstream`."""
+    upstream: tuple[Lock, ...] = ()
+    """The locks of all earlier runs, direct or not, each once and with an empty `upstream`, oldest first."""
+    environment: Environment
+    omissions: tuple[Omission, ...] = ()

@@ -1,0 +1,94 @@
+"""Is this a notebook, which one, and what was executed in it so far?
+
+Asks the IPython shell of this process, if there is one, and never imports IPython itself: a process that has
+not loaded it has no shell. Kernels of Jupyter, VS Code and Colab and the IPython console keep the same
+history, so that cells and namespace are there in all of them.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from . import model
+
+MAX_HISTORY = 1_000_000
+"""Characters of code that `executed_cells` returns at most; the oldest cells give way."""
+
+
+def in_kernel() -> bool:
+    """Whether this process is a Jupyter kernel (as opposed to a script or an IPython console).
+
+    >>> in_kernel()
+    False
+    """
+    return getattr(_shell(), "kernel", None) is not None
+
+
+def user_namespace() -> dict[str, Any] | None:
+    """The variables of the notebook or IPython console, live; None where there is neither."""
+    namespace = getattr(_shell(), "user_ns", None)
+    return namespace if isinstance(namespace, dict) else None
+
+
+def notebook_path() -> Path | None:
+    """The notebook this kernel belongs to, where the front end tells: VS Code and Jupyter do.
+
+    VS Code sets `__vsc_ipynb_file__` in the user's namespace, the Jupyter server JPY_SESSION_NAME in the
+    environment. A kernel does not know it otherwise (nbclient, papermill), and a console has none.
+    """
+    if not in_kernel():
+        return None  # the variable is inherited by processes that a cell starts
+    told = (user_namespace() or {}).get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME")
+    if not isinstance(told, str) or not Path(told).suffix:
+        return None  # a console session is named `console-1-<uuid>`
+    return _found(Path(told))
+
+
+def executed_cells(since: int = 0) -> tuple[model.Cell, ...]:
+    """The cells executed so far in this kernel or IPython console, as typed, the running one included.
+
+    Cells that run silently (widgets, the front end's own questions) are not among them. Where the code
+    exceeds `MAX_HISTORY` characters, the oldest cells are replaced by one that says so.
+
+    Parameters
+    ----------
+    since: the first execution count to return.
+
+    >>> executed_cells()
+    ()
+    """
+    history = getattr(getattr(_shell(), "history_manager", None), "input_hist_raw", None) or ()
+    cells: list[model.Cell] = []
+    room = MAX_HISTORY
+    for number in range(len(history) - 1, max(since, 1) - 1, -1):
+        code = str(history[number])
+        room -= len(code)
+        if room < 0:
+            cells.append(model.Cell(number=number, code=_left_out(since, number)))
+            break
+        if code.strip():
+            cells.append(model.Cell(number=number, code=code))
+    return tuple(reversed(cells))
+
+
+def _left_out(since: int, last: int) -> str:
+    first = max(since, 1)
+    cells = f"cell {last}" if first == last else f"cells {first} to {last}"
+    return f"# {cells} left out: the code up to here exceeds {MAX_HISTORY} characters"
+
+
+def _shell() -> Any:
+    """The running IPython shell, without loading IPython to ask for it."""
+    get_ipython = getattr(sys.modules.get("IPython.core.getipython"), "get_ipython", None)
+    return None if get_ipython is None else get_ipython()
+
+
+def _found(told: Path) -> Path:
+    """Made absolute: Jupyter may name it relative to its own root; a kernel starts beside its notebook."""
+    for candidate in (told, Path(told.name)):
+        if candidate.is_file():
+            return candidate.absolute()
+    return told

@@ -1,0 +1,272 @@
+"""Which past runs are there? Ten thousand of them, quickly.
+
+The folders are the truth and are looked at each time; only the text of a run.lock that has not changed is not
+read again (`runctx.past.remembered`).
+"""
+
+from __future__ import annotations
+
+import functools
+import glob
+import itertools
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+import msgspec
+
+from .. import layout, settings
+from ..errors import NoRunError
+from ..liveness import is_alive
+from . import remembered
+from .record import Record, row_now
+from .remembered import Entry
+from .row import Row, read_row
+
+if TYPE_CHECKING:
+    import pandas  # type: ignore[import-untyped]
+
+_LOCK = os.fsencode(layout.LOCK)
+_SHOWN = 50
+"""Rows of a table in a notebook or at a prompt."""
+
+
+def runs(pattern: str | os.PathLike[str] | None = None) -> Runs:
+    """Past runs, and those that are running now, the newest first.
+
+    Parameters
+    ----------
+    pattern: a folder, searched with all its subfolders (but not below a run's folder, nor in hidden folders,
+        nor through links); or a glob of such folders; default: the project's results folder.
+
+    Raises
+    ------
+    NoRunError: `pattern` is no glob, and there is no such folder.
+    SettingsError: the project's settings are wrong.
+
+    >>> import tempfile
+    >>> from runctx import Run
+    >>> folder = tempfile.mkdtemp()
+    >>> for lr in (0.1, 0.2):
+    ...     with Run({"lr": lr}, save_dir=f"{folder}/a", console=False):
+    ...         pass
+    >>> [run.cfg.lr for run in runs(folder)]
+    [0.2, 0.1]
+    """
+    roots = list(_roots(pattern))
+    cache = layout.cache_dir()
+    known = remembered.recall(cache, roots)
+    entries: dict[bytes, Entry] = {}
+    fresh: list[Entry] = []
+    for root in roots:
+        for folder, found in _walk(root):
+            held = known.get(folder)
+            if held is None or held.signature != remembered.signature(found):
+                held = _read(folder, found)
+                if held is None:
+                    continue
+                if held.packed and remembered.is_settled(found):
+                    fresh.append(held)
+            entries[folder] = held
+    remembered.remember(cache, fresh, [folder for folder in known if folder not in entries])
+    told = (_with_process(entry) if entry.running else entry for entry in entries.values())
+    return Runs(sorted(told, key=lambda entry: (entry.moment, entry.path), reverse=True))
+
+
+def searched(pattern: str | os.PathLike[str] | None = None) -> str:
+    """The folder, or the glob of folders, that `runs(pattern)` looks in; absolute."""
+    if pattern is None:
+        wishes = settings.load()
+        return os.path.abspath(wishes.root / wishes.results)
+    return os.path.abspath(os.path.expanduser(os.fspath(pattern)))
+
+
+def _roots(pattern: str | os.PathLike[str] | None) -> Iterator[bytes]:
+    given = searched(pattern)
+    if pattern is None:
+        yield os.fsencode(given)
+        return
+    if os.path.basename(given) == layout.LOCK:
+        given = os.path.dirname(given)
+    if os.path.isdir(given):
+        yield os.fsencode(given)
+    elif glob.has_magic(given):
+        yield from _expanded(given)
+    else:
+        raise NoRunError(
+            f"no folder {given}",
+            hint="give a folder of runs, or a glob such as 'results/train*'; `runctx ls --stage NAME` lists a stage",
+        )
+
+
+def _expanded(pattern: str) -> Iterator[bytes]:
+    """Folders that match, without those in others that match: these are searched anyway."""
+    matches = (path for path in glob.iglob(pattern, recursive=True) if os.path.isdir(path))
+    above: set[str] = set()
+    for real, path in sorted((os.path.realpath(path), path) for path in matches):
+        if above.isdisjoint((real, *map(str, Path(real).parents))):
+            above.add(real)
+            yield os.fsencode(path)
+
+
+def _walk(root: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
+    """Each run's folder in or below `root`, with what the file system says of its lock."""
+    pending = [root]
+    while pending:
+        folder = pending.pop()
+        try:
+            found = os.stat(os.path.join(folder, _LOCK))
+            if stat.S_ISREG(found.st_mode):
+                yield folder, found
+                continue
+        except OSError:
+            pass
+        try:
+            with os.scandir(folder) as entries:
+                pending += [
+                    entry.path
+                    for entry in entries
+                    if not entry.name.startswith(b".") and entry.is_dir(follow_symlinks=False)
+                ]
+        except OSError:
+            continue  # removed meanwhile, or not ours to read
+
+
+def _read(folder: bytes, found: os.stat_result) -> Entry | None:
+    row = read_row(os.fsdecode(folder))
+    if row.started is None:
+        # what is wrong with it may pass: looked at again each time
+        gone = not os.path.exists(os.path.join(folder, _LOCK))
+        return None if gone else Entry(folder, b"", found.st_mtime, False, b"", row)
+    signature, moment = remembered.signature(found), row.started.timestamp()
+    return Entry(folder, signature, moment, row.status == "running", remembered.pack(row), row)
+
+
+def _with_process(entry: Entry) -> Entry:
+    """What says running is running, has ended since its lock was looked at, or has crashed."""
+    row, folder = _row(entry), os.fsdecode(entry.path)
+    if is_alive(folder, row.host, row.pid):
+        return entry
+    try:
+        unchanged = remembered.signature(os.stat(os.path.join(entry.path, _LOCK))) == entry.signature
+    except OSError:
+        unchanged = False
+    return entry._replace(row=replace(row, status="crashed") if unchanged else row_now(folder))
+
+
+def _row(entry: Entry) -> Row:
+    path = os.fsdecode(entry.path)
+    if entry.row is not None:
+        return replace(entry.row, path=path)
+    try:
+        return replace(remembered.unpack(entry.packed), path=path)
+    except (msgspec.MsgspecError, ValueError):
+        return replace(read_row(path), path=path)
+
+
+def find(name: str) -> Path:
+    """The folder of the run that is called `name`.
+
+    Parameters
+    ----------
+    name: a path in or of a run's folder; or, of the runs in the project's results folder, an id, the
+        beginning of one if no other begins so, or `latest` (also `-`).
+
+    Raises
+    ------
+    NoRunError: none is called so, or several are.
+    """
+    given = Path(os.path.abspath(os.path.expanduser(name)))
+    if os.path.lexists(given) and (folder := layout.find_run(given)):
+        return folder
+    if os.sep in name:
+        raise NoRunError(f"no run at {given}", hint="`runctx ls` lists the runs there are")
+    there = [row for row in runs().rows if row.status != "broken"]
+    if name in ("latest", "-"):
+        if not there:
+            raise NoRunError(
+                f"there are no runs yet in {searched()}", hint="`runctx ls FOLDER` looks elsewhere"
+            )
+        return Path(there[0].path)
+    called = [row for row in there if row.id == name] or [row for row in there if row.id.startswith(name)]
+    if len(called) == 1:
+        return Path(called[0].path)
+    if not called:
+        raise NoRunError(
+            f"no run in {searched()} is called {name!r}",
+            hint="`runctx ls` lists the runs there are; elsewhere, give the run's folder",
+        )
+    some = ", ".join(row.path if row.id == name else row.id for row in called[:5])
+    more = ", …" if len(called) > 5 else ""
+    raise NoRunError(
+        f"{len(called)} runs are called {name!r}: {some}{more}", hint="give more of it, or a path"
+    )
+
+
+class Runs(Sequence[Record]):
+    """Runs, the newest first; a `Record` each, read from disk when it is first asked something.
+
+    Parameters
+    ----------
+    entries: as `runs` found them.
+    """
+
+    def __init__(self, entries: Sequence[Entry]) -> None:
+        self._entries = entries
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+    @overload
+    def __getitem__(self, index: slice) -> Runs: ...
+    def __getitem__(self, index: int | slice) -> Record | Runs:
+        if isinstance(index, slice):
+            return Runs(self._entries[index])
+        return Record(Path(os.fsdecode(self._entries[index].path)))
+
+    @functools.cached_property
+    def rows(self) -> tuple[Row, ...]:
+        """What is known of each without reading its lock again."""
+        return tuple(_row(entry) for entry in self._entries)
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """Plain data, one dict per run, `config` a dict of dotted keys."""
+        return [_as_dict(row) for row in self.rows]
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """One line per run; a column `config.<key>` for each key of any configuration.
+
+        Raises
+        ------
+        ImportError: pandas is not installed.
+        """
+        import pandas
+
+        lines = [
+            {**told, **{f"config.{key}": value for key, value in told.pop("config").items()}}
+            for told in self.to_dicts()
+        ]
+        columns = dict.fromkeys(itertools.chain(_TOLD, *lines))
+        return pandas.DataFrame(lines, columns=list(columns))
+
+    def __repr__(self) -> str:
+        from ..display import terminal
+
+        return terminal.as_text(terminal.Listing(self.rows[:_SHOWN], len(self)))
+
+    def _repr_html_(self) -> str:
+        from .. import display
+
+        return display.runs_html(self.rows[:_SHOWN], total=len(self))
+
+
+_TOLD = ("id", "stage", "status", "started", "seconds", "commit", "dirty", "path", "parents", "error")
+
+
+def _as_dict(row: Row) -> dict[str, Any]:
+    return {**{name: getattr(row, name) for name in _TOLD}, "config": dict(row.config)}

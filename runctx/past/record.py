@@ -1,0 +1,297 @@
+"""What does a past run say?
+
+A run read from its folder: nothing is executed, nothing but local files is asked.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import layout, lock
+from ..errors import LockError, NoRunError, RunctxError
+from ..liveness import is_alive
+from ..model import Lock
+from ..told import Told
+from .lineage import Edge, ancestors, edges, known_runs
+from .row import Row, read_row
+
+if TYPE_CHECKING:
+    from .row import Shown  # completion in IPython fails on a property whose Literal it can see
+
+
+def load(path: str | os.PathLike[str], cls: type | None = None) -> Record:
+    """The past run that `path` belongs to.
+
+    Parameters
+    ----------
+    path: a run's folder, its run.lock, or any file or folder inside.
+    cls: dataclass that `cfg` should be an instance of; default: a read-only DictConfig.
+
+    Raises
+    ------
+    NoRunError: no run there. LockError: its lock is broken; names file and key.
+    ConfigError: the configuration does not fit `cls`; names the key.
+
+    >>> import tempfile
+    >>> from runctx import Run
+    >>> folder = tempfile.mkdtemp()
+    >>> with Run({"lr": 0.1}, save_dir=f"{folder}/first", console=False) as run:
+    ...     _ = (run.save_dir / "model.txt").write_text("...")
+    >>> past = load(f"{folder}/first/model.txt")
+    >>> past.status, past.cfg.lr, (past.save_dir / "model.txt").read_text()
+    ('done', 0.1, '...')
+    """
+    given = Path(os.path.abspath(os.path.expanduser(path)))
+    folder = layout.find_run(given)
+    if folder is None:
+        wrong = "there is nothing" if not os.path.lexists(given) else f"no {layout.LOCK} in it or above"
+        raise NoRunError(f"no run at {given}: {wrong}", hint="`runctx ls` lists the runs there are")
+    record = Record(folder, lock.read(folder), cls)
+    if cls is not None:
+        record.cfg  # noqa: B018 - what does not fit is said here, not at first use
+    return record
+
+
+class Record(Told):
+    """A past run, or one that another process is running now.
+
+    Parameters
+    ----------
+    save_dir: its folder; None for a run of which only a later run's lock still tells.
+    known: its lock; read from the folder when first needed otherwise.
+    cls: as for `load`.
+    """
+
+    def __init__(self, save_dir: Path | None, known: Lock | None = None, cls: type | None = None) -> None:
+        self._save_dir, self._known, self._cls = save_dir, known, cls
+        self._cfg: Any = None
+
+    @property
+    def lock(self) -> Lock:
+        """Everything that was recorded.
+
+        Raises
+        ------
+        NoRunError: the folder is gone. LockError: the lock is broken.
+        """
+        if self._known is None:
+            self._known = lock.read(self.save_dir)
+        return self._known
+
+    @property
+    def save_dir(self) -> Path:
+        """Where its folder is now; absolute.
+
+        Raises
+        ------
+        NoRunError: the folder was not found; all that is known of the run stands in a later run's lock.
+        """
+        if self._save_dir is None:
+            raise NoRunError(
+                f"the folder of run {self.lock.id} was not found (it was {self.lock.save_dir})",
+                hint="what its lock said is still here; load the folder itself if it was moved",
+            )
+        return self._save_dir
+
+    @property
+    def found(self) -> bool:
+        """Whether its folder is still there; if not, only what its lock said is known."""
+        return self._save_dir is not None
+
+    @property
+    def status(self) -> Shown:
+        """running, done, failed, interrupted, or crashed: its lock says running and its process is gone."""
+        if self.lock.status != "running" or _has_process(self._save_dir, self.lock):
+            return self.lock.status
+        if self._save_dir is not None:
+            try:  # it may have ended between our reading its lock and looking for its process
+                self._known = lock.read(self._save_dir)
+            except RunctxError:
+                return "crashed"
+        return self.lock.status if self.lock.status != "running" else "crashed"
+
+    @property
+    def cfg(self) -> Any:
+        """The configuration: a read-only DictConfig, or an instance of the class given to `load`."""
+        if self._cfg is None:
+            from .. import config
+
+            plain = self.lock.config
+            self._cfg = config.from_plain(plain) if self._cls is None else config.to_class(plain, self._cls)
+        return self._cfg
+
+    @property
+    def upstream(self) -> tuple[Record, ...]:
+        """The earlier runs this one read from directly."""
+        return parents(self.lock, self._save_dir)
+
+    def lineage(self) -> Lineage:
+        """All earlier runs this one depends on: prints as a tree, shows as a picture in notebooks."""
+        return Lineage(self)
+
+    def __fspath__(self) -> str:
+        return os.fspath(self.save_dir)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Record) and (self._save_dir, self.id) == (other._save_dir, other.id)
+
+    def __hash__(self) -> int:
+        return hash((self._save_dir, self.id))
+
+    def __repr__(self) -> str:
+        from ..display import words
+
+        where = "folder not found" if self._save_dir is None else words.path(self._save_dir)
+        try:
+            return f"<Record {words.line(self.id)}: {self.status}, {where}>"
+        except RunctxError as error:
+            return f"<Record {where}: {'broken' if isinstance(error, LockError) else 'gone'}>"
+
+    def _repr_html_(self) -> str | None:
+        from .. import display
+
+        try:
+            return display.run_html(self.lock, self.status)
+        except RunctxError:
+            return None  # the short text says what is wrong
+
+
+class Lineage:
+    """A run and all earlier runs it depends on.
+
+    Printed it is a tree, in a notebook a picture, and `to_dict()` is what `runctx tree --json` writes.
+    """
+
+    def __init__(self, record: Record) -> None:
+        self.lock = record.lock
+        """Of the run itself; `lock.upstream` holds those before it."""
+        self.edges: tuple[Edge, ...] = edges(self.lock)
+        """Which run read what of which, the nearest first."""
+        self.folders: dict[str, Path | None] = {self.lock.id: record._save_dir}
+        """Id -> where its folder is now, None if it was not found: the run itself, then those before it."""
+        self.statuses: dict[str, Shown] = {self.lock.id: record.status}
+        """Id -> status, as far as it is known."""
+        self._known = known_runs(self.lock)
+        for edge in self.edges:
+            parent = self._known.get(edge.parent)
+            if parent is not None and self.folders.get(parent.id) is None:
+                folder = _folder(self._known[edge.child], parent, self.folders[edge.child])
+                self.folders[parent.id] = folder
+                self.statuses[parent.id] = row_now(folder).status if folder else _without_folder(parent)
+
+    def to_dict(self) -> dict[str, Any]:
+        """`run`: its id; `runs`: what is known of each; `edges`: who read what of whom."""
+        return {
+            "run": self.lock.id,
+            "runs": [self._told(id) for id in self.folders],
+            "edges": [
+                {"from": edge.parent, "to": edge.child, "inputs": lock.to_plain(edge.inputs)}
+                for edge in self.edges
+            ],
+        }
+
+    def _told(self, id: str) -> dict[str, Any]:
+        plain = lock.to_plain(replace(self._known[id], upstream=()))
+        wanted = ("stage", "started", "seconds", "save_dir", "source", "inputs", "outputs", "parents")
+        short = {key: plain[key] for key in wanted if key in plain}
+        short["source"] = {key: plain["source"].get(key) for key in ("repository", "commit", "dirty")}
+        return {"id": id, "status": self.statuses[id], **short}
+
+    def __iter__(self) -> Iterator[Record]:
+        for id, folder in self.folders.items():
+            yield Record(folder) if folder else Record(None, _whole(self._known[id], self._known))
+
+    def __len__(self) -> int:
+        return len(self.folders)
+
+    def __rich__(self) -> Any:
+        from ..display import terminal
+
+        return terminal.lineage(self.lock, self.statuses)
+
+    def __repr__(self) -> str:
+        from ..display import terminal
+
+        return terminal.as_text(self.__rich__())
+
+    def _repr_html_(self) -> str:
+        from .. import display
+
+        return display.lineage_html(self.lock, self.statuses)
+
+
+# -- where the earlier runs are now ------------------------------------------------------------------------
+
+
+def parents(child: Lock, save_dir: Path | None) -> tuple[Record, ...]:
+    """The runs `child` read from directly; from their folders where these are found, else from its own lock.
+
+    Parameters
+    ----------
+    save_dir: where the child's folder is now; where a whole results folder was moved, its parents went along.
+    """
+    known = known_runs(child)
+    found = []
+    for id in child.parents:
+        if id in known and id != child.id:
+            folder = _folder(child, known[id], save_dir)
+            found.append(Record(folder) if folder else Record(None, _whole(known[id], known)))
+    return tuple(found)
+
+
+def _whole(lock: Lock, known: Mapping[str, Lock]) -> Lock:
+    return replace(lock, upstream=ancestors(lock, known))
+
+
+def _folder(child: Lock, parent: Lock, save_dir: Path | None) -> Path | None:
+    if save_dir is None:
+        return None
+    try:
+        for folder in _candidates(child, parent, save_dir):
+            row = read_row(folder)
+            if row.status != "broken" and row.id == parent.id:
+                return folder
+    except (OSError, ValueError):
+        pass  # what a lock gives as a path need not be one, e.g. "a\0b"
+    return None
+
+
+def _candidates(child: Lock, parent: Lock, save_dir: Path) -> Iterator[Path]:
+    was, moved = Path(child.save_dir).parts, save_dir.parts
+    same = 0
+    while same < min(len(was), len(moved)) and was[-1 - same] == moved[-1 - same]:
+        same += 1
+    base, now = Path(*was[: len(was) - same]), Path(*moved[: len(moved) - same])
+    if Path(parent.save_dir).is_relative_to(base):
+        yield now / Path(parent.save_dir).relative_to(base)
+    for data in child.inputs:
+        if data.run == parent.id:
+            folder = layout.find_run(now / child.command.cwd / data.path)
+            if folder is not None:
+                yield folder
+    if Path(parent.save_dir).is_absolute():
+        yield Path(parent.save_dir)
+
+
+# -- what it says now --------------------------------------------------------------------------------------
+
+
+def row_now(folder: str | os.PathLike[str]) -> Row:
+    """The row of the run in `folder`, which says crashed if its process is gone."""
+    row = read_row(folder)
+    if row.status != "running" or is_alive(folder, row.host, row.pid):
+        return row
+    row = read_row(folder)  # it may have ended between our reading its lock and looking for its process
+    return replace(row, status="crashed") if row.status == "running" else row
+
+
+def _without_folder(lock: Lock) -> Shown:
+    return lock.status if lock.status != "running" or _has_process(None, lock) else "crashed"
+
+
+def _has_process(save_dir: Path | None, lock: Lock) -> bool:
+    return is_alive(save_dir, lock.command.host, lock.command.pid)

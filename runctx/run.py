@@ -1,0 +1,686 @@
+"""The run: how is it entered, left, and what can be asked of it meanwhile?
+
+The only place where the facts meet. Entry and exit are lists of steps; a step of ours that fails becomes an
+omission and a warning, an exception of the user's is never swallowed, replaced or delayed.
+"""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import os
+import re
+import secrets
+import shutil
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+from . import layout, liveness, seeding, settings
+from .errors import InputError, RunStateError, SaveDirError
+from .interrupts import Interrupt, held_back
+from .model import VERSION, Data, Failure, Lock, Omission
+from .redact import SECRET_FILES, Redactor
+from .told import Told
+from .waiting import wait_for
+
+if TYPE_CHECKING:
+    import loguru
+    from filelock import BaseFileLock
+    from omegaconf import DictConfig
+
+    from .hashing import Hashed
+    from .logs import Capture
+    from .model import Status  # here, for Jedi completes nothing where a property's annotation is a Literal
+    from .past.record import Lineage, Record
+
+_open: dict[int, Run] = {}
+"""Runs of this process that have been entered and not left: what must still be sealed when it ends."""
+
+
+class Run(Told):
+    """Everything between entry and exit is recorded in one folder, under one lock.
+
+    Parameters
+    ----------
+    cfg: the configuration: a dataclass or an instance of one, a dict, a DictConfig, the path of a YAML file.
+    inputs: files, folders, globs and earlier runs that are read; hashed in the background, without delay.
+    stage: name of what is done; default: the script's, module's or notebook's.
+    save_dir: folder to make for this run; default: `cfg.save_dir`, else `results/<stage>/<yymmdd-HHMMSS>`. If it
+        exists, the next free `<name>-2`, `<name>-3`, ... is made.
+    seed: seeds random, numpy and torch where they are imported, and is recorded.
+    capture: also write what is printed, by C code and child processes too, to run.log.
+    console: show log lines on stderr too.
+
+    Raises
+    ------
+    ConfigError: the configuration cannot be held; names the key. InputError: an input does not exist.
+    SettingsError: a setting of the project is wrong; names its file.
+    SaveDirError: no folder can be made. All at entry, and then no folder of the run is on disk.
+
+    >>> import tempfile
+    >>> folder = tempfile.mkdtemp()
+    >>> with Run({"lr": 0.1}, stage="train", save_dir=f"{folder}/first", console=False) as run:
+    ...     _ = (run.save_dir / "model.txt").write_text(f"lr={run.cfg.lr}")
+    >>> run.status, [output.path for output in run.outputs]
+    ('done', ['model.txt'])
+    >>> Run.load(f"{folder}/first").cfg.lr
+    0.1
+    """
+
+    last: ClassVar[Run | None] = None
+    """The run of this process that ended last: after an error in a function, `Run.last.locals` are its variables."""
+
+    def __init__(
+        self,
+        cfg: Any = None,
+        inputs: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] = (),
+        *,
+        stage: str | None = None,
+        save_dir: str | os.PathLike[str] | None = None,
+        seed: int | None = None,
+        capture: bool = False,
+        console: bool = True,
+    ) -> None:
+        self._given_cfg = cfg
+        self._given_inputs = (inputs,) if isinstance(inputs, (str, os.PathLike)) else tuple(inputs)
+        self._given_stage = stage
+        self._given_save_dir = save_dir
+        self._seed = None if seed is None else seeding.whole(seed)
+        self._capture = capture
+        self._console = console
+        self._state: Literal["new", "open", "leaving", "left"] = "new"
+        self._mutex = threading.RLock()  # the thread that hashes inputs updates the lock as well
+        self._frame: FrameType | None = None
+        self._locals: dict[str, Any] = {}
+        self._alive: BaseFileLock | None = None
+        self._captured: Capture | None = None
+        self._raised: BaseException | None = None
+
+    # -- what she asks of it -------------------------------------------------------------------------------
+
+    @staticmethod
+    def load(path: str | os.PathLike[str], cls: type | None = None) -> Record:
+        """A past run: same attributes, nothing executed, no network.
+
+        Parameters
+        ----------
+        path: a run's folder, its run.lock, or any file in it.
+        cls: dataclass that `cfg` should be an instance of; default: a read-only DictConfig.
+
+        Raises
+        ------
+        NoRunError: no run there. LockError: its lock is broken; names file and key.
+        """
+        from .past import record
+
+        return record.load(path, cls)
+
+    @property
+    def lock(self) -> Lock:
+        """What run.lock says, or will say, as far as it is known."""
+        self._require_entered("lock")
+        return self._lock
+
+    @property
+    def status(self) -> Status:
+        """running, done, failed or interrupted."""
+        return self.lock.status
+
+    @property
+    def upstream(self) -> tuple[Record, ...]:
+        """The earlier runs this one reads from directly."""
+        from .past import record
+
+        return record.parents(self.lock, self.save_dir)
+
+    def lineage(self) -> Lineage:
+        """All earlier runs this one depends on: prints as a tree, shows as a picture in notebooks."""
+        from .past.record import Lineage, Record
+
+        return Lineage(Record(self.save_dir, self.lock))
+
+    @property
+    def cfg(self) -> DictConfig:
+        """The configuration, every value resolved once, read-only."""
+        self._require_entered("cfg")
+        return self._cfg
+
+    @property
+    def save_dir(self) -> Path:
+        """The folder made for this run alone; absolute."""
+        self._require_entered("save_dir")
+        return self._files.root
+
+    @property
+    def logger(self) -> loguru.Logger:
+        """Writes to the console and to run.log."""
+        self._require_entered("logger")
+        return self._log.logger
+
+    @property
+    def locals(self) -> dict[str, Any]:
+        """Variables of the function (or cell) the run was entered in: now, or as the run left them.
+
+        Only the run that ended last keeps them, so that a notebook does not hold every model it ever trained.
+        """
+        frame = self._frame  # which another thread may let go of
+        return self._locals if frame is None else _variables(frame)
+
+    def __fspath__(self) -> str:
+        return os.fspath(self.save_dir)
+
+    def __getstate__(self) -> Any:
+        raise TypeError("a run lives in one process: give others run.save_dir, or what they need of run.cfg")
+
+    def __repr__(self) -> str:
+        if not hasattr(self, "_lock"):
+            return "<Run, not entered>"
+        from .display import words
+
+        return f"<Run {self.id}: {self.status}, {words.path(self.save_dir)}>"
+
+    def _repr_html_(self) -> str | None:
+        from . import display
+
+        return display.run_html(self._lock, self.status) if hasattr(self, "_lock") else None
+
+    def _require_entered(self, name: str) -> None:
+        if not hasattr(self, "_lock"):
+            raise RunStateError(
+                f"run.{name} is known only once the run has been entered",
+                hint="`with Run(...) as run:` or `run = Run(...).start()`",
+            )
+
+    # -- entry and exit ------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        self._enter(sys._getframe(1))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self._leave(error)
+
+    def start(self) -> Self:
+        """Enter the run, for code cut into cells; `finish()` leaves it.
+
+        Starting the same stage again at the top level of the same notebook or script, as rerunning the first cell
+        does, first finishes the forgotten run as interrupted.
+        """
+        frame = sys._getframe(1)
+        for forgotten in [run for run in list(_open.values()) if run._forgotten_in(frame, self)]:
+            forgotten._log.warn(
+                f"run {forgotten.id} was started again before finish(): it ends as interrupted"
+            )
+            forgotten._leave(None, status="interrupted")
+        self._enter(frame)
+        return self
+
+    def finish(self, error: BaseException | None = None) -> None:
+        """Leave the run and seal its lock; doing it twice changes nothing.
+
+        Parameters
+        ----------
+        error: the exception that ended the work, if one did.
+        """
+        self._require_entered("finish()")
+        self._leave(error)
+
+    def _forgotten_in(self, frame: FrameType, successor: Run) -> bool:
+        mine = self._frame
+        if mine is None:  # another thread is leaving it
+            return False
+        at_top_level = frame.f_locals is frame.f_globals and mine.f_locals is mine.f_globals
+        same_stage = (
+            successor._given_stage in (None, self._lock.stage) and self._given_stage == successor._given_stage
+        )
+        return at_top_level and mine.f_globals is frame.f_globals and same_stage
+
+    def _enter(self, frame: FrameType) -> None:
+        if self._state != "new":
+            raise RunStateError("a run can be entered once", hint="make another: Run(...)")
+        self._frame = frame
+        try:
+            with held_back():
+                self._begin()
+        except BaseException as error:
+            if hasattr(self, "_lock"):
+                self._hashing.cancel()  # nothing was done with the inputs
+            self._leave(error)
+            raise
+
+    def _begin(self) -> None:
+        from . import command, config, environment, snapshot, upstream
+        from .hashing import Hashing
+
+        started = datetime.now(UTC)
+        local = started.astimezone()
+        stamp = f"{local:%y%m%d-%H%M%S}"
+        here = command.folder()
+        wishes = settings.load(here)
+        redactor = Redactor(wishes.redact)
+        root = snapshot.find_repository(here)
+        invoked = command.command(root, redactor)
+        given = self._given_stage
+        stage = command.given_stage(given) if given else command.stage_name(invoked)
+        run_id = f"{stage.replace('/', '-')}-{stamp}-{secrets.token_hex(3)}"
+
+        cfg = config.open_config(self._given_cfg)
+        base = _here() or Path()
+        paths = tuple(_path_of(given, base) for given in self._given_inputs)
+        hashing = Hashing(paths, base=base, cache=layout.cache_dir(), on_done=self._note_inputs)
+        earlier = upstream.find((path, base / path) for path in paths)
+        results = wishes.root / wishes.results
+        wanted = Path(self._given_save_dir or config.save_dir_of(cfg, local) or results / stage / stamp)
+        # before the folder is made, so that a run killed here leaves nothing half done behind
+        taken = snapshot.take(
+            here,
+            branch=wishes.branch,
+            include=wishes.include,
+            exclude=(*wishes.exclude, *SECRET_FILES, *_inside(root, results, base / wanted)),
+            max_file_size=wishes.max_file_size,
+            message=f"{run_id}\n\nThe work tree as run {run_id} found it.",
+            cache=layout.cache_dir(),
+        )
+
+        folder = _make_folder(cfg, wanted, local)
+        self._pid, self._clock = os.getpid(), time.perf_counter()
+        self._wishes, self._redactor = wishes, redactor
+        self._files, self._cfg = layout.RunFiles(folder.resolve()), cfg
+        self._snapshot, self._hashing, self._upstream = taken, hashing, earlier
+        values = redactor.mapping(config.to_plain(cfg))  # before any text: it may hold the secrets met here
+        self._lock = Lock(
+            runctx=VERSION,
+            id=run_id,
+            stage=stage,
+            status="running",
+            started=started,
+            save_dir=_relative(self._files.root, taken.root),
+            command=replace(invoked, argv=tuple(map(redactor.text, invoked.argv))),
+            seed=self._seed,
+            config=values,
+            source=taken.source,
+            inputs=tuple(earlier.owned(data) for data in hashing.inputs),
+            parents=earlier.parents,
+            upstream=earlier.locks,
+            environment=environment.environment(wishes.variables, redactor),
+            omissions=_redacted((*taken.omissions, *earlier.omissions), redactor),
+        )
+        self._state = "open"
+        _open[id(self)] = self
+        self._open_folder()
+        self._tell(self._lock.omissions)
+        with self._step("look at .gitignore"):
+            self._advise_ignoring(root, wishes)
+        if self._seed is not None:
+            self._seeded = seeding.seed_all(self._seed)
+        if paths:
+            hashing.start()
+
+    def _advise_ignoring(self, root: Path | None, wishes: settings.Settings) -> None:
+        from .snapshot.ignores import is_ignored
+
+        if root is None or is_ignored(root, self.save_dir):
+            return
+        results = Path(os.path.abspath(wishes.root / wishes.results))
+        folder = results if _below(self.save_dir, results) and _below(results, root) else self.save_dir
+        line = f"/{folder.relative_to(root).as_posix()}/"
+        self._log.warn(f"git does not ignore {folder}: add the line {line} to {root / '.gitignore'}")
+
+    def _open_folder(self) -> None:
+        """Liveness lock, log, config.yaml and the first run.lock: from here on, any kill leaves a readable run."""
+        from . import config, lock
+        from .logs import RunLog
+
+        self._log = RunLog(self._files.log, self.id, console=self._console, redact=self._redactor.text)
+        self._log.activate()
+        with self._step("liveness lock"):
+            self._alive = liveness.hold(self._files.alive)
+        if self._snapshot.root is None or self._lock.command.kind == "notebook":
+            with self._step("source"):
+                self._collect_source()  # no commit holds the code, or the cells: take it now, in case of a kill
+        try:
+            layout.write_atomically(self._files.config, config.to_yaml(self._lock.config))
+            lock.write(self._files.lock, self._lock)
+        except OSError as error:
+            self._discard()
+            raise SaveDirError(
+                f"cannot write to save_dir {str(self.save_dir)!r}: {error.strerror or error}",
+                hint="make room there, or set RUNCTX_RESULTS or Run(..., save_dir=...) to another place",
+            ) from error
+        self._log.say("INFO", f"run {self.id} in {_relative(self.save_dir, _here())}")
+        if self._capture:
+            with self._step("captured output"):
+                self._captured = self._log.capture()
+
+    def _discard(self) -> None:
+        """A run that could not be entered leaves nothing behind."""
+        self._state = "left"
+        _open.pop(id(self), None)
+        self._log.close()
+        if self._alive is not None:
+            self._alive.release()
+        shutil.rmtree(self.save_dir, ignore_errors=True)  # made for this run alone, a moment ago
+
+    def _leave(self, error: BaseException | None, status: Status | None = None) -> None:
+        if self._state != "open" or os.getpid() != self._pid:  # a forked child leaves its parent's run alone
+            return
+        try:
+            self._end(error, status)
+        except BaseException as struck:
+            if self._state == "open":  # a signal's handler raised in the moment before signals are held back
+                self._end(error or struck, status)
+            raise
+        if self._raised is not None and error is None:
+            raise self._raised
+
+    def _end(self, error: BaseException | None, status: Status | None) -> None:
+        with held_back() as interrupt:
+            # from here the hashing thread begins nothing, and the first update waits for what it has begun
+            self._state = "leaving"
+            try:
+                with self._step("variables"):
+                    self._keep_locals()
+                self._update(status=status or _status(error), error=self._failure(error))
+                with self._step("what is known at the end"):
+                    self._gather(interrupt)
+                with held_back():  # a second Ctrl-C cuts the waiting short, but not the writing
+                    if (interrupt or self._raised) and self._lock.status == "done":
+                        self._update(status="interrupted")
+                    self._seal()
+            finally:
+                self._state = "left"
+                _open.pop(id(self), None)
+                del self._hashing, self._snapshot  # megabytes of manifests, for as long as the run is kept
+
+    def _keep_locals(self) -> None:
+        frame, self._frame = self._frame, None  # it keeps everything in it alive
+        self._locals = {} if frame is None else _variables(frame)
+        if Run.last is not None and Run.last is not self:
+            Run.last._locals = {}
+        Run.last = self
+
+    def _gather(self, interrupt: Interrupt) -> None:
+        """Everything that is known only at the end."""
+        with self._step("captured output"):
+            if self._captured is not None:
+                self._captured.stop()
+        with self._step("inputs"):
+            self._join_inputs(interrupt)
+        with self._step("outputs"):
+            self._collect_outputs(interrupt)
+        with self._step("source"):
+            self._collect_source()
+        with self._step("environment"):
+            from . import environment
+
+            self._update(environment=environment.environment(self._wishes.variables, self._redactor))
+        if self._seed is not None:
+            self._omit(seeding.unseeded(self._seeded))
+
+    def _seal(self) -> None:
+        from . import lock
+
+        self._update(seconds=round(time.perf_counter() - self._clock, 3))
+        self._log.say(_LEVEL[self.status], f"{self.status} after {self._lock.seconds:.3g} s")
+        with self._step("log"):
+            self._log.close()
+        self._update(omissions=(*self._lock.omissions, *self._log.omissions))
+        with self._step("run.lock"), self._mutex:
+            # waiting for the disk takes milliseconds: worth it where a power cut would cost more than that
+            lock.write(self._files.lock, self._lock, durable=(self._lock.seconds or 0) > _WORTH_WAITING)
+        with self._step("liveness lock"):
+            if self._alive is not None:
+                self._alive.release()
+
+    @contextmanager
+    def _step(self, name: str) -> Iterator[None]:
+        """Our own failure is an omission and a warning, never the end of the user's run."""
+        try:
+            yield
+        except Exception as error:
+            self._omit([Omission(what=name, why=f"{type(error).__name__}: {error}")])
+        except BaseException as error:  # a second Ctrl-C: it must come out, after sealing
+            self._raised = error
+
+    def _omit(self, omissions: Iterable[Omission]) -> None:
+        new = [o for o in _redacted(omissions, self._redactor) if o not in self._lock.omissions]
+        self._update(omissions=(*self._lock.omissions, *new))
+        self._tell(new)
+
+    def _tell(self, omissions: Sequence[Omission]) -> None:
+        for omission in omissions[:5]:
+            self._log.warn(f"not captured: {omission.what}: {omission.why}")
+        if len(omissions) > 5:
+            self._log.warn(f"not captured: {len(omissions) - 5} more, listed in {layout.LOCK}")
+
+    def _update(self, **changes: Any) -> None:
+        with self._mutex:
+            self._lock = replace(self._lock, **changes)
+
+    # -- what is gathered ----------------------------------------------------------------------------------
+
+    def _note_inputs(self) -> None:
+        """Called by the hashing thread: a run that is killed later has its digests in the lock already."""
+        from . import lock
+
+        with self._mutex:
+            if self._state != "open":
+                return
+            try:
+                self._take_inputs()
+                lock.write(self._files.lock, self._lock)
+            except Exception:
+                return  # tried again at the end, which says what was wrong
+
+    def _take_inputs(self) -> None:
+        hashed = self._hashing.join(0)
+        taken = []
+        for data, one, root in zip(self._lock.inputs, hashed, self._hashing.roots, strict=True):
+            manifest = data.manifest
+            if one.manifest is not None and manifest is None:
+                manifest = self._write_manifest(one)
+                self._find_runs_in(data, root, one.manifest)
+            taken.append(self._upstream.owned(replace(one.data, manifest=manifest)))
+        self._update(inputs=tuple(taken), parents=self._upstream.parents, upstream=self._upstream.locks)
+        self._omit([omission for one in hashed for omission in one.omissions])
+
+    def _find_runs_in(self, data: Data, root: Path, manifest: bytes) -> None:
+        """A folder or glob that lies in no run may hold files of several."""
+        from . import hashing, upstream
+
+        if data.run is None:
+            places = upstream.places_in(data, root, hashing.read_manifest(manifest))
+            self._upstream = upstream.find(places, known=self._upstream, own=self.save_dir)
+            self._omit(self._upstream.omissions)
+
+    def _write_manifest(self, hashed: Hashed) -> str:
+        """Named after the input's last part; two inputs of one name get two manifests."""
+        name = re.sub(r"[^\w.-]+", "_", Path(hashed.data.path).name)[:60] or "input"
+        self._files.inputs.mkdir(exist_ok=True)
+        file = next(f for n in itertools.count(1) if not (f := self._files.manifest(name, n)).exists())
+        layout.write_atomically(file, hashed.manifest or b"")
+        return file.relative_to(self.save_dir).as_posix()
+
+    def _join_inputs(self, interrupt: Interrupt) -> None:
+        from . import upstream
+
+        if not self._lock.inputs:
+            return
+        wait_for(self._hashing, "hashing inputs", interrupt, show=self._console, limit=self._patience)
+        self._take_inputs()
+        if interrupt:  # looking again walks every folder, which she does not want to wait for
+            self._omit(
+                [Omission(what="changes of the inputs", why="interrupted before they were looked for")]
+            )
+        else:
+            self._look_again()
+        self._omit(upstream.contradictions(self._lock))
+
+    @property
+    def _patience(self) -> float | None:
+        """An error of the user's must not be delayed for long by what is still to be hashed."""
+        return None if self._lock.status == "done" else _PATIENCE_AFTER_ERROR
+
+    def _look_again(self) -> None:
+        known = zip(self._lock.inputs, self._hashing.inputs, self._hashing.changed(), strict=True)
+        self._update(
+            inputs=tuple(
+                replace(data, changed_during_run=changed or _differs(data, at_entry))
+                for data, at_entry, changed in known
+            )
+        )
+
+    def _collect_outputs(self, interrupt: Interrupt) -> None:
+        from . import outputs
+
+        inputs = layout.INPUTS if any(data.manifest for data in self._lock.inputs) else None
+        found = outputs.collect(
+            self.save_dir,
+            own=tuple(filter(None, (inputs, self._lock.source.copies))),
+            max_bytes=self._wishes.max_output_size,
+            cache=layout.cache_dir(),
+            wait=lambda hashing: wait_for(
+                hashing, "hashing outputs", interrupt, show=self._console, limit=self._patience
+            ),
+        )
+        if found.manifest:
+            layout.write_atomically(self._files.outputs, found.manifest)
+        self._update(outputs=found.data)
+        self._omit(found.omissions)
+
+    def _collect_source(self) -> None:
+        from . import notebook, source
+
+        found = source.collect(self._snapshot, self._files.source)
+        cells = tuple(
+            replace(cell, code=self._redactor.code(cell.code)) for cell in notebook.executed_cells()
+        )
+        copies = layout.SOURCE if found.copied else self._lock.source.copies
+        self._update(source=replace(self._lock.source, files=found.files, copies=copies, cells=cells))
+        self._omit(found.omissions)
+
+    def _failure(self, error: BaseException | None) -> Failure | None:
+        if error is None or _status(error) == "done":
+            return None
+        # as code: a traceback quotes lines of it, with the literals they hold
+        told = self._redactor.code(_said_by(error, lambda: "".join(traceback.format_exception(error))))
+        return Failure(
+            type=f"{type(error).__module__}.{type(error).__qualname__}",
+            message=self._redactor.code(_said_by(error, lambda: str(error))),
+            traceback=told,
+        )
+
+
+def _status(error: BaseException | None) -> Status:
+    if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
+        return "done"
+    interrupted = (
+        isinstance(error, (KeyboardInterrupt, GeneratorExit)) or type(error).__name__ == "CancelledError"
+    )
+    return "interrupted" if interrupted else "failed"
+
+
+def _path_of(given: str | os.PathLike[str], base: Path) -> str:
+    if isinstance(given, Told):  # relative, so that the locks of two clones can be compared
+        return os.path.relpath(given, base)
+    try:
+        return os.fspath(given)
+    except TypeError:
+        raise InputError(
+            f"input {given!r} is no path but {type(given).__name__}", hint="leave out what is not set"
+        ) from None
+
+
+def _redacted(omissions: Iterable[Omission], redactor: Redactor) -> tuple[Omission, ...]:
+    """Without what an error message may quote: the address of a remote, an argument."""
+    return tuple(Omission(what=redactor.text(o.what), why=redactor.text(o.why)) for o in omissions)
+
+
+def _differs(hashed: Data, at_entry: Data) -> bool:
+    """Whether a file changed before its turn to be hashed came."""
+    return hashed.kind == "file" and hashed.digest is not None and hashed.bytes != at_entry.bytes
+
+
+def _said_by(error: BaseException, ask: Callable[[], str]) -> str:
+    try:
+        return ask()
+    except Exception as broken:  # asking an exception runs the user's code, e.g. its __str__
+        return f"<{type(error).__name__} cannot be put into words: that raised {type(broken).__name__}>"
+
+
+_PATIENCE_AFTER_ERROR = 5.0
+"""Seconds, for the inputs and for the outputs."""
+
+_WORTH_WAITING = 1.0
+"""Seconds of work."""
+
+_LEVEL: dict[Status, str] = {"done": "SUCCESS", "failed": "ERROR", "interrupted": "WARNING"}
+
+_OF_IPYTHON = frozenset({"In", "Out", "exit", "quit", "get_ipython", "open"})
+
+
+def _variables(frame: FrameType) -> dict[str, Any]:
+    found = dict(frame.f_locals)
+    if frame.f_locals is not frame.f_globals:
+        return found
+    return {k: v for k, v in found.items() if not k.startswith("_") and k not in _OF_IPYTHON}
+
+
+def _make_folder(cfg: DictConfig, wanted: Path, local: datetime) -> Path:
+    from . import config
+
+    folder = layout.make_exclusively(wanted)
+    try:
+        config.fill_in(cfg, local, os.fspath(folder))
+    except BaseException:
+        folder.rmdir()  # nothing of the run is on disk yet
+        raise
+    return folder
+
+
+def _here() -> Path | None:
+    try:
+        return Path.cwd()
+    except OSError:
+        return None  # deleted meanwhile: what is relative to it cannot be found
+
+
+def _inside(root: Path | None, *folders: Path) -> tuple[str, ...]:
+    """Patterns of folders inside the repository that the snapshot never takes up: results are not source."""
+    if root is None:
+        return ()
+    normal = [Path(os.path.normpath(folder)) for folder in folders]
+    return tuple(
+        f"re:^{re.escape(folder.relative_to(root).as_posix())}/" for folder in normal if _below(folder, root)
+    )
+
+
+def _below(folder: Path, root: Path) -> bool:
+    return folder != root and folder.is_relative_to(root)
+
+
+def _relative(path: Path, base: Path | None) -> str:
+    inside = base is not None and path.is_relative_to(base.resolve())
+    return path.relative_to(base.resolve()).as_posix() if inside and base is not None else path.as_posix()
+
+
+@atexit.register
+def _finish_forgotten() -> None:
+    for run in list(_open.values()):
+        if os.getpid() == run._pid:
+            # at a prompt it is some earlier error, which the user has seen and gone on after
+            error = None if hasattr(sys, "ps1") else getattr(sys, "last_value", None)
+            if error is None:
+                run._log.warn(f"the process ends before finish(): run {run.id} ends as interrupted")
+            run._leave(error, status=None if error else "interrupted")

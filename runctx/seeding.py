@@ -1,0 +1,59 @@
+"""Which random numbers did the run draw? Seeds the generators that are in use."""
+
+from __future__ import annotations
+
+import operator
+import random
+import sys
+from typing import SupportsIndex
+
+from .model import Omission
+
+_SEEDED = ("numpy", "torch")
+
+
+def whole(seed: SupportsIndex) -> int:
+    """The seed as a plain int, whether Python's or numpy's.
+
+    Raises
+    ------
+    TypeError: it is no whole number.
+
+    >>> whole("7")
+    Traceback (most recent call last):
+    TypeError: seed must be a whole number, not str '7'
+    """
+    try:
+        return int(operator.index(seed))
+    except TypeError:
+        raise TypeError(f"seed must be a whole number, not {type(seed).__name__} {seed!r}") from None
+
+
+def seed_all(seed: int) -> frozenset[str]:
+    """Seed `random`, and numpy and torch where they are imported; names those that were seeded.
+
+    Parameters
+    ----------
+    seed: any whole number; numpy's legacy generator takes it modulo 2**32, as torch's does modulo 2**64.
+
+    >>> sorted(seed_all(7) & {"random"})
+    ['random']
+    """
+    random.seed(seed)
+    seeded = {"random"}
+    if (numpy := sys.modules.get("numpy")) is not None:
+        numpy.random.seed(seed % 2**32)
+        seeded.add("numpy")
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.manual_seed(seed % 2**64)  # on every device
+        seeded.add("torch")
+    return frozenset(seeded)
+
+
+def unseeded(seeded: frozenset[str]) -> tuple[Omission, ...]:
+    """Libraries with generators of their own that were imported only after `seed_all`."""
+    late = [name for name in _SEEDED if name in sys.modules and name not in seeded]
+    return tuple(
+        Omission(what=f"seed of {name}", why=f"{name} was imported after the run had seeded the generators")
+        for name in late
+    )

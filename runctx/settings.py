@@ -1,0 +1,129 @@
+"""What does this project want? `[tool.runctx]` in pyproject.toml < `RUNCTX_*` variables < arguments."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import tomllib
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from .errors import SettingsError
+
+PREFIX = "RUNCTX_"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """Settings of a project, not of a run.
+
+    >>> load(Path("/"), environ={"RUNCTX_RESULTS": "/scratch/me", "RUNCTX_EXCLUDE": "*.ckpt,re:^tmp"}).exclude
+    ('*.ckpt', 're:^tmp')
+    """
+
+    root: Path = Path()
+    """Folder of the pyproject.toml they come from, else the repository, else the folder asked for.
+
+    Relative paths start here.
+    """
+    results: str = "results"
+    """Folder that receives `<stage>/<yymmdd-HHMMSS>`."""
+    branch: str = "run_logs"
+    """Branch the snapshots of the work tree are committed to; no other ref is ever moved."""
+    include: tuple[str, ...] = ()
+    """Globs (`re:` for a regular expression) of files the snapshot takes although git ignores them."""
+    exclude: tuple[str, ...] = ()
+    """Globs (`re:` for a regular expression) of changed or untracked files the snapshot leaves out."""
+    max_file_size: int = 10_000_000
+    """Bytes; a larger changed or untracked file is left out of the snapshot, with a warning."""
+    max_output_size: int = 10_000_000_000
+    """Bytes of output hashed at exit, smallest files first; the rest is recorded by size and time only."""
+    redact: tuple[str, ...] = ()
+    """Globs of further configuration keys that are secret."""
+    variables: tuple[str, ...] = ()
+    """Globs of further environment variables to record."""
+
+
+def load(start: Path | None = None, environ: dict[str, str] | None = None, **overrides: Any) -> Settings:
+    """The settings in force for code that runs in `start` (default: the current folder).
+
+    Raises
+    ------
+    SettingsError: an unknown key or a value of the wrong type, named with the file or variable it came from.
+    """
+    start = Path.cwd() if start is None else start.absolute()
+    settings = _of_project(start)
+    known = {f.name for f in fields(Settings)} - {"root"}
+    environ = dict(os.environ) if environ is None else environ
+    from_environ = {
+        name: _typed(environ[key], name, f"variable {key}")
+        for name in known
+        if environ.get(key := PREFIX + name.upper())  # an empty variable counts as unset
+    }
+    given = {name: _typed(value, name, "argument") for name, value in overrides.items() if value is not None}
+    return replace(settings, **{**from_environ, **given})
+
+
+def _of_project(start: Path) -> Settings:
+    """Of the nearest pyproject.toml with [tool.runctx]: a package in a project may have a file of its own.
+
+    Without any, a repository is a project too: else `scripts/train.py` would keep its results in `scripts/`,
+    where `runctx ls` in the repository does not look.
+    """
+    nearest = None
+    for folder in (start, *start.parents):
+        path = folder / "pyproject.toml"
+        try:
+            changed = path.stat().st_mtime_ns
+        except OSError:  # none here, or none that we may see
+            if nearest is None and os.path.lexists(folder / ".git"):
+                nearest = folder
+            continue
+        if (found := _from_file(path, changed)) is not None:
+            return Settings(root=folder, **found)
+        nearest = nearest or folder
+    return Settings(root=nearest or start)
+
+
+@functools.lru_cache(maxsize=16)
+def _from_file(path: Path, mtime_ns: int) -> dict[str, Any] | None:
+    try:
+        table: Any = tomllib.loads(path.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise SettingsError(f"{path}: not readable as TOML: {error}") from error
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read: {error.strerror or error}") from error
+    for name in ("tool", "runctx"):
+        table = table.get(name, {}) if isinstance(table, dict) else table
+        if not isinstance(table, dict):
+            raise SettingsError(f"{path}: {name} must be a table, not {table!r}")
+    return {key: _typed(value, key, str(path)) for key, value in table.items()} or None
+
+
+def _typed(value: Any, name: str, where: str) -> Any:
+    defaults = {f.name: f.default for f in fields(Settings) if f.name != "root"}
+    if name not in defaults:
+        import difflib
+
+        near = difflib.get_close_matches(name, defaults, n=1)
+        raise SettingsError(
+            f"{where}: unknown setting {name!r}",
+            hint=f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(defaults)}",
+        )
+    default = defaults[name]
+    if isinstance(default, tuple):
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        if isinstance(value, (list, tuple)) and all(isinstance(part, str) for part in value):
+            return tuple(value)
+    elif isinstance(default, int):
+        if isinstance(value, str) and re.fullmatch(r"[0-9]+(_[0-9]+)*", value) and len(value) < 20:
+            return int(value)
+        if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+            return value
+    elif isinstance(value, (str, os.PathLike)):
+        return os.fspath(value)
+    wanted = {tuple: "a list of strings", int: "a whole number of bytes", str: "a string"}[type(default)]
+    raise SettingsError(f"{where}: setting {name!r} must be {wanted}, not {value!r}")

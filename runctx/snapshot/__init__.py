@@ -1,0 +1,349 @@
+"""What exactly was the source? The work tree, as a git commit on a branch of its own.
+
+`take` writes objects and moves the log branch, and changes nothing else: not HEAD, not the index, not the
+work tree, no other reference. The tree it records is the one `git add -A` would have staged, apart from what
+it lists as skipped. Nothing that goes wrong stops the caller: it is told as an omission.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import SettingsError
+from ..model import Omission, Source
+
+if TYPE_CHECKING:
+    import pygit2
+
+    from .contents import Contents
+    from .memory import Identity
+    from .opened import Opened
+    from .trees import Entry
+
+__all__ = ["Snapshot", "find_repository", "take"]
+
+_RECENT = 20_000_000
+"""Nanoseconds by which a file's time may lag behind the clock's: the kernel's tick, generously."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Snapshot:
+    """The state of a work tree at one moment."""
+
+    source: Source
+    """What to write down; `files`, `cells` and `copies` are for others to fill in."""
+    omissions: tuple[Omission, ...] = ()
+    """What could not be captured, and why."""
+    root: Path | None = None
+    """The work tree; None outside a repository."""
+    _tree: bytes | None = field(default=None, repr=False)
+    _moment: int = 0
+    _identities: Mapping[bytes, Identity] = field(default_factory=dict, repr=False)
+
+    def blob(self, path: str | os.PathLike[str]) -> str | None:
+        """`git:hex` of a file's content in the snapshot; None if it is not in there.
+
+        It is the content at the moment of the snapshot; `changed_since` tells whether the file has changed.
+        """
+        inside = self._inside(path)
+        entry = self._entry(inside) if inside is not None else None
+        return f"git:{entry[1].hex()}" if entry is not None else None
+
+    def changed_since(self, path: str | os.PathLike[str]) -> bool:
+        """Whether a file is not, or no longer, what the snapshot holds.
+
+        A file whose times are as they were is taken as unchanged; if they are not, its content decides. A
+        file that git converts (line endings, filters) counts as changed once its times differ.
+        """
+        from .contents import LeftOutError, read_regular
+        from .memory import identity
+        from .trees import blob_id
+
+        inside = self._inside(path)
+        entry = self._entry(inside) if inside is not None else None
+        if inside is None or entry is None:
+            return True
+        try:
+            found = os.lstat(os.fsencode(self.root or "") + b"/" + inside)
+            held = self._identities.get(inside)
+            if held is None:
+                if max(found.st_mtime_ns, found.st_ctime_ns) < self._moment - _RECENT:
+                    return False
+            elif held == identity(found):
+                return False
+            content, _ = read_regular(os.fsencode(self.root or "") + b"/" + inside)
+        except (OSError, LeftOutError):
+            return True  # removed, or no longer a file
+        return blob_id(content) != entry[1]
+
+    def _inside(self, path: str | os.PathLike[str]) -> bytes | None:
+        """The path relative to the work tree, also if it was reached through a link to it."""
+        if self.root is None:
+            return None
+        root = os.fsencode(self.root) + b"/"
+        for candidate in (os.path.abspath(path), os.path.realpath(path)):
+            name = os.fsencode(candidate)
+            if name.startswith(root) and self._entry(name[len(root) :]) is not None:
+                return name[len(root) :]
+        return None
+
+    def _entry(self, inside: bytes) -> Entry | None:
+        from .trees import TREE
+
+        if self._tree is None or self.root is None:
+            return None
+        entry: Entry = (TREE, self._tree)
+        for name in inside.split(b"/"):
+            if entry[0] != TREE:
+                return None
+            below = _folder(self.root, entry[1]).get(name)
+            if below is None:
+                return None
+            entry = below
+        return entry if entry[0] != TREE else None
+
+
+def find_repository(path: str | os.PathLike[str]) -> Path | None:
+    """The root of the git work tree that `path` is, or lies in; None if there is none.
+
+    Looks for `.git` only, so that it costs microseconds. Whether the repository can be used is for `take` to
+    say.
+    """
+    start = Path(os.path.abspath(path))
+    for folder in (start, *start.parents):
+        git = folder / ".git"
+        if os.path.isfile(git) or os.path.lexists(git / "HEAD"):
+            return folder
+    return None
+
+
+def take(
+    root: str | os.PathLike[str],
+    *,
+    branch: str = "run_logs",
+    include: Iterable[str] = (),
+    exclude: Iterable[str] = (),
+    max_file_size: int = 10_000_000,
+    message: str,
+    cache: Path,
+) -> Snapshot:
+    """Record the work tree that `root` is, or lies in, as a commit.
+
+    Of a clean work tree that commit is HEAD. Else it is one on `branch`, with the branch's tip and HEAD as
+    parents; an unchanged work tree gets no second one. The branch moves by compare-and-swap: snapshots taken
+    by many processes at once are all kept. Nothing else of the user's changes.
+
+    Parameters
+    ----------
+    include: patterns of files to record although git ignores them (see `runctx.snapshot.patterns`).
+    exclude: patterns of changed or untracked files to leave as they are in HEAD. The tracked ones are listed
+    as
+        skipped.
+    max_file_size: bytes; a larger changed or untracked file is left as it is in HEAD, and listed as skipped.
+    message: of the commit.
+    cache: folder for what changed files hashed to; may vanish at any time.
+
+    Raises
+    ------
+    SettingsError: a pattern or the branch's name is not valid. Nothing else is raised: see `omissions`.
+    """
+    from .patterns import matcher
+
+    include, exclude = tuple(include), tuple(exclude)
+    matcher(include), matcher(exclude)  # a user's mistake is said before anything else
+    _check_branch(branch)
+    top = find_repository(root)
+    if top is None:
+        why = f"{os.path.abspath(root)} is not in a git work tree"
+        return Snapshot(source=Source(), omissions=(Omission(what="source", why=why),))
+    draft = _Draft(root=top, source=Source(repository=top.name))
+    try:
+        _fill(draft, branch, include, exclude, max_file_size, message, Path(cache))
+    except Exception as error:  # tracking never kills the run: whatever it is, it is written down
+        draft.omit("source", f"{type(error).__name__}: {error}".replace("\n", " "))
+    return draft.finished()
+
+
+@dataclass(kw_only=True, slots=True)
+class _Draft:
+    """A snapshot in the making: when a step fails, what the steps before it found stays."""
+
+    root: Path
+    source: Source
+    omissions: list[Omission] = field(default_factory=list)
+    tree: bytes | None = None
+    moment: int = 0
+    identities: Mapping[bytes, Identity] = field(default_factory=dict)
+
+    def omit(self, what: str, why: str) -> None:
+        self.omissions.append(Omission(what=what, why=why))
+
+    def finished(self) -> Snapshot:
+        return Snapshot(
+            source=self.source,
+            omissions=tuple(self.omissions),
+            root=self.root,
+            _tree=self.tree,
+            _moment=self.moment,
+            _identities=self.identities,
+        )
+
+
+def _fill(
+    draft: _Draft,
+    branch: str,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    max_file_size: int,
+    message: str,
+    cache: Path,
+) -> None:
+    from .memory import moment
+    from .opened import opened
+    from .trees import EMPTY
+
+    here = opened(draft.root)
+    if here.repo.is_bare:
+        draft.omit("source", f"{draft.root} is a bare repository: it has no work tree")
+        return
+    head = _describe(draft, here)
+    head_tree = head.tree_id.raw if head is not None else EMPTY
+    draft.moment = moment()
+    contents = _contents(draft, here, head_tree, include, exclude, max_file_size, cache)
+    tree = _tree(here, head_tree, contents.edits)
+    draft.tree, draft.identities = tree, contents.identities
+    draft.source = replace(
+        draft.source,
+        tree=f"git:{tree.hex()}",
+        dirty=tree != head_tree or bool(contents.skipped),
+        skipped=tuple(contents.skipped),
+    )
+    if tree == head_tree:
+        draft.source = replace(draft.source, commit=draft.source.head)
+    else:
+        _commit(draft, here, tree, head, branch, message)
+
+
+def _contents(
+    draft: _Draft,
+    here: Opened,
+    head_tree: bytes,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    max_file_size: int,
+    cache: Path,
+) -> Contents:
+    from .changes import Change, included, list_changes
+    from .contents import record
+    from .patterns import matcher
+
+    excluded = matcher(exclude)
+    changes, omissions = list_changes(here, cache)
+    draft.omissions += omissions
+    if include:
+        try:
+            changes += [Change(path, tracked=False) for path in included(here, include, excluded)]
+        except TimeoutError as error:
+            draft.omit("included files", str(error))
+    remembered = cache / f"{here.key}.blobs"
+    here.memory.load(remembered, len(changes))
+    contents = record(here, changes, head_tree, excluded, max_file_size)
+    here.memory.save(remembered, {change.path for change in changes})
+    return contents
+
+
+def _tree(here: Opened, head_tree: bytes, edits: Mapping[bytes, Entry | None]) -> bytes:
+    """The work tree's tree; the one of the last snapshot, if nothing has changed since."""
+    from .trees import has, rewrite
+
+    if here.rewritten is not None and here.rewritten[:2] == (head_tree, edits):
+        known = here.rewritten[2]
+        if has(here.odb, known):
+            return known
+    tree = rewrite(here.odb, head_tree, edits)
+    here.rewritten = (head_tree, edits, tree)
+    return tree
+
+
+def _describe(draft: _Draft, here: Opened) -> pygit2.Commit | None:
+    """Fill in what does not depend on the work tree; HEAD's commit, None before the first one."""
+    import pygit2
+
+    repo = here.repo
+    remote = here.config.get("remote.origin.url")
+    draft.root = here.root
+    draft.source = replace(
+        draft.source, repository=_without_credentials(remote) if remote else here.root.name
+    )
+    target = repo.references["HEAD"].target
+    name = target.removeprefix("refs/heads/") if isinstance(target, str) else None
+    head = None if repo.head_is_unborn else repo.head.peel(pygit2.Commit)
+    draft.source = replace(draft.source, branch=name, head=f"git:{head.id}" if head is not None else None)
+    return head
+
+
+def _commit(
+    draft: _Draft, here: Opened, tree: bytes, head: pygit2.Commit | None, branch: str, message: str
+) -> None:
+    import pygit2
+
+    from .branch import NotOnBranchError, commit_tree
+
+    try:
+        commit = commit_tree(
+            here.repo, pygit2.Oid(raw=tree), head.id if head is not None else None, branch, message
+        )
+    except NotOnBranchError as kept:
+        commit = kept.commit
+        draft.omit("source.commit", f"{kept.why}; commit {commit} exists until git collects it")
+    draft.source = replace(draft.source, commit=f"git:{commit}")
+
+
+def _without_credentials(address: str) -> str:
+    """A remote's address that may be shown: no user, password, token or query.
+
+    >>> _without_credentials("https://me:secret@example.org/a/b.git?token=1")
+    'https://example.org/a/b.git'
+    >>> _without_credentials("git@example.org:a/b.git")
+    'example.org:a/b.git'
+    """
+    scheme, separator, rest = address.rpartition("://")
+    if not separator:  # scp-like, or a path
+        host, colon, path = address.partition(":")
+        return f"{host.rpartition('@')[2]}:{path}" if colon and "/" not in host else address
+    host, _, port = rest.partition("/")[0].partition(":")
+    if "@" in host + port or (port and not port.isdigit()):  # a password may hold an unescaped `/` or `@`
+        rest = rest.rpartition("@")[2]
+    return f"{scheme}://{rest.partition('?')[0].partition('#')[0]}"
+
+
+def _check_branch(branch: str) -> None:
+    forbidden = set(" ~^:?*[\\\x7f") | {chr(code) for code in range(32)}
+    parts = branch.split("/")
+    wrong = (
+        set(branch) & forbidden
+        or ".." in branch
+        or "@{" in branch
+        or branch.startswith("-")
+        or branch in ("HEAD", "@")
+        or any(not part or part.startswith(".") or part.endswith((".", ".lock")) for part in parts)
+    )
+    if wrong:
+        raise SettingsError(
+            f"branch {branch!r}: not a name git allows for a branch",
+            hint="set `branch` under [tool.runctx], e.g. `run_logs`",
+        )
+
+
+@functools.lru_cache(maxsize=512)
+def _folder(root: Path, tree: bytes) -> Mapping[bytes, Entry]:
+    """The entries of one folder of a snapshot; an id always means the same ones."""
+    from .opened import opened
+    from .trees import entries
+
+    return entries(opened(root).odb, tree)

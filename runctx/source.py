@@ -1,0 +1,105 @@
+"""Which code did the run really use? The imported project files, and copies of those that no commit holds."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import command, layout
+from .model import Omission
+from .snapshot import Snapshot
+
+OURSELVES = __name__.partition(".")[0]
+MAX_COPY = 10_000_000
+"""Bytes; a larger module is not copied."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Found:
+    """The imported project files."""
+
+    files: dict[str, str] = field(default_factory=dict)
+    """Path -> `git:hex` of its blob."""
+    copied: bool = False
+    omissions: list[Omission] = field(default_factory=list)
+
+
+def collect(snapshot: Snapshot, copies: Path) -> Found:
+    """The blob of every imported module that belongs to the project; what the snapshot lacks is copied.
+
+    Parameters
+    ----------
+    copies: folder for copies; made when the first is needed.
+    """
+    found = Found()
+    for name, path in command.project_modules(snapshot.root).items():
+        inside = snapshot.root is not None and path.is_relative_to(snapshot.root)
+        if not inside and name.partition(".")[0] == OURSELVES:
+            continue  # known by its version
+        shown = _shown(path, snapshot.root if inside else None)
+        blob = snapshot.blob(path)
+        if blob is None:
+            _copy(name, path, shown, copies, found)
+            continue
+        found.files[shown] = blob
+        if snapshot.changed_since(path):
+            why = "was edited while the run went on; recorded as it was at the start"
+            found.omissions.append(Omission(what=shown, why=why))
+        elif _is_stale(name, path):
+            why = "was edited after it was imported, and not imported anew: older code than recorded has run"
+            found.omissions.append(Omission(what=shown, why=why))
+    return found
+
+
+_first_seen: dict[str, tuple[object, int]] = {}
+"""Module -> its spec, of which every import and reload makes another, and the time of its file at that moment."""
+
+
+def _is_stale(name: str, path: Path) -> bool:
+    """Whether a module's file was modified since a run first met the module, as in a notebook that lives for days."""
+    spec = getattr(sys.modules.get(name), "__spec__", None)
+    if spec is None:  # a script: what changed since the run began is all there is to know
+        return False
+    try:
+        modified = path.stat().st_mtime_ns
+    except OSError:
+        return False
+    known, then = _first_seen.get(name, (None, 0))
+    if known is not spec:
+        _first_seen[name] = (spec, modified)
+        return False
+    return modified != then
+
+
+def _copy(name: str, path: Path, shown: str, copies: Path, found: Found) -> None:
+    try:
+        if path.stat().st_size > MAX_COPY:
+            raise OSError(f"larger than {MAX_COPY} bytes")
+        content = path.read_bytes()
+        target = copies / _place(name, path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        layout.write_atomically(target, content)
+    except OSError as error:
+        found.omissions.append(
+            Omission(what=shown, why=f"no commit holds it, and it was not copied: {error}")
+        )
+        return
+    found.files[shown] = (
+        "git:" + hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+    )
+    found.copied = True
+
+
+def _place(name: str, path: Path) -> Path:
+    """Where Python would look for the module: `pkg.mod` -> `pkg/mod.py`; a program keeps its file's name."""
+    if name == "__main__":
+        return Path(path.name)
+    parts = name.split(".")
+    return Path(*parts, path.name) if path.stem == "__init__" else Path(*parts[:-1], path.name)
+
+
+def _shown(path: Path, root: Path | None) -> str:
+    path = path if root is None else path.relative_to(root)
+    return path.as_posix().encode("utf-8", "backslashreplace").decode()

@@ -1,0 +1,1 @@
+"""How fast is runctx beside tools people know? `python -m tests.bench` measures, prints and keeps a table."""

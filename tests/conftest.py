@@ -1,0 +1,59 @@
+"""What every test may rely on: no setting, cache or git identity of the machine it runs on gets in."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# a loaded machine is no fault of the code under test
+settings.register_profile("runctx", deadline=None)
+settings.load_profile("runctx")
+
+GIT_CONFIG = """\
+[user]
+    name = Ada
+    email = ada@example.org
+[init]
+    defaultBranch = main
+[safe]
+    directory = *
+[gc]
+    auto = 0
+"""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def isolated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Child processes inherit it, which is why these are variables and not arguments."""
+    folder = tmp_path_factory.mktemp("isolated")
+    (folder / "gitconfig").write_text(GIT_CONFIG)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if name.startswith(("RUNCTX_", "GIT_")):
+                patch.delenv(name)
+        patch.setenv("RUNCTX_CACHE", str(folder / "cache"))
+        patch.setenv("GIT_CONFIG_GLOBAL", str(folder / "gitconfig"))
+        patch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+        yield
+
+
+@pytest.fixture
+def make_repo(tmp_path: Path) -> Callable[..., Path]:
+    """Makes a real repository with one commit of these files: `make_repo({"a.py": "x = 1"})`."""
+
+    def make(files: dict[str, str], name: str = "repo") -> Path:
+        root = tmp_path / name
+        root.mkdir()
+        for path, text in files.items():
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            (root / path).write_text(text, "utf-8")
+        for arguments in (["init", "-q"], ["add", "-A"], ["commit", "-q", "--allow-empty", "-m", "first"]):
+            subprocess.run(["git", *arguments], cwd=root, check=True)
+        return root
+
+    return make

@@ -1,0 +1,273 @@
+"""The command line, as real processes: what is on stdout, on stderr, and the exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from runctx import Run, lock
+from runctx.errors import ConfigError
+from runctx.model import Failure
+from runctx.past import record
+from runctx.past.index import runs
+from tests.pastruns import ESCAPE, child_of, make_lock, write_run
+from tests.test_display import CONTROL, hostile
+
+MAIN = [sys.executable, "-c", "from runctx.cli import main; main(prog_name='runctx')"]
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path, monkeypatch) -> Path:
+    """The current folder, with a lineage of three runs and a sweep."""
+    monkeypatch.setenv("RUNCTX_CACHE", str(tmp_path / "cache"))
+    root = tmp_path / "project"
+    root.mkdir()
+    monkeypatch.chdir(root)
+    raw = make_lock(1, stage="prepare")
+    models = [child_of(2 + i, raw, stage="train", config={"lr": i / 10, "name": "sgd"}) for i in range(3)]
+    for one in (raw, *models, child_of(9, *models)):
+        write_run(root, one)
+    return root
+
+
+def runctx(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    inherited = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "NO_COLOR")}
+    return subprocess.run(
+        [*MAIN, *arguments], capture_output=True, text=True, env={**inherited, **environment}, timeout=60
+    )
+
+
+def told(*arguments: str, **environment: str) -> str:
+    done = runctx(*arguments, **environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def in_a_terminal(*arguments: str, **environment: str) -> str:
+    """What the command writes to a terminal of 80 columns."""
+    leader, follower = pty.openpty()
+    try:
+        variables = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "80", **environment}
+        subprocess.run([*MAIN, *arguments], stdout=follower, stderr=follower, env=variables, timeout=60)
+        return os.read(leader, 100_000).decode()
+    finally:
+        os.close(leader)
+        os.close(follower)
+
+
+class TestLs:
+    def test_table(self):
+        """All runs of the results folder, the newest first, with what tells those of a stage apart."""
+        lines = told("ls").splitlines()
+        assert lines[0].split() == ["run", "status", "started", "took", "commit", "differs", "in"]
+        assert [line.split()[0] for line in lines[1:]] == [row.id for row in runs().rows]
+        assert re.findall(r"lr=[\d.]+", "\n".join(lines)) == ["lr=0.2", "lr=0.1", "lr=0.0"]
+        assert "name" not in "\n".join(lines)
+
+    def test_choice(self):
+        """A folder or glob, a stage and a limit choose; what is left out is said on stderr."""
+        assert len(told("ls", "results/train").splitlines()) == 4
+        assert len(told("ls", "results/t*", "--stage", "train").splitlines()) == 4
+        for arguments, place in ((["--stage", "nothing"], "results"), (["t*"], "t*")):
+            none = runctx("ls", *arguments)
+            assert (none.stdout, none.stderr) == ("no runs\n", f"looked in {Path.cwd()}/{place}\n")
+        limited = runctx("ls", "--limit", "2")
+        assert len(limited.stdout.splitlines()) == 3
+        assert limited.stderr == "… 3 more; --limit 0 lists all\n"
+        assert len(told("ls", "--limit", "0").splitlines()) == 6
+
+    def test_json(self):
+        """For programs all of it, each run with the fields of a listing."""
+        listed = json.loads(told("ls", "--json"))
+        assert [run["id"] for run in listed] == [row.id for row in runs().rows]
+        assert listed[1]["config"] == {"lr": 0.2, "name": "sgd"}
+        assert len(json.loads(told("ls", "--json", "--limit", "1"))) == 1
+
+    def test_pipe_and_terminal(self):
+        """A pipe gets whole lines; a terminal of 80 columns gets no line that is longer."""
+        long = make_lock(20, stage="train", config={"note": "x " * 200})
+        write_run(Path(), long)
+        assert len(told("ls", "--stage", "train").splitlines()) == 5
+        narrow = told("ls", "--stage", "train", COLUMNS="80")
+        assert max(map(len, narrow.splitlines())) <= 80
+        assert long.id in narrow
+
+    def test_light(self):
+        """Listing runs loads none of the heavy packages."""
+        code = MAIN[2].replace("; main(", "\ntry: main(") + (
+            "\nfinally:\n import sys\n"
+            " print({'mlflow', 'pandas', 'omegaconf', 'pygit2', 'loguru', 'blake3'} & set(sys.modules))"
+        )
+        done = subprocess.run([sys.executable, "-c", code, "ls"], capture_output=True, text=True, check=True)
+        assert done.stdout.endswith("set()\n")
+
+
+class TestShow:
+    def test_sections(self):
+        """What was recorded, section by section, with the upstream and the error's traceback."""
+        error = Failure(type="builtins.ValueError", message="no luck", traceback="Traceback\n  line 1\n")
+        one = replace(child_of(30, make_lock(1, stage="prepare"), seed=3), status="failed", error=error)
+        write_run(Path(), one)
+        text = told("show", one.id)
+        for expected in (
+            "failed",
+            "train.py",
+            "seed",
+            "lr: 3.0",
+            "opt.name: sgd",
+            "commit 00000000*",
+            "model.bin",
+        ):
+            assert expected in text
+        for expected in ("prepare-251121", "Python 3.11.7", "ValueError: no luck", "  line 1"):
+            assert expected in text
+
+    def test_json(self):
+        """For programs the lock as it is in the file, with the status as it is now."""
+        path = "results/train/2"
+        assert json.loads(told("show", path, "--json")) == lock.to_plain(record.load(path).lock)
+        crashed = make_lock(40, status="running", seconds=None)
+        host = os.uname().nodename
+        write_run(Path(), replace(crashed, command=replace(crashed.command, host=host, pid=2**40)))
+        assert json.loads(told("show", "latest", "--json"))["status"] == "crashed"
+
+    def test_numbers_json_does_not_have(self):
+        """Infinity, which JSON lacks, and numbers of any length are written so that every reader reads on."""
+        write_run(Path(), make_lock(50, config={"a": float("inf"), "b": 2**80, 3: None}))
+        text = told("show", "latest", "--json")
+        strict = json.loads(text, parse_constant=pytest.fail)
+        assert strict["config"] == {"a": "inf", "b": 2**80, "3": None}
+
+    def test_names(self):
+        """A run is named by path, id, the beginning of an id, `latest` and `-`."""
+        for name in ("results/evaluate/9", "results/evaluate/9/run.lock", "eval", "latest", "-"):
+            assert told("show", name).startswith(make_lock(9, stage="evaluate").id)
+
+
+class TestTree:
+    def test_tree(self):
+        """From the run up to all it came from, with what was read and its digest."""
+        text = told("tree", "latest")
+        assert text.startswith("evaluate-251121-120000-000009  done  commit 00000000*\n├── train-")
+        assert text.count("prepare-251121") == 3
+        assert text.count("as above") == 2
+        assert text.count("read model.bin  blake3:abababab") == 6
+
+    def test_json(self):
+        """For programs the runs and who read what of whom."""
+        tree = json.loads(told("tree", "latest", "--json"))
+        assert tree["run"] == tree["runs"][0]["id"] == make_lock(9, stage="evaluate").id
+        assert len(tree["runs"]) == 5
+        assert {edge["to"] for edge in tree["edges"]} == {run["id"] for run in tree["runs"][:4]}
+        assert tree["edges"][0]["inputs"][0]["digest"].startswith("blake3:")
+
+
+class TestErrors:
+    def test_ours(self):
+        """What the user can put right is `error:` and `hint:` on stderr, exit code 2, nothing on stdout."""
+        for arguments, expected in (
+            (("show", "nothing"), f"error: no run in {Path.cwd()}/results is called 'nothing'\nhint: "),
+            (("tree", "train"), "error: 3 runs are called 'train': "),
+            (("ls", "nowhere"), "error: no folder "),
+            (("show", "results/x"), "error: no run at "),
+        ):
+            done = runctx(*arguments)
+            assert (done.returncode, done.stdout) == (2, "")
+            assert done.stderr.startswith(expected)
+            assert "Traceback" not in done.stderr
+
+    def test_broken_lock(self):
+        """A broken lock is told with file and fault; `ls` lists the others."""
+        (Path("results/train/2") / "run.lock").write_text("a: [")
+        done = runctx("show", "results/train/2")
+        assert done.returncode == 2
+        assert "results/train/2/run.lock" in done.stderr
+        assert len(told("ls").splitlines()) == 6
+
+    def test_settings(self, project):
+        """A wrong setting is told with its file."""
+        (project / "pyproject.toml").write_text("[tool.runctx]\nresult = 'x'\n")
+        done = runctx("ls")
+        assert done.returncode == 2
+        assert "did you mean 'results'" in done.stderr
+
+    def test_closed_pipe(self):
+        """A reader that stops reading, such as `head`, causes no traceback."""
+        command = " ".join(f"'{part}'" if " " in part else part for part in MAIN).replace(
+            "'runctx'", '"runctx"'
+        )
+        done = subprocess.run(
+            ["bash", "-c", f"{command} show latest --json | head -1"], capture_output=True, text=True
+        )
+        assert (done.stdout, done.stderr) == ("{\n", "")
+
+    def test_usage(self):
+        """Help names every command and takes no run; an unknown command exits with 2."""
+        text = told("--help")
+        assert all(name in text for name in ("ls", "show", "tree"))
+        assert runctx("nothing").returncode == 2
+        assert "runctx" in told("--version")
+
+
+class TestTerminal:
+    def test_hostile_lock(self, project):
+        """No text of a lock steers the terminal or is taken for markup, in no command and no format."""
+        folder = project / "results/x"
+        folder.mkdir()
+        lock.write(folder / "run.lock", hostile())
+        for arguments in (
+            ("ls",),
+            ("show", "results/x"),
+            ("tree", "results/x"),
+            ("show", ESCAPE),
+            ("ls", "\x1bc"),
+        ):
+            done = runctx(*arguments)
+            assert not CONTROL.search(done.stdout + done.stderr)
+            assert "\\x1b" in done.stdout + done.stderr
+        for arguments in (("ls", "--json"), ("show", "results/x", "--json"), ("tree", "results/x", "--json")):
+            assert told(*arguments).isascii()
+
+    def test_odd_keys(self, project):
+        """A lock whose configuration has dates and bytes for keys, as none of ours has, is shown all the same."""
+        folder = project / "results/x"
+        folder.mkdir()
+        text = lock.encode(make_lock(config={"lr": 1})).replace(b"  lr: 1", b"  2020-01-01: !!binary aGk=")
+        (folder / "run.lock").write_bytes(text)
+        for command in ("show", "tree"):
+            assert "2020-01-01" in told("show", "results/x") and told(command, "results/x", "--json")
+        assert json.loads(told("show", "results/x", "--json"))["config"] == {"2020-01-01": "b'hi'"}
+        with pytest.raises(ConfigError, match="date"):
+            Run.load(folder).cfg
+
+    def test_colours(self):
+        """Statuses are coloured in a terminal; not where NO_COLOR is set, nor in a pipe."""
+        assert "\x1b[32mdone" in in_a_terminal("ls")
+        assert "\x1b[32m" not in in_a_terminal("ls", NO_COLOR="1")
+        assert "\x1b" not in told("ls")
+
+    def test_other_encodings(self):
+        """A terminal that is not UTF-8 gets what it can show, and no traceback."""
+        done = runctx("tree", "latest", PYTHONIOENCODING="ascii", PYTHONUTF8="0", LC_ALL="C")
+        assert done.returncode == 0
+        assert "prepare-251121" in done.stdout
+
+    def test_real_run(self, project):
+        """A run that was made by `Run` is listed, shown, and told of in the tree of the next."""
+        with Run({"lr": 0.1}, stage="fit", console=False) as first:
+            (first.save_dir / "model.bin").write_bytes(b"x")
+        with Run({"k": 1}, [first.save_dir / "model.bin"], stage="score", console=False) as second:
+            pass
+        assert told("ls").splitlines()[1].split()[0] == second.id
+        assert json.loads(told("show", second.id, "--json")) == json.loads(
+            json.dumps(lock.to_plain(second.lock))
+        )
+        assert f"└── {first.id}  done" in told("tree", "latest")

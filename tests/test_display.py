@@ -1,0 +1,256 @@
+"""Whatever a lock holds, what is shown of it is well formed and harmless."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runctx import Run, display, lock
+from runctx.display import terminal, words
+from runctx.display.picture import MOST, picture
+from runctx.model import Data, Failure, Lock, Omission
+from runctx.past.row import Row, parse
+from tests.pastruns import ESCAPE, START, child_of, make_lock
+from tests.strategies import locks
+
+CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+FORBIDDEN = {"script", "style", "img", "iframe", "a", "link", "object", "bold"}
+
+
+class Tags(HTMLParser):
+    """Reads as a browser does: which elements there are, opened and closed in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert all(not name.startswith("on") for name, _ in attrs)
+        self.seen.append(tag)
+        self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def tags_of(text: str) -> list[str]:
+    parser = Tags()
+    parser.feed(text)
+    parser.close()
+    assert parser.open == []
+    assert not FORBIDDEN & set(parser.seen)
+    assert not CONTROL.search(text)
+    return parser.seen
+
+
+def texts_of(text: str) -> list[str]:
+    """The words of an SVG picture, titles left out."""
+    root = ElementTree.fromstring(text)
+    return [element.text or "" for element in root.iter("{http://www.w3.org/2000/svg}text")]
+
+
+def drawn(one: Lock) -> str:
+    return picture(one, {}, {}, "grey")
+
+
+def hostile() -> Lock:
+    """Every text of a lock that is shown is one that steers."""
+    parent = make_lock(1, id=ESCAPE + "1", stage=ESCAPE)
+    data = Data(path=ESCAPE, kind="file", digest=ESCAPE, run=parent.id)
+    one = child_of(2, parent, stage=ESCAPE)
+    return replace(
+        one,
+        id=ESCAPE,
+        save_dir=ESCAPE,
+        inputs=(data, replace(data, run=ESCAPE)),
+        outputs=(data,),
+        config={ESCAPE: ESCAPE, "n": {ESCAPE: [ESCAPE]}},
+        error=Failure(type=ESCAPE, message=ESCAPE, traceback=f"{ESCAPE}\n{ESCAPE}"),
+        omissions=(Omission(what=ESCAPE, why=ESCAPE),),
+        command=replace(one.command, argv=(ESCAPE,), cwd=ESCAPE, host=ESCAPE, user=ESCAPE, slurm_job=ESCAPE),
+        source=replace(one.source, repository=ESCAPE, branch=ESCAPE, commit=ESCAPE),
+        environment=replace(one.environment, python=ESCAPE, packages={ESCAPE: ESCAPE}, devices=(ESCAPE,)),
+    )
+
+
+def shown(one: Lock) -> Iterator[str]:
+    """Everything that is printed in a terminal."""
+    yield terminal.as_text(terminal.run(one, "done", "folder"))
+    yield terminal.as_text(terminal.lineage(one, {}))
+    row = parse(lock.encode(one))
+    yield terminal.as_text(terminal.Listing([row, replace(row, config={})], 3))
+
+
+class TestHarmless:
+    @given(locks)
+    @settings(max_examples=60)
+    def test_any_lock(self, one: Lock):
+        """Pages are well formed and pictures valid XML; nothing steers a terminal."""
+        tags_of(display.run_html(one, one.status))
+        tags_of(display.runs_html([parse(lock.encode(one))] * 2, total=9))
+        tags_of(display.lineage_html(one, {}))
+        ElementTree.fromstring(drawn(one))
+        assert not any(CONTROL.search(text) for text in shown(one))
+
+    def test_hostile_lock(self):
+        """Escape sequences, markup and scripts are shown as what they are."""
+        one = hostile()
+        for text in (display.run_html(one, one.status), display.lineage_html(one, {one.id: ESCAPE})):
+            tags_of(text)
+            assert "&lt;script&gt;" in text
+        for text in shown(one):
+            assert not CONTROL.search(text)
+            assert "\\x1b[2J" in text
+            assert "[bold]" in text
+
+    def test_words(self):
+        """Control characters are spelled out; lines stay lines only where they may."""
+        assert words.line("a\nb\tc\x1b") == "a\\nb\\tc\\x1b"
+        assert words.lines("a\r\nb\rc") == "a\nb\\rc"
+        assert words.line("\u202egpj.exe") == "\\u202egpj.exe"
+        assert words.path("bad\udcff") == "bad\\udcff"
+        words.path("bad\udcff").encode()
+
+
+class TestRun:
+    def test_page(self):
+        """A run's page shows id, status, configuration, inputs, upstream, omissions and error."""
+        parent = make_lock(1)
+        error = Failure(type="builtins.ValueError", message="no luck", traceback="...")
+        one = replace(child_of(2, parent), error=error, omissions=(Omission(what="big", why="too big"),))
+        text = display.run_html(one, "failed")
+        for expected in (
+            one.id,
+            "failed",
+            "lr=0.2",
+            "model.bin",
+            parent.id,
+            "big: too big",
+            "ValueError: no luck",
+        ):
+            assert expected in text
+
+    def test_live_run(self, tmp_path, monkeypatch):
+        """A run shows itself in a notebook while it runs; before, there is nothing to show."""
+        monkeypatch.chdir(tmp_path)
+        run = Run({"lr": 0.1}, stage="train", console=False)
+        assert run._repr_html_() is None
+        with run:
+            assert "running" in (run._repr_html_() or "")
+        assert "done" in (run._repr_html_() or "")
+
+
+class TestWords:
+    @pytest.mark.parametrize(
+        ("ago", "expected"),
+        [(0, "now"), (-5, "2025-11-21"), (59, "59 s ago"), (3599, "59 min ago"), (86_399, "23 h ago")],
+    )
+    def test_when(self, ago, expected):
+        """Recent times are told as how long ago; what lies in the future by its day."""
+        assert words.when(START, START + timedelta(seconds=ago)) == expected
+
+    def test_when_long_ago(self):
+        """After a day the date is told, after half a year without the time."""
+        assert re.fullmatch(r"11-2\d \d\d:\d\d", words.when(START, START + timedelta(days=3)))
+        assert re.fullmatch(r"2025-11-2\d", words.when(START, START + timedelta(days=400)))
+
+    @given(st.floats(0, 1e15) | st.none())
+    def test_took(self, seconds):
+        """Any duration is told in a few letters, and never as sixty of a unit."""
+        text = words.took(seconds)
+        assert len(text) <= 16
+        assert not re.search(r"\b60 (s|min)|\b24 h", text)
+
+    @given(st.integers(0, 10**40))
+    def test_size(self, count):
+        """Any size is told with a unit."""
+        assert re.fullmatch(r"[\d.e+]+ [kMGTP]?B", words.size(count))
+
+    def test_differences(self):
+        """Of the configuration that is shown which differs among the runs of one stage."""
+
+        def row(stage: str, **config: object) -> Row:
+            return Row(id="x", stage=stage, status="done", started=None, config=config)
+
+        rows = [
+            row("a", lr=1, n=1, save_dir="x"),
+            row("a", lr=2, n=1, save_dir="y"),
+            row("b", lr=3),
+            row("a", lr=2),
+        ]
+        assert words.differences(rows) == [{"lr": "1", "n": "1"}, {"lr": "2", "n": "1"}, {}, {"lr": "2"}]
+
+
+class TestPicture:
+    def test_everything_is_there(self):
+        """Each run is a box with stage, status and commit, each reading an arrow with the input's name."""
+        a, b = make_lock(1, stage="prepare"), make_lock(2, stage="labels")
+        text = drawn(child_of(3, a, b))
+        assert text.count("<rect") == 3
+        assert text.count("l-7 -3.5v7z") == 2
+        told = texts_of(text)
+        assert {"prepare", "labels", "evaluate", "model.bin", "00000000*", "done"} <= set(told)
+
+    def test_one_run(self):
+        """A run without upstream is a box."""
+        assert drawn(make_lock()).count("<rect") == 1
+
+    @given(st.lists(st.sets(st.integers(0, 11), max_size=4), min_size=1, max_size=12))
+    @settings(max_examples=60)
+    def test_layout(self, history: list[set[int]]):
+        """Boxes lie inside the picture and apart from each other, and each arrow leads to the right."""
+        made: list[Lock] = []
+        for number, choice in enumerate(history):
+            parents = [made[i] for i in sorted(choice) if i < len(made)]
+            made.append(child_of(number, *parents, stage=f"s{number}"))
+        root = ElementTree.fromstring(drawn(made[-1]))
+        width, height = float(root.get("width", 0)), float(root.get("height", 0))
+        boxes = []
+        for rect in root.iter("{http://www.w3.org/2000/svg}rect"):
+            x, y, w, h = (float(rect.get(name, 0)) for name in ("x", "y", "width", "height"))
+            assert 0 <= x <= x + w <= width
+            assert 0 <= y <= y + h <= height
+            assert all(x + w <= x2 or x2 + w2 <= x or y + h <= y2 or y2 + h2 <= y for x2, y2, w2, h2 in boxes)
+            boxes.append((x, y, w, h))
+        assert len(boxes) == 1 + len(made[-1].upstream)
+        for path in root.iter("{http://www.w3.org/2000/svg}path"):
+            if path.get("fill") == "none":
+                numbers = [float(n) for n in re.findall(r"-?[\d.]+", path.get("d", ""))]
+                assert numbers[0] < numbers[-1]
+
+    def test_too_many(self):
+        """Of a thousand parents some are drawn, and how many are not is said."""
+        parents = [make_lock(number) for number in range(1000)]
+        text = drawn(child_of(2000, *parents))
+        assert text.count("<rect") == MOST
+        assert f"… {1001 - MOST} earlier runs more" in texts_of(text)
+
+    def test_colours_of_the_page(self):
+        """Text takes the page's own colour, so that it reads in the light and in the dark."""
+        root = ElementTree.fromstring(drawn(make_lock()))
+        assert root.get("fill") == "currentColor"
+        assert all(e.get("fill") is None for e in root.iter("{http://www.w3.org/2000/svg}text"))
+
+
+class TestTree:
+    def test_told_once(self):
+        """A run that several read from is told of where it comes first, and referred to afterwards."""
+        raw = make_lock(
+            0, stage="raw", inputs=(Data(path="data.csv", kind="file", digest="blake3:" + "cd" * 32),)
+        )
+        left, right = child_of(1, raw, stage="left"), child_of(2, raw, stage="right")
+        text = terminal.as_text(terminal.lineage(child_of(3, left, right), {}))
+        assert text.count("data.csv") == 1
+        assert text.index("data.csv") < text.index("as above")
+        assert text.count(raw.id) == 2
+        assert "read model.bin  blake3:abababab" in text
+        assert "failed" in terminal.as_text(terminal.lineage(raw, {raw.id: "failed"}))

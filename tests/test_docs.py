@@ -1,0 +1,76 @@
+"""What the documentation shows is true."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from runctx import model
+from runctx.settings import Settings
+
+ROOT = Path(__file__).parent.parent
+PYTHON = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A repository with `digits.csv`, which is the current folder of the examples."""
+    monkeypatch.setenv("RUNCTX_CACHE", str(tmp_path / "cache"))
+    root = tmp_path / "project"
+    root.mkdir()
+    (root / "digits.csv").write_text("1,2\n")
+    (root / ".gitignore").write_text("/results/\n")
+    commit = ["-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-q", "-m", "first"]
+    for arguments in (["init", "-q"], ["add", "-A"], commit):
+        subprocess.run(["git", *arguments], cwd=root, check=True)
+    return root
+
+
+@pytest.mark.parametrize("page", ["docs/run.md"])
+def test_examples_run(project, page):
+    """The Python examples of a page run from top to bottom as one script."""
+    code = "\n".join(PYTHON.findall((ROOT / page).read_text()))
+    (project / "example.py").write_text(code)
+    done = subprocess.run([sys.executable, "example.py"], cwd=project, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_readme_example_runs(project):
+    """The script that README shows runs as it stands."""
+    (project / "data").mkdir()
+    (project / "data/digits.csv").write_text("1,2\n")
+    shown = [code for code in PYTHON.findall((ROOT / "README.md").read_text()) if "import Run" in code]
+    (project / "train.py").write_text(shown[0])
+    done = subprocess.run([sys.executable, "train.py"], cwd=project, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert list(project.glob("results/train/*/model.bin"))
+
+
+@pytest.mark.parametrize(
+    "cls", [model.Lock, model.Source, model.Data, model.Command, model.Environment, model.Failure]
+)
+def test_every_key_of_the_lock_is_explained(cls):
+    """docs/lock.md names every key that a lock can have."""
+    text = (ROOT / "docs/lock.md").read_text()
+    assert [f.name for f in fields(cls) if f"`{f.name}`" not in text] == []
+
+
+def test_every_setting_is_explained():
+    """docs/run.md shows every setting."""
+    text = (ROOT / "docs/run.md").read_text()
+    names = [f.name for f in fields(Settings) if f.name != "root"]
+    assert [name for name in names if f"\n{name} = " not in text] == []
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", "CHANGELOG.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
+)
+def test_links_lead_somewhere(page):
+    """Every relative link of a page leads to a file."""
+    targets = re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text())
+    assert [target for target in targets if not ((ROOT / page).parent / target).exists()] == []

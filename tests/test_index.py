@@ -1,0 +1,492 @@
+"""What the index answers is what the folders say, whatever happened to them or to the cache."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import sqlite3
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from runctx import Run, layout, lock, yamlfile
+from runctx.errors import LockError, NoRunError, SettingsError
+from runctx.model import Command, Failure, Lock
+from runctx.past import index, remembered
+from runctx.past.index import runs
+from runctx.past.row import _HEAD, Row, _quick_head, _simple, parse, read_row
+from tests.pastruns import ESCAPE, child_of, make_lock, write_run
+from tests.strategies import locks
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch) -> Path:
+    """A cache of this test's own."""
+    monkeypatch.setenv("RUNCTX_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def settle(root: Path) -> None:
+    """As if every lock had been written a while ago."""
+    for file in root.rglob("run.lock"):
+        os.utime(file, ns=(0, 1_600_000_000_123_456_789))
+
+
+@pytest.fixture
+def old_enough(monkeypatch) -> None:
+    """Every change counts as long ago, and so may be remembered: there is no setting a file's ctime."""
+    monkeypatch.setattr(remembered, "_FINE", -(10**18))
+    monkeypatch.setattr(remembered, "_COARSE", -(10**18))
+
+
+def directly(root: Path) -> list[Row]:
+    """What reading each lock anew gives."""
+    found = [replace(read_row(file.parent), path=str(file.parent)) for file in root.rglob("run.lock")]
+    return sorted(found, key=lambda row: row.path)
+
+
+def answered(root: Path) -> list[Row]:
+    return sorted(runs(root).rows, key=lambda row: row.path)
+
+
+class TestRow:
+    @given(locks)
+    @settings(max_examples=150)
+    def test_quick_reading_agrees(self, one: Lock):
+        """A row read quickly says what the whole lock says."""
+        row = parse(lock.encode(one))
+        commit = one.source.commit
+        assert row.commit == (commit and commit.removeprefix("git:"))
+        said = (row.id, row.stage, row.status, row.started, row.seconds, row.parents, row.dirty)
+        assert said == (
+            one.id,
+            one.stage,
+            one.status,
+            one.started,
+            one.seconds,
+            one.parents,
+            one.source.dirty,
+        )
+        if one.status != "done":
+            assert row.error == (one.error and one.error.type)
+            assert (row.host, row.pid) == (one.command.host, one.command.pid)
+
+    @given(locks)
+    @settings(max_examples=150)
+    def test_quick_head_is_yaml(self, one: Lock):
+        """What is read line by line is what YAML reads, types included; if in doubt YAML is asked."""
+        data = lock.encode(one)
+        quick = _quick_head(data)
+        if quick is not None:
+            said = {"config": {}, **lock.read_sections(data, _HEAD)}
+            assert {key: repr(quick[key]) for key in said} == {key: repr(said[key]) for key in said}
+            assert _HEAD & set(quick) == set(said)
+
+    @given(st.text("aeyntruslo01.9'-_: e+", max_size=12), st.text("abynosefu1_", min_size=1, max_size=5))
+    @settings(max_examples=400)
+    def test_simple_lines_are_yaml(self, value: str, key: str):
+        """A line that is read without YAML means in YAML what was read, types included."""
+        line = f"{key}: {value}".encode()
+        simple = _simple(line)
+        if simple is not None:
+            assert repr(yamlfile.load(line)) == repr(dict((simple,)))
+
+    def test_quick_reading_is_used(self):
+        """A lock as we write it is read line by line."""
+        one = make_lock(3, config={"lr": 0.1, "n": 3, "a": "x-y", "t": "1", "e": None, "o": {"b": [1]}})
+        head = _quick_head(lock.encode(one))
+        assert head is not None
+        assert head["config"] == one.config
+
+    @given(locks)
+    @settings(max_examples=150)
+    def test_packing_keeps_everything(self, one: Lock):
+        """A row that is remembered is the row that was read; what cannot be packed is not remembered."""
+        row = parse(lock.encode(one))
+        packed = remembered.pack(row)
+        assert not packed or remembered.unpack(packed) == row
+
+    def test_config_is_flat(self):
+        """Nested keys are dotted, a list is one value, and an empty mapping is one too."""
+        row = parse(lock.encode(make_lock(config={"a": {"b": 1}, "l": [1, {"x": 2}], "e": {}, 3: None})))
+        assert row.config == {"a.b": 1, "l": [1, {"x": 2}], "e": {}, "3": None}
+
+    def test_other_styles_of_yaml(self):
+        """A lock that another writer has laid out differently gives the same row."""
+        text = lock.encode(make_lock(5)).decode()
+        commit = make_lock(5).source.commit
+        head, _, rest = text.partition("source:\n")
+        tail = rest[rest.index("environment:") :]
+        other = f"{head}source: {{dirty: true, commit: '{commit}'}}\n{tail}"
+        assert parse(other.encode()) == parse(text.encode())
+        quoted = text.replace(f"commit: {commit}", f'commit: "{commit}"')
+        assert parse(quoted.encode()) == parse(text.encode())
+
+    @pytest.mark.parametrize("key", ["id", "status", "started", "command", "source", "environment"])
+    def test_missing_keys(self, key):
+        """Without a key that every lock has, it is broken, and the key is named."""
+        plain = lock.to_plain(make_lock())
+        del plain[key]
+        with pytest.raises(LockError, match=key):
+            parse(yamlfile.dump(plain))
+
+    def test_newer_schema(self):
+        """A lock of a newer schema is not guessed at."""
+        text = lock.encode(make_lock()).replace(b"schema: 1", b"schema: 99")
+        with pytest.raises(LockError, match="schema 99"):
+            parse(text)
+
+
+class TestSearch:
+    def test_where_runs_are(self, tmp_path):
+        """All folders are searched, except hidden ones, links, and what lies in a run's folder."""
+        root = tmp_path / "results"
+        inside = write_run(root, make_lock(1, save_dir="a/b/c"))
+        write_run(root, make_lock(2, save_dir="top"))
+        write_run(root, make_lock(3, save_dir=".trash/x"))
+        write_run(inside, make_lock(4, save_dir="copy"))
+        (root / "latest").symlink_to(inside)
+        (root / "round").symlink_to(root)
+        (root / "pipe").mkdir()
+        os.mkfifo(root / "pipe/run.lock")
+        assert [run.id for run in runs(root)] == [make_lock(2).id, make_lock(1).id]
+
+    def test_ways_to_say_where(self, tmp_path, monkeypatch):
+        """A folder, a link to one, a run, its lock, and globs of each are all understood."""
+        monkeypatch.chdir(tmp_path)
+        for number, stage in enumerate(("train", "train2", "test")):
+            write_run(tmp_path, make_lock(number, stage=stage))
+        (tmp_path / "link").symlink_to("results")
+        for where in (None, "results", Path("results"), "link", "results/*/*", "**", "results/*/*/run.lock"):
+            assert len(runs(where)) == 3, where
+        assert [row.stage for row in runs("results/train*").rows] == ["train2", "train"]
+        assert len(runs("results/train/0")) == len(runs("results/train/0/run.lock")) == 1
+        assert len(runs("results/nothing*")) == 0
+
+    def test_user_mistakes(self, tmp_path, monkeypatch):
+        """A folder that is not there is an error; that nothing ran yet is none."""
+        monkeypatch.chdir(tmp_path)
+        assert len(runs()) == 0
+        with pytest.raises(NoRunError, match="nowhere"):
+            runs("nowhere")
+        monkeypatch.setenv("RUNCTX_MAX_FILE_SIZE", "much")
+        with pytest.raises(SettingsError):
+            runs()
+
+    def test_newest_first(self, tmp_path):
+        """Runs come in the order of their start, the last first, whatever their folders are called."""
+        numbers = random.Random(0).sample(range(1000), 30)
+        for i, number in enumerate(numbers):
+            write_run(tmp_path, make_lock(number, save_dir=f"r{i}"))
+        assert [row.started for row in runs(tmp_path).rows] == [
+            make_lock(number).started for number in sorted(numbers, reverse=True)
+        ]
+
+    def test_broken_among_many(self, tmp_path):
+        """A broken lock is a row that says so, with the reason, and stops nothing."""
+        for number in range(5):
+            write_run(tmp_path, make_lock(number, save_dir=f"r{number}"))
+        (tmp_path / "r2/run.lock").write_bytes(b"\xff\x00: [")
+        (tmp_path / "r3/run.lock").write_bytes(lock.encode(make_lock(3))[:300])
+        (tmp_path / "r4/run.lock").write_bytes(b"")
+        for _ in range(2):
+            rows = {Path(row.path).name: row for row in runs(tmp_path).rows}
+            assert [rows[f"r{n}"].status for n in range(5)] == ["done", "done", "broken", "broken", "broken"]
+            assert str(tmp_path / "r2/run.lock") in (rows["r2"].error or "")
+        assert "broken" in repr(runs(tmp_path))
+        lock.write(tmp_path / "r4/run.lock", make_lock(4))
+        assert {row.status for row in runs(tmp_path).rows if row.path.endswith("r4")} == {"done"}
+
+    def test_names_that_are_no_text(self, tmp_path):
+        """A folder whose name is not UTF-8, or would steer a terminal, is listed like any other."""
+        odd = [os.fsdecode(b"bad\xff"), "new\nline", "\x1b[2J", "ü ' \" %s"]
+        for number, name in enumerate(odd):
+            write_run(tmp_path, make_lock(number, id="", save_dir=name))
+        for _ in range(2):
+            assert {Path(row.path).name for row in runs(tmp_path).rows} == set(odd)
+        assert "\x1b" not in repr(runs(tmp_path)) + repr(list(runs(tmp_path)))
+
+
+class TestRunning:
+    def test_crashed(self, tmp_path, old_enough):
+        """A run that says running and whose process is gone is crashed, each time it is looked at."""
+        gone = subprocess.Popen(["true"])
+        gone.wait()
+        host = os.uname().nodename
+        for number, pid in enumerate((os.getpid(), gone.pid)):
+            one = make_lock(number, status="running", seconds=None)
+            write_run(tmp_path, replace(one, command=replace(one.command, host=host, pid=pid)))
+        for _ in range(2):
+            assert [row.status for row in runs(tmp_path).rows] == ["crashed", "running"]
+
+    def test_real_run(self, tmp_path, monkeypatch):
+        """A run is listed as running inside its block, and as what it came to afterwards."""
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(ValueError, match="no"), Run(stage="a", console=False):
+            assert runs().rows[0].status == "running"
+            raise ValueError("no")
+        (row,) = runs().rows
+        assert (row.status, row.error) == ("failed", "builtins.ValueError")
+
+
+class TestCache:
+    def test_only_what_changed_is_read(self, tmp_path, old_enough):
+        """What has not changed is not read again: a lock that may not be read any more still has its row."""
+        folder = write_run(tmp_path, make_lock(1))
+        before = runs(tmp_path).rows
+        text = (folder / "run.lock").read_bytes()
+        found = (folder / "run.lock").stat()
+        held = remembered.recall(layout.cache_dir(), [os.fsencode(tmp_path)])
+        assert [entry.signature for entry in held.values()] == [remembered.signature(found)]
+        assert runs(tmp_path).rows == before
+        (folder / "run.lock").write_bytes(text.replace(b"sgd", b"lbfgs"))
+        assert runs(tmp_path).rows[0].config["opt.name"] == "lbfgs"
+
+    def test_changes_in_one_tick(self, tmp_path):
+        """A lock that is rewritten in place at once, with the same size, is never answered from memory."""
+        folder = write_run(tmp_path, make_lock(1))
+        for number in range(50):
+            text = lock.encode(make_lock(1, id=f"id-{number:02}"))
+            with (folder / "run.lock").open("r+b") as file:
+                file.write(text)
+                file.truncate()
+            assert runs(tmp_path).rows[0].id == f"id-{number:02}"
+
+    def test_forgets(self, tmp_path, old_enough):
+        """Of runs that were deleted nothing stays in the cache."""
+        for number in range(3):
+            write_run(tmp_path, make_lock(number, save_dir=f"r/{number}"))
+        runs(tmp_path / "r")
+        shutil.rmtree(tmp_path / "r/1")
+        runs(tmp_path / "r")
+        assert len(remembered.recall(layout.cache_dir(), [os.fsencode(tmp_path)])) == 2
+
+    @pytest.mark.parametrize("harm", ["garbage", "empty", "folder", "other", "damaged", "half"])
+    def test_broken_cache(self, tmp_path, cache, harm, old_enough):
+        """A cache that is not one, or is damaged anywhere, changes no answer and heals where it can."""
+        for number in range(20):
+            write_run(tmp_path, make_lock(number, save_dir=f"r/{number}"))
+        expected = runs(tmp_path / "r").rows
+        file = cache / remembered.FILE
+        if harm == "garbage":
+            file.write_bytes(os.urandom(10_000))
+        elif harm == "empty":
+            file.write_bytes(b"")
+        elif harm == "folder":
+            file.unlink()
+            file.mkdir()
+        elif harm == "other":
+            file.unlink()
+            with sqlite3.connect(file) as connection:
+                connection.execute(f"CREATE TABLE {remembered._TABLE} (x INTEGER)")
+            connection.close()
+        elif harm == "damaged":
+            with sqlite3.connect(file) as connection:
+                connection.execute(f"UPDATE {remembered._TABLE} SET row = x'00ff', running = 1")
+            connection.close()
+        else:
+            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+        for _ in range(3):
+            assert runs(tmp_path / "r").rows == expected
+        if harm in ("garbage", "empty", "half"):
+            assert len(remembered.recall(cache, [os.fsencode(tmp_path)])) == 20
+
+    @pytest.mark.parametrize("seed", range(8))
+    def test_flipped_bytes(self, tmp_path, cache, seed, old_enough):
+        """Bytes that the disk has changed anywhere in the cache are no error."""
+        for number in range(20):
+            write_run(tmp_path, make_lock(number, save_dir=f"r/{number}"))
+        runs(tmp_path / "r")
+        file, chance = cache / remembered.FILE, random.Random(seed)
+        data = bytearray(file.read_bytes())
+        for _ in range(30):
+            data[chance.randrange(len(data))] = chance.randrange(256)
+        file.write_bytes(data)
+        assert len(runs(tmp_path / "r").rows) == 20
+
+    def test_locked_cache(self, tmp_path, cache, old_enough):
+        """While another process has the cache to itself the answer is the same."""
+        write_run(tmp_path, make_lock(1))
+        expected = runs(tmp_path).rows
+        connection = sqlite3.connect(cache / remembered.FILE, isolation_level=None)
+        connection.execute("BEGIN EXCLUSIVE")
+        write_run(tmp_path, make_lock(2))
+        assert runs(tmp_path).rows[1:] == expected
+        connection.close()
+
+    def test_no_place_for_a_cache(self, tmp_path, monkeypatch):
+        """Where no cache can be written there is none."""
+        (tmp_path / "file").write_text("")
+        monkeypatch.setenv("RUNCTX_CACHE", str(tmp_path / "file/cache"))
+        write_run(tmp_path, make_lock(1))
+        assert len(runs(tmp_path)) == 1
+
+    def test_many_processes_at_once(self, tmp_path):
+        """Processes that all meet a fresh cache at once all answer, and leave a sound one."""
+        for number in range(50):
+            write_run(tmp_path, make_lock(number, save_dir=f"r/{number}"))
+        code = "import sys; from runctx.past.index import runs; print(len(runs(sys.argv[1]).rows))"
+        many = [
+            subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "r")], stdout=subprocess.PIPE)
+            for _ in range(8)
+        ]
+        assert [process.communicate()[0] for process in many] == [b"50\n"] * 8
+        assert len(runs(tmp_path / "r")) == 50
+        with sqlite3.connect(layout.cache_dir() / remembered.FILE) as connection:
+            assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        connection.close()
+
+
+EDITS = ("make", "rewrite", "in place", "break", "delete", "move", "move folder", "copy", "touch")
+
+
+@given(st.lists(st.tuples(st.sampled_from(EDITS), st.integers(0, 9), st.integers(0, 9)), max_size=25))
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_index_answers_what_is_there(tmp_path_factory, edits):
+    """After any edits, deletions and moves the index answers what reading every lock answers."""
+    root = tmp_path_factory.mktemp("results")
+    for step, (edit, number, other) in enumerate(edits):
+        _edit(root, edit, root / f"s{number % 3}/{number}", root / f"s{other % 3}/{other}", step)
+        assert answered(root) == directly(root)
+
+
+def _edit(root: Path, edit: str, folder: Path, other: Path, step: int) -> None:
+    one = make_lock(step, save_dir=str(folder.relative_to(root)))
+    if edit == "make" and not folder.exists():
+        write_run(root, one)
+    elif not folder.exists():
+        return
+    elif edit == "rewrite":
+        lock.write(folder / "run.lock", one)
+    elif edit == "in place":
+        (folder / "run.lock").write_bytes(lock.encode(one))
+    elif edit == "break":
+        (folder / "run.lock").write_bytes(lock.encode(one)[: 40 * step])
+    elif edit == "delete":
+        shutil.rmtree(folder)
+    elif edit == "move" and not other.exists():
+        shutil.move(folder, other)
+    elif edit == "move folder" and not (root / "elsewhere").exists():
+        (folder.parent).rename(root / "elsewhere")
+    elif edit == "copy" and not other.exists():
+        shutil.copytree(folder, other)
+    elif edit == "touch":
+        os.utime(folder / "run.lock", ns=(0, step))
+
+
+class TestRuns:
+    @pytest.fixture
+    def some(self, tmp_path) -> index.Runs:
+        for number in range(5):
+            write_run(tmp_path, make_lock(number))
+        error = Failure(type="builtins.ValueError", message="m", traceback="t")
+        failed = make_lock(9, status="failed", error=error, config={"lr": 9, "extra": [1]})
+        write_run(tmp_path, replace(failed, source=replace(failed.source, commit=None)))
+        return runs(tmp_path)
+
+    def test_sequence(self, some):
+        """It has a length, single runs, slices that are the same, and iterates."""
+        assert len(some) == 6
+        assert some[0].id == make_lock(9).id
+        assert [run.id for run in some[1:3]] == [make_lock(4).id, make_lock(3).id]
+        assert [run.id for run in some] == [row.id for row in some.rows]
+        assert some[-1].cfg.opt.name == "sgd"
+        assert some[0] in some
+        with pytest.raises(IndexError):
+            some[6]
+
+    def test_lazy(self, some):
+        """A run whose folder is deleted after listing is an error only when it is asked something."""
+        run = some[2]
+        shutil.rmtree(run.save_dir)
+        assert "gone" in repr(run)
+        with pytest.raises(NoRunError):
+            run.status
+        assert len(some.rows) == 6
+
+    def test_dicts(self, some):
+        """Plain data, one dict per run."""
+        first = some.to_dicts()[0]
+        assert first["config"] == {"lr": 9, "extra": [1]}
+        assert (first["status"], first["error"], first["commit"]) == ("failed", "builtins.ValueError", None)
+
+    def test_pandas(self, some, tmp_path):
+        """A data frame with a column for each key of any configuration, also where there are no runs."""
+        frame = some.to_pandas()
+        assert list(frame["config.lr"]) == [9, 0.4, 0.1 * 3, 0.2, 0.1, 0.0]
+        assert list(frame["id"]) == [row.id for row in some.rows]
+        assert frame["config.extra"][0] == [1]
+        (tmp_path / "none").mkdir()
+        empty = runs(tmp_path / "none").to_pandas()
+        assert (len(empty), "status" in empty.columns) == (0, True)
+
+    def test_table(self, some):
+        """Printed it is a table, with what tells the runs apart, of at most fifty runs."""
+        told = repr(some)
+        assert make_lock(4).id in told
+        assert "ValueError" in told
+        assert "sgd" in told
+        assert "opt" not in repr(some[1:])
+        assert "no runs" in repr(some[6:])
+
+    def test_long_table(self, tmp_path):
+        """Of many runs the newest fifty are printed, and how many more there are."""
+        for number in range(60):
+            write_run(tmp_path, make_lock(number, save_dir=f"many/{number}"))
+        told = runs(tmp_path / "many")
+        assert "… 10 more" in repr(told)
+        assert "… 10 more" in told._repr_html_()
+
+
+class TestFind:
+    @pytest.fixture(autouse=True)
+    def project(self, tmp_path, monkeypatch) -> Path:
+        monkeypatch.chdir(tmp_path)
+        for number in range(3):
+            write_run(tmp_path, make_lock(number))
+        write_run(tmp_path, child_of(5, make_lock(0)))
+        return tmp_path
+
+    def test_names(self, project):
+        """A run is found by path, id, the beginning of one, and as the latest."""
+        assert index.find("results/train/1") == project / "results/train/1"
+        assert index.find("results/train/1/run.lock") == project / "results/train/1"
+        assert index.find(make_lock(2).id) == project / "results/train/2"
+        assert index.find("eval") == project / "results/evaluate/5"
+        assert index.find("latest") == index.find("-") == project / "results/evaluate/5"
+
+    def test_a_file_of_that_name(self, project):
+        """A file here that is called like the beginning of an id is not in the way."""
+        (project / "eval").write_text("")
+        assert index.find("eval") == project / "results/evaluate/5"
+
+    def test_not_one(self, project):
+        """Several, or none, is an error that names them and says what to do."""
+        with pytest.raises(NoRunError, match=rf"3 runs are called 'train': {make_lock(2).id}.*\nhint"):
+            index.find("train")
+        for name in ("x", "results/train/9", ESCAPE, "a\0b", "x" * 300):
+            with pytest.raises(NoRunError, match="hint"):
+                index.find(name)
+
+    def test_latest_is_one_that_can_be_read(self, project):
+        """A lock that is broken, however new, is not the latest run."""
+        write_run(project, make_lock(7))
+        (project / "results/train/7/run.lock").write_text("[")
+        assert index.find("latest") == project / "results/evaluate/5"
+
+    def test_no_runs_yet(self, project):
+        """Where nothing ran yet there is no latest run."""
+        shutil.rmtree(project / "results")
+        with pytest.raises(NoRunError, match=f"no runs yet in {project}/results"):
+            index.find("latest")
+
+
+def test_command_of_another_shape():
+    """What a listing needs of a lock's command is in the model."""
+    assert {"host", "pid"} <= set(Command.__dataclass_fields__)

@@ -1,0 +1,393 @@
+"""Runs in a real Jupyter kernel: rerun, interrupted, debugged, killed."""
+
+from __future__ import annotations
+
+import os
+import queue
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jupyter_client.manager import KernelManager
+
+import runctx
+from runctx import Run
+
+PACKAGE = str(Path(runctx.__file__).parents[1])
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+PATIENCE = 60
+"""Seconds to wait for a kernel on a busy machine."""
+
+
+@dataclass
+class Shown:
+    """What a cell showed."""
+
+    stdout: str = ""
+    stderr: str = ""
+    results: list[dict[str, Any]] = field(default_factory=list)
+    """What the front end may choose from, by mime type."""
+    error: str = ""
+    """Type of the exception that ended the cell."""
+    traceback: str = ""
+    ended: bool = False
+
+    @property
+    def text(self) -> str:
+        """The short text of the cell's last value."""
+        return str(self.results[-1]["text/plain"])
+
+
+class Kernel:
+    """A real kernel, driven cell by cell as a front end does."""
+
+    def __init__(self, folder: Path, **env: str) -> None:
+        self.folder = folder
+        self._shown: dict[str, Shown] = {}
+        self._manager = KernelManager()
+        self._manager.start_kernel(
+            cwd=str(folder),
+            env=inherited()
+            | {"PYTHONPATH": PACKAGE, "IPYTHONDIR": str(folder.parent / "ipython"), "JPY_SESSION_NAME": ""}
+            | env,
+        )
+        self._client = self._manager.blocking_client()
+        self._client.start_channels()
+        self._client.wait_for_ready(timeout=PATIENCE)
+
+    def run(self, code: str, answers: tuple[str, ...] = ()) -> Shown:
+        """Execute a cell; whatever it asks for with `input` gets these answers."""
+        return self.wait(self.begin(code, stdin=bool(answers)), answers=answers)
+
+    def value(self, expression: str) -> Any:
+        """What an expression gives in the kernel."""
+        shown = self.run(expression)
+        assert not shown.error, shown
+        return eval(shown.text)
+
+    def begin(self, code: str, *, stdin: bool = False) -> str:
+        return str(self._client.execute(code, allow_stdin=stdin))
+
+    def wait(
+        self, request: str, until: Callable[[Shown], bool] | None = None, answers: tuple[str, ...] = ()
+    ) -> Shown:
+        """What the cell shows: to its end, or until enough was shown (some comes after the end)."""
+        shown = self._shown.setdefault(request, Shown())
+        pending = list(answers)
+        while not (until(shown) if until else shown.ended):
+            if pending and self._client.stdin_channel.msg_ready():
+                self._client.get_stdin_msg(timeout=PATIENCE)
+                self._client.input(pending.pop(0))
+            try:
+                self._take(self._client.get_iopub_msg(timeout=0.05 if pending else PATIENCE))
+            except queue.Empty:
+                assert pending, shown
+        return shown
+
+    def _take(self, message: dict[str, Any]) -> None:
+        shown = self._shown.setdefault(message["parent_header"].get("msg_id", ""), Shown())
+        kind, content = message["msg_type"], message["content"]
+        if kind == "stream":
+            text = getattr(shown, content["name"]) + COLOUR.sub("", content["text"])
+            setattr(shown, content["name"], text)
+        elif kind in ("execute_result", "display_data"):
+            shown.results.append(content["data"])
+        elif kind == "error":
+            shown.error = content["ename"]
+            shown.traceback = COLOUR.sub("", "\n".join(content["traceback"]))
+        elif kind == "status":
+            shown.ended = content["execution_state"] == "idle"
+
+    def interrupt(self) -> None:
+        self._manager.interrupt_kernel()
+
+    def complete(self, code: str) -> list[str]:
+        """What TAB offers after this code."""
+        reply = self._client.complete(code, reply=True, timeout=PATIENCE)
+        return list(reply["content"]["matches"])
+
+    def stop(self, *, kill: bool = False) -> None:
+        """As the front end's shut down does it; or SIGKILL."""
+        self._client.stop_channels()
+        if self._manager.has_kernel:
+            self._manager.shutdown_kernel(now=kill)
+
+
+def inherited() -> dict[str, str]:
+    """The environment, save for what makes ipykernel behave otherwise under pytest than for a user."""
+    return {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+
+
+def project(folder: Path) -> Path:
+    """A repository with a module and the notebook, in which the kernel works."""
+    folder.mkdir()
+    for name, text in {".gitignore": "/results/\n", "model.py": "depth = 1\n", "digits.ipynb": "{}"}.items():
+        (folder / name).write_text(text)
+    for arguments in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "first"]):
+        subprocess.run(["git", *arguments], cwd=folder, check=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
+    """The kernel of `digits.ipynb`, shared by all tests that leave it usable."""
+    folder = project(tmp_path_factory.mktemp("kernel") / "project")
+    shared = Kernel(folder, JPY_SESSION_NAME=str(folder / "digits.ipynb"))
+    shared.run("import asyncio, importlib, os, subprocess, sys, runctx\nfrom runctx import Run, runs")
+    yield shared
+    shared.stop()
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Iterator[Kernel]:
+    """A kernel of its own, whose front end told no name."""
+    own = Kernel(project(tmp_path / "project"))
+    own.run("from runctx import Run")
+    yield own
+    own.stop()
+
+
+def load(kernel: Kernel, name: str = "run") -> Any:
+    return Run.load(kernel.value(f"str({name}.save_dir)"))
+
+
+class TestIdentity:
+    def test_stage_of_a_notebook(self, kernel):
+        """The notebook names the stage, and the command is the notebook."""
+        kernel.run("with Run({'lr': 0.1}) as run:\n    pass")
+        past = load(kernel)
+        assert (past.stage, past.status) == ("digits", "done")
+        assert (past.command.kind, past.command.entry) == ("notebook", "digits.ipynb")
+        assert past.save_dir.parent == kernel.folder / "results/digits"
+
+    def test_cells(self, kernel):
+        """The lock has the executed cells, failed ones and the running one included."""
+        kernel.run("x = 41")
+        kernel.run("1/0")
+        running = "with Run() as run:\n    answer = x + 1"
+        kernel.run(running)
+        assert [cell.code for cell in load(kernel).source.cells][-3:] == ["x = 41", "1/0", running]
+
+    def test_secrets_in_cells(self, kernel):
+        """No secret of a cell is written: neither a literal nor a value of the configuration."""
+        kernel.run("api_key = 'sk-4fT9qLw2Zr8vKp1x'")
+        kernel.run("with Run({'db': {'password': 'hunter2-b81c'}}) as run:\n    print('hunter2-b81c')")
+        text = (load(kernel).save_dir / "run.lock").read_text()
+        assert "sk-4fT9qLw2Zr8vKp1x" not in text and "hunter2-b81c" not in text
+        assert "api_key = " in text
+
+    def test_reloaded_module(self, kernel):
+        """A module that was edited and reloaded between two runs is in the snapshot as it then was."""
+        kernel.run("import model\nwith Run() as before:\n    pass")
+        (kernel.folder / "model.py").write_text("depth = 2\nwidth = 3\n")
+        kernel.run("importlib.reload(model)\nwith Run() as after:\n    assert model.depth == 2")
+        for name, text in (("before", "depth = 1\n"), ("after", "depth = 2\nwidth = 3\n")):
+            past = load(kernel, name)
+            shown = subprocess.run(
+                ["git", "cat-file", "blob", past.source.files["model.py"].removeprefix("git:")],
+                cwd=kernel.folder, capture_output=True, text=True, check=True,
+            )  # fmt: skip
+            assert shown.stdout == text
+            assert past.source.files["model.py"] == f"git:{git(kernel, f'{past.commit}:model.py')}"
+
+
+def git(kernel: Kernel, name: str) -> str:
+    """The id of what git calls by this name."""
+    return subprocess.check_output(["git", "rev-parse", name], cwd=kernel.folder, text=True).strip()
+
+
+class TestRerun:
+    @pytest.mark.parametrize("how", ["", "%%time\n", "await asyncio.sleep(0)\n"], ids=["", "magic", "await"])
+    def test_started_again(self, kernel, how):
+        """Running the first of several cells again ends the forgotten run as interrupted, and says so."""
+        first = f"{how}run = Run({{'lr': 0.1}}).start()"
+        kernel.run(first)
+        forgotten = load(kernel)
+        assert forgotten.status == "running"
+        shown = kernel.run(first)
+        assert forgotten.id in shown.stderr and "interrupted" in shown.stderr
+        kernel.run("answer = 42")
+        kernel.run("run.finish()")
+        assert (Run.load(forgotten).status, load(kernel).status) == ("interrupted", "done")
+
+    def test_log_lines_stay_with_their_cell(self, kernel):
+        """A log line is shown by the cell that said it, not by the one that started the run."""
+        first = kernel.run("run = Run().start()\nrun.logger.info('one')")
+        second = kernel.run("run.logger.info('two')")
+        third = kernel.run("run.finish()")
+        assert "one" in first.stderr and "two" not in first.stderr
+        assert "two" in second.stderr and "one" not in second.stderr
+        assert "done" in third.stderr
+        assert [word for word in ("one", "two") if word in (load(kernel).save_dir / "run.log").read_text()]
+
+    def test_two_stages_at_once(self, kernel):
+        """Runs of two stages may be open side by side."""
+        kernel.run("a = Run(stage='a').start()\nb = Run(stage='b').start()")
+        kernel.run("a.finish()\nb.finish()")
+        assert (load(kernel, "a").status, load(kernel, "b").status) == ("done", "done")
+
+
+class TestInterrupt:
+    @pytest.mark.parametrize(
+        "waiting",
+        [
+            "import time; time.sleep(600)",
+            "subprocess.run(['sleep', '600'])",
+            # in one long sleep the kernel itself would not notice before the next message
+            "while True: await asyncio.sleep(0.05)",
+        ],
+    )
+    def test_interrupted(self, kernel, waiting):
+        """The stop button ends the run as interrupted and the cell as it always does; the kernel goes on."""
+        request = kernel.begin(f"with Run() as run:\n    print('ready')\n    {waiting}")
+        kernel.wait(request, until=lambda shown: "ready" in shown.stdout)
+        kernel.interrupt()
+        shown = kernel.wait(request)
+        assert shown.error in ("KeyboardInterrupt", "CancelledError")
+        assert load(kernel).status == "interrupted"
+        kernel.run("with Run() as run:\n    pass")
+        assert load(kernel).status == "done"
+
+    def test_killed(self, fresh):
+        """A run whose kernel is killed reads as crashed, and has what was known when it started."""
+        fresh.run("run = Run({'lr': 0.1}).start()\nrun.logger.info('last words')")
+        past = load(fresh)
+        assert (past.stage, past.status) == ("notebook", "running")
+        fresh.stop(kill=True)
+        again = Run.load(past.save_dir)
+        assert (again.status, again.cfg.lr) == ("crashed", 0.1)
+        assert "last words" in (again.save_dir / "run.log").read_text()
+
+    def test_shut_down(self, fresh):
+        """A run that is open when its kernel is shut down is interrupted, whatever failed before it."""
+        fresh.run("1/0")
+        fresh.run("run = Run().start()")
+        past = load(fresh)
+        fresh.stop()
+        again = Run.load(past.save_dir)
+        assert (again.status, again.error) == ("interrupted", None)
+
+
+FAILING = """
+def train():
+    global run
+    batch = [1, 2, 0]
+    with Run() as run:
+        for value in batch:
+            share = 1 / value
+train()
+"""
+
+
+class TestLooking:
+    def test_error(self, kernel):
+        """After an error in a function, the run tells what failed, with the function's variables."""
+        assert kernel.run(FAILING).error == "ZeroDivisionError"
+        assert kernel.value("run.status, run.error.type") == ("failed", "builtins.ZeroDivisionError")
+        assert kernel.value("{k: v for k, v in run.locals.items() if k != 'run'}") == {
+            "batch": [1, 2, 0],
+            "value": 0,
+            "share": 0.5,
+        }
+
+    def test_debug(self, kernel):
+        """`%debug` opens at the user's line, as if there were no run."""
+        kernel.run(FAILING)
+        shown = kernel.run("%debug", answers=("p ('seen', value, batch)", "q"))
+        assert "('seen', 0, [1, 2, 0])" in shown.stdout
+        assert "share = 1 / value" in shown.stdout
+
+    def test_traceback_again(self, kernel):
+        """`%tb` shows the traceback again, of the user's cell alone."""
+        kernel.run(FAILING)
+        shown = kernel.run("%tb")
+        assert "share = 1 / value" in shown.traceback and "run.py" not in shown.traceback
+
+    def test_locals_of_a_cell(self, kernel):
+        """In a cell, `run.locals` are the user's variables, without IPython's."""
+        kernel.run("%reset -f\nfrom runctx import Run\nwith Run() as run:\n    loss = 0.5")
+        assert kernel.value("sorted(run.locals)") == ["Run", "loss", "run"]
+        kernel.run("import asyncio, importlib, os, subprocess, sys, runctx\nfrom runctx import Run, runs")
+
+    def test_locals_of_an_awaiting_cell(self, kernel):
+        """A cell that awaits is a cell like any other."""
+        kernel.run("with Run() as run:\n    awaited = await asyncio.sleep(0, result=7)")
+        assert kernel.value("run.status, run.locals['awaited'], 'In' in run.locals") == ("done", 7, False)
+
+    @pytest.mark.parametrize(
+        ("typed", "offered"),
+        [
+            ("run.sav", "save_dir"),
+            ("run.sta", "status"),
+            ("run.cfg.op", "optimizer"),
+            ("run.cfg.optimizer.lra", "lrate_decay"),
+            ("run.lock.con", "config"),
+            ("run.logger.inf", "info"),
+        ],
+    )
+    def test_completion(self, kernel, typed, offered):
+        """TAB completes what a run has, and the keys of its configuration, nested ones too."""
+        kernel.run("with Run({'optimizer': {'lr': 0.1, 'lrate_decay': 0.5}, 'epochs': 5}) as run:\n    pass")
+        assert offered in [match.rpartition(".")[2] for match in kernel.complete(typed)]
+
+    def test_rich_display(self, kernel):
+        """A run, a past run, its lineage and the table of runs show themselves, once each, as HTML."""
+        kernel.run("with Run(stage='first') as first:\n    (first.save_dir / 'a.csv').write_text('1')")
+        kernel.run("with Run(inputs=[first], stage='second') as run:\n    pass")
+        for shown in ("run", "Run.load(run)", "Run.load(run).lineage()", "runs()"):
+            (result,) = kernel.run(shown).results
+            assert "second" in result["text/html"] and "second" in result["text/plain"]
+        assert "first" in kernel.run("Run.load(run).lineage()").results[0]["text/html"]
+
+    def test_not_entered(self, kernel):
+        """A run that was not entered shows itself too."""
+        (result,) = kernel.run("Run({'lr': 0.1})").results
+        assert "not entered" in result["text/plain"]
+
+
+class TestCapture:
+    SAYING = """
+with Run(capture=True) as run:
+    print("python says")
+    os.write(1, b"descriptor says\\n")
+    libc.puts(b"c says")
+    libc.fflush(None)
+    subprocess.run([sys.executable, "-c", "print('child says')"], check=True)
+    print("on stderr", file=sys.stderr)
+print("afterwards")
+"""
+    LINES = ("python says", "descriptor says", "c says", "child says", "on stderr")
+
+    def test_everything_is_heard_once(self, kernel):
+        """`capture=True` writes what the cell, C code and child processes print to run.log, once each."""
+        kernel.run("import ctypes; libc = ctypes.CDLL(None)")
+        assert not kernel.run(self.SAYING).error
+        log = (load(kernel).save_dir / "run.log").read_text()
+        assert {line: log.count(line) for line in self.LINES} == dict.fromkeys(self.LINES, 1)
+        assert "afterwards" not in log
+        assert load(kernel).omissions == ()
+
+    def test_the_cell_shows_it_too(self, kernel):
+        """What is captured is shown as ever, and the next cell prints as ever."""
+        kernel.run("import ctypes; libc = ctypes.CDLL(None)")
+        request = kernel.begin(self.SAYING)
+        expected = (*self.LINES[:-1], "afterwards")
+        shown = kernel.wait(
+            request, until=lambda shown: shown.ended and all(line in shown.stdout for line in expected)
+        )
+        assert {line: shown.stdout.count(line) for line in expected} == dict.fromkeys(expected, 1)
+        assert "on stderr" in shown.stderr
+        assert kernel.run("print('next cell')").stdout == "next cell\n"
+
+    def test_over_several_cells(self, kernel):
+        """What later cells print, and the error one of them ends in, is in run.log; `finish()` ends it."""
+        kernel.run("run = Run(capture=True).start()")
+        kernel.run("print('second cell')")
+        kernel.run("1/0")
+        kernel.run("run.finish()\nprint('afterwards')")
+        log = (load(kernel).save_dir / "run.log").read_text()
+        assert log.count("second cell") == 1 and "ZeroDivisionError" in log and "afterwards" not in log

@@ -1,0 +1,799 @@
+"""The run as its user meets it: one context manager, one folder, one lock."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import copy
+import io
+import logging
+import os
+import pickle
+import random
+import subprocess
+import sys
+import textwrap
+import threading
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+from omegaconf.errors import ReadonlyConfigError
+
+from runctx import Run, layout
+from runctx import lock as lockfile
+from runctx.errors import ConfigError, InputError, NoRunError, RunStateError, SaveDirError
+
+GIT = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "init.defaultBranch=main"]
+
+
+@dataclass
+class Opt:
+    lr: float = 0.1
+
+
+@dataclass
+class Config:
+    data: str = "data.csv"
+    opt: Opt = field(default_factory=Opt)
+    api_key: str = "s3cr3t-value"
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A repository with a clean work tree, which is the current folder."""
+    monkeypatch.setenv("RUNCTX_CACHE", str(tmp_path / "cache"))
+    root = tmp_path / "project"
+    root.mkdir()
+    (root / "data.csv").write_text("1,2\n")
+    (root / ".gitignore").write_text("results/\n")
+    git(root, "init", "-q")
+    git(root, "add", "-A")
+    git(root, "commit", "-q", "-m", "first")
+    monkeypatch.chdir(root)
+    return root
+
+
+def git(root: Path, *arguments: str) -> str:
+    return subprocess.run(
+        [*GIT, *arguments], cwd=root, check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+def python(
+    root: Path, code: str, *arguments: str, name: str = "train.py"
+) -> subprocess.CompletedProcess[str]:
+    """Run `code` as a script of the project in a process of its own."""
+    (root / name).write_text(textwrap.dedent(code))
+    return subprocess.run(
+        [sys.executable, name, *arguments], cwd=root, capture_output=True, text=True, timeout=120
+    )
+
+
+def only_run(root: Path) -> Path:
+    (found,) = root.glob("results/**/run.lock")
+    return found.parent
+
+
+def quiet(*args, **options) -> Run:
+    return Run(*args, console=False, **options)
+
+
+class TestFolder:
+    def test_default_place(self, project):
+        """Without a wish of the user's, the folder is results/<stage>/<yymmdd-HHMMSS>."""
+        with quiet(stage="train") as run:
+            pass
+        assert run.save_dir.parent == project / "results/train"
+        assert run.id.startswith(f"train-{run.save_dir.name}-")
+
+    def test_from_config(self, project):
+        """`cfg.save_dir` decides, its interpolations are resolved once, and it names the folder really made."""
+        cfg = {
+            "save_dir": "out/${now:%y%m%d}",
+            "ckpt": "${save_dir}/ckpt",
+            "t1": "${now:%S%f}",
+            "t2": "${now:%S%f}",
+        }
+        with quiet(cfg) as first, quiet(cfg) as second:
+            pass
+        assert second.save_dir == first.save_dir.with_name(first.save_dir.name + "-2")
+        assert Path(second.cfg.save_dir).absolute() == second.save_dir
+        assert second.cfg.ckpt == second.cfg.save_dir + "/ckpt"
+        assert second.cfg.t1 == second.cfg.t2
+
+    def test_argument_beats_config(self, project):
+        """`save_dir=` wins over `cfg.save_dir`, and the configuration says so."""
+        with quiet({"save_dir": "a"}, save_dir="b") as run:
+            pass
+        assert run.save_dir == project / "b"
+        assert run.cfg.save_dir == str(project / "b") or run.cfg.save_dir == "b"
+
+    def test_ignored_or_advised(self, project):
+        """A folder git does not ignore is a warning with the line to add; an ignored one is not."""
+        with quiet(stage="a") as ignored:
+            pass
+        with quiet(save_dir="elsewhere/x") as seen:
+            pass
+        assert "ignore" not in (ignored.save_dir / "run.log").read_text()
+        assert "add the line /elsewhere/x/" in (seen.save_dir / "run.log").read_text()
+
+    def test_settings(self, project):
+        """`[tool.runctx] results` and RUNCTX_RESULTS move the results, the variable winning."""
+        (project / "pyproject.toml").write_text('[tool.runctx]\nresults = "runs"\n')
+        with quiet(stage="a") as run:
+            pass
+        assert run.save_dir.is_relative_to(project / "runs")
+
+    def test_current_folder_deleted(self, project):
+        """A run goes on in a folder that was deleted, which is no place to make its own."""
+        gone = project / "gone"
+        gone.mkdir()
+        os.chdir(gone)
+        gone.rmdir()
+        with quiet(save_dir=project / "results" / "here") as run:
+            (run.save_dir / "a").write_text("1")
+        assert run.status == "done" and [output.path for output in run.outputs] == ["a"]
+        assert "here" in repr(run)
+        with pytest.raises(SaveDirError), quiet(save_dir="there"):
+            pass
+
+    def test_kept_names(self, project):
+        """Files under a name that is kept for the run's own are not outputs, and that is told."""
+        with quiet() as run:
+            for name in ("metrics", "inputs", "source", "tasks"):
+                (run.save_dir / name).mkdir()
+                (run.save_dir / name / "mine.txt").write_text("1")
+        assert not run.outputs
+        assert {omission.what for omission in run.omissions} == {"metrics", "inputs", "source", "tasks"}
+
+
+class TestConfig:
+    @pytest.mark.parametrize(
+        "given",
+        [
+            Config,
+            Config(),
+            {"data": "data.csv", "opt": {"lr": 0.1}, "api_key": "s3cr3t-value"},
+            OmegaConf.structured(Config),
+            argparse.Namespace(data="data.csv", opt={"lr": np.float64(0.1)}, api_key="s3cr3t-value"),
+            "config.yml",
+        ],
+        ids=["class", "instance", "dict", "DictConfig", "Namespace", "file"],
+    )
+    def test_kinds(self, project, given):
+        """A configuration may be a dataclass, an instance, a dict, a DictConfig, a Namespace or a YAML file."""
+        (project / "config.yml").write_text("data: data.csv\nopt:\n  lr: 0.1\napi_key: s3cr3t-value\n")
+        with quiet(given) as run:
+            assert run.cfg.opt.lr == 0.1
+        assert run.lock.config == {"data": "data.csv", "opt": {"lr": 0.1}, "api_key": "<redacted>"}
+
+    def test_read_only(self, project):
+        """Writing to run.cfg raises an error that names the key."""
+        with quiet(Config) as run, pytest.raises(ReadonlyConfigError, match=r"opt\.lr"):
+            run.cfg.opt.lr = 0.2
+
+    def test_completion(self, project):
+        """IPython completes the keys of run.cfg and of its nodes."""
+        with quiet(Config) as run:
+            assert {"data", "opt"} <= set(dir(run.cfg))
+            assert "lr" in dir(run.cfg.opt)
+
+    def test_file_is_loadable_and_has_no_secret(self, project):
+        """config.yaml loads with OmegaConf, and no file of the run holds the secret."""
+        with quiet(Config) as run:
+            run.logger.info("my key is {}", run.cfg.api_key)
+        loaded = OmegaConf.load(run.save_dir / "config.yaml")
+        assert loaded.opt.lr == 0.1
+        for name in ("config.yaml", "run.lock", "run.log"):
+            assert "s3cr3t-value" not in (run.save_dir / name).read_text()
+
+    def test_refusal_leaves_nothing(self, project):
+        """What cannot be held is refused by key, before anything is on disk."""
+        with pytest.raises(ConfigError, match=r"model\.sizes"), quiet({"model": {"sizes": {1, 2}}}):
+            pass
+        with pytest.raises(ConfigError, match="lr"), quiet({"lr": "${nowhere}"}):
+            pass
+        assert not list(project.glob("results/**/run.lock"))
+        assert not list(project.glob("results/*/*"))
+
+
+class TestSource:
+    def test_clean(self, project):
+        """A clean work tree makes no commit: the commit is HEAD."""
+        with quiet() as run:
+            pass
+        assert run.commit == git(project, "rev-parse", "HEAD")
+        assert "run_logs" not in git(project, "branch", "--list", "run_logs")
+
+    def test_dirty(self, project):
+        """Modified and untracked files are in the commit on the log branch; nothing of the user's changes."""
+        (project / "data.csv").write_text("changed\n")
+        (project / "new.py").write_text("x = 1\n")
+        before = git(project, "status", "--porcelain"), git(project, "rev-parse", "HEAD")
+        index = (project / ".git/index").read_bytes()
+        with quiet() as first:
+            pass
+        with quiet() as second:
+            pass
+        assert git(project, "show", f"{first.commit}:new.py") == "x = 1"
+        assert git(project, "show", f"{first.commit}:data.csv") == "changed"
+        assert first.commit == second.commit == git(project, "rev-parse", "run_logs")
+        assert (git(project, "status", "--porcelain"), git(project, "rev-parse", "HEAD")) == before
+        assert (project / ".git/index").read_bytes() == index
+
+    def test_imported_files(self, project):
+        """The lock names the blob of every imported module of the project, and of the script."""
+        (project / "helper.py").write_text("y = 2\n")
+        code = "import helper\nfrom runctx import Run\nwith Run(): pass\n"
+        assert python(project, code).returncode == 0
+        files = lockfile.read(only_run(project)).source.files
+        assert set(files) == {"helper.py", "train.py"}
+        for path, blob in files.items():
+            assert blob == "git:" + git(project, "hash-object", path)
+
+    def test_outside_a_repository(self, tmp_path):
+        """Outside a repository the imported project files are copied to the run, and the lock says so."""
+        (tmp_path / "helper.py").write_text("y = 2\n")
+        done = python(tmp_path, "import helper\nfrom runctx import Run\nwith Run(): pass\n")
+        assert done.returncode == 0, done.stderr
+        folder = only_run(tmp_path)
+        lock = lockfile.read(folder)
+        assert lock.source.commit is None and lock.source.copies == "source"
+        assert (folder / "source/helper.py").read_text() == "y = 2\n"
+        assert (folder / "source/train.py").exists()
+        assert any("not in a git work tree" in omission.why for omission in lock.omissions)
+
+    def test_edited_after_import(self, project):
+        """A module that was edited after its import, and not imported anew, is told: older code has run."""
+        code = """
+        import importlib, os, helper
+        from runctx import Run
+        with Run(console=False): pass
+        with open("helper.py", "w") as file: file.write("y = 3  # edited")
+        os.utime("helper.py", ns=(0, 10**18))
+        with Run(console=False) as stale: pass
+        importlib.reload(helper)
+        with Run(console=False) as fresh: pass
+        print([o.what for o in stale.omissions], fresh.omissions)
+        """
+        (project / "helper.py").write_text("y = 2\n")
+        done = python(project, code)
+        assert done.stdout == "['helper.py'] ()\n", done.stdout + done.stderr
+
+    def test_secret_files_stay_out(self, project):
+        """A new .env file is not taken up by the snapshot."""
+        (project / ".env").write_text("TOKEN=abc\n")
+        (project / "code.py").write_text("\n")
+        with quiet() as run:
+            pass
+        assert git(project, "ls-tree", "--name-only", run.commit or "").split() == [
+            ".gitignore",
+            "code.py",
+            "data.csv",
+        ]
+
+
+class TestInputs:
+    def test_file_folder_glob(self, project):
+        """Files, folders and globs get digests and manifests, and relative paths stay as given."""
+        (project / "many").mkdir()
+        for name in "ab":
+            (project / "many" / name).write_text(name)
+        with quiet(inputs=["data.csv", "many", "many/*"]) as run:
+            pass
+        assert [data.kind for data in run.inputs] == ["file", "folder", "glob"]
+        assert run.inputs[1].digest == run.inputs[2].digest
+        assert (run.save_dir / (run.inputs[1].manifest or "")).read_bytes().count(b"\n") == 2
+
+    def test_an_error_does_not_wait_for_ever(self, project, monkeypatch):
+        """A run that ends by an error gives up hashing its inputs after a while, and says so."""
+        monkeypatch.setattr("runctx.run._PATIENCE_AFTER_ERROR", 0.0)
+        with open(project / "large.bin", "wb") as file:
+            file.truncate(40_000_000_000)
+        with pytest.raises(ValueError), quiet(inputs=["large.bin"]) as run:
+            raise ValueError
+        assert run.status == "failed" and run.inputs[0].strength == "skipped"
+        assert any("large.bin" in omission.what for omission in run.omissions)
+
+    def test_missing(self, project):
+        """A missing input is a clear error at entry, and nothing is left behind."""
+        with pytest.raises(InputError, match=r"dta\.csv") as caught, quiet(inputs="dta.csv"):
+            pass
+        assert "data.csv" in str(caught.value)
+        assert not (project / "results").exists()
+
+    def test_changed_during_run(self, project):
+        """An input that is modified while the run goes on is marked."""
+        with quiet(inputs=["data.csv"]) as run:
+            while run.inputs[0].digest is None:
+                threading.Event().wait(0.01)
+            (project / "data.csv").write_text("other\n")
+        assert run.inputs[0].changed_during_run
+
+    def test_digests_are_written_while_it_runs(self, project):
+        """The lock on disk holds the inputs' digests before the run ends."""
+        with quiet(inputs=["data.csv"]) as run:
+            while run.inputs[0].digest is None:
+                threading.Event().wait(0.01)
+            for _ in range(200):
+                if lockfile.read(run.save_dir).inputs[0].digest:
+                    break
+                threading.Event().wait(0.01)
+            assert lockfile.read(run.save_dir).status == "running"
+            assert lockfile.read(run.save_dir).inputs[0].digest == run.inputs[0].digest
+
+    def test_long_name(self, project):
+        """A folder may have the longest name there is: its manifest has a shorter one."""
+        folder = project / ("x" * 255)
+        folder.mkdir()
+        (folder / "a.txt").write_text("1")
+        with quiet(inputs=[folder]) as run:
+            pass
+        assert run.inputs[0].digest and not run.omissions
+
+
+class TestLineage:
+    def test_upstream_is_recursive_and_stored_once(self, project):
+        """An input inside a run's folder makes that run upstream, with all before it, each once."""
+        with quiet(stage="a") as a:
+            (a.save_dir / "x.csv").write_text("x")
+        with quiet(stage="b", inputs=[a]) as b:
+            (b.save_dir / "y.csv").write_text("y")
+        with quiet(stage="c", inputs=[a.save_dir / "x.csv", b.save_dir / "y.csv"]) as c:
+            pass
+        assert set(c.lock.parents) == {a.id, b.id}
+        assert [lock.id for lock in c.lock.upstream] == [a.id, b.id]
+        assert all(lock.upstream == () for lock in c.lock.upstream)
+        assert [data.run for data in c.inputs] == [a.id, b.id]
+        assert {run.id for run in c.upstream} == {a.id, b.id}
+        assert a.id in repr(c.lineage()) and c.lineage().to_dict() == Run.load(c).lineage().to_dict()
+
+    def test_nested_upstream(self, project):
+        """A lock that is not ours, with runs in the runs of its upstream, is stored flat."""
+        with quiet(stage="a") as a:
+            (a.save_dir / "x.csv").write_text("x")
+        deep = a.lock
+        for n in range(40):
+            deep = replace(a.lock, id=f"deep-{n}", upstream=(deep,))
+        lockfile.write(a.save_dir / "run.lock", replace(a.lock, upstream=(deep,)))
+        with quiet(stage="b", inputs=[a]) as b:
+            pass
+        assert [lock.id for lock in Run.load(b).lock.upstream] == [a.id, "deep-39"]
+
+    def test_digest_of_a_run_is_what_it_saved(self, project):
+        """Two runs that saved the same have the same digest as inputs, though their logs differ."""
+        runs = []
+        for stage in "ab":
+            with quiet(stage=stage) as run:
+                (run.save_dir / "x.csv").write_text("same")
+            runs.append(run)
+        with quiet(inputs=runs) as later:
+            pass
+        assert later.inputs[0].digest == later.inputs[1].digest
+        assert later.inputs[0].path == f"results/a/{runs[0].save_dir.name}"
+        assert later.inputs[0].files == 1
+
+    def test_globs_and_folders_of_runs(self, project):
+        """A glob, or a folder, that holds files of several runs makes all of them upstream."""
+        for _ in range(2):
+            with quiet(stage="a") as a:
+                (a.save_dir / "x.csv").write_text("x")
+        for given in ("results/a/*/x.csv", "results/a"):
+            with quiet(stage="b", inputs=[given]) as b:
+                (b.save_dir / "y.csv").write_text("y")
+            assert len(b.lock.parents) == len(b.lock.upstream) == 2
+            assert b.inputs[0].run is None
+        with quiet(stage="c", inputs=["results"]) as c:
+            pass
+        assert c.id not in c.lock.parents and len(c.lock.parents) == 4
+
+    def test_not_done(self, project):
+        """Reading from a run that is not done is a warning in the log and in the lock."""
+        with quiet(stage="a") as a, quiet(stage="b", inputs=[a.save_dir]) as b:
+            pass
+        assert any(a.id in omission.what and "running" in omission.why for omission in b.omissions)
+        assert a.id in (b.save_dir / "run.log").read_text()
+
+    def test_rewritten_after_its_run(self, project):
+        """An input that is no longer what its run wrote is told."""
+        with quiet(stage="a") as a:
+            (a.save_dir / "x.csv").write_text("x")
+        (a.save_dir / "x.csv").write_text("tampered")
+        with quiet(stage="b", inputs=[a.save_dir / "x.csv"]) as b:
+            pass
+        assert any("no longer what run" in omission.why for omission in b.omissions)
+
+
+class TestLog:
+    def test_lines(self, project):
+        """Lines of run.logger, of the standard logging and of new threads are in run.log."""
+        with quiet() as run:
+            run.logger.info("own {}", 1)
+            logging.getLogger("lib").warning("standard")
+            thread = threading.Thread(target=lambda: run.logger.info("from a thread"))
+            thread.start()
+            thread.join()
+        text = (run.save_dir / "run.log").read_text()
+        assert all(said in text for said in ("own 1", "standard", "from a thread"))
+
+    def test_two_runs_never_mix(self, project):
+        """Two runs in asyncio tasks keep their lines apart, those of the standard logging too."""
+
+        async def work(name: str, other: asyncio.Event, mine: asyncio.Event) -> Run:
+            with quiet(stage=name) as run:
+                mine.set()
+                await other.wait()
+                run.logger.info("own-{}", name)
+                logging.getLogger("lib").warning("standard-%s", name)
+                await asyncio.sleep(0)
+            return run
+
+        async def both() -> list[Run]:
+            one, two = asyncio.Event(), asyncio.Event()
+            return await asyncio.gather(work("a", one, two), work("b", two, one))
+
+        for run in asyncio.run(both()):
+            text = (run.save_dir / "run.log").read_text()
+            other = "b" if run.stage == "a" else "a"
+            assert f"own-{run.stage}" in text and f"standard-{run.stage}" in text
+            assert f"own-{other}" not in text and f"standard-{other}" not in text
+
+    def test_capture(self, project):
+        """With capture, what is printed by Python, C and children is in run.log and still on stdout."""
+        code = """
+        import ctypes, subprocess, sys
+        from runctx import Run
+        with Run(capture=True):
+            print("python says")
+            ctypes.CDLL(None).puts(b"c says"); ctypes.CDLL(None).fflush(None)
+            subprocess.run([sys.executable, "-c", "print('child says')"])
+        print("later on")
+        """
+        done = python(project, code)
+        text = (only_run(project) / "run.log").read_text()
+        for said in ("python says", "c says", "child says"):
+            assert said in text and said in done.stdout
+        assert "later on" in done.stdout and "later on" not in text
+
+
+class TestEnding:
+    def test_failure(self, project):
+        """An exception leaves the block unchanged; the lock has type, message and traceback, without values."""
+        secret = "a value nobody should read"
+        with pytest.raises(ZeroDivisionError) as caught, quiet() as run:
+            hidden = secret  # noqa: F841
+            1 / 0
+        assert caught.value.__context__ is None and caught.value.__cause__ is None
+        assert run.status == "failed" and run.error is not None
+        assert run.error.type == "builtins.ZeroDivisionError"
+        assert "1 / 0" in run.error.traceback and secret not in run.error.traceback
+        assert run.locals["hidden"] == secret
+        assert lockfile.read(run.save_dir) == run.lock
+
+    @pytest.mark.parametrize(
+        ("error", "status"),
+        [
+            (KeyboardInterrupt(), "interrupted"),
+            (asyncio.CancelledError(), "interrupted"),
+            (SystemExit(0), "done"),
+            (SystemExit(None), "done"),
+            (SystemExit(3), "failed"),
+            (SystemExit("wrong"), "failed"),
+        ],
+        ids=repr,
+    )
+    def test_status(self, project, error, status):
+        """Interrupts are interrupted, an exit counts by its code."""
+        with pytest.raises(type(error)), quiet() as run:
+            raise error
+        assert run.status == status
+
+    def test_exit_code_and_traceback_are_the_users(self, project):
+        """A failing script fails as it would without a run, with the same traceback."""
+        body = "def work():\n    raise ValueError('mine')\n"
+        bare = python(project, body + "work()\n", name="bare.py")
+        code = body + "from runctx import Run\nwith Run(console=False):\n    work()\n"
+        with_run = python(project, code)
+        assert with_run.returncode == bare.returncode == 1
+        assert with_run.stderr.splitlines()[-1] == bare.stderr.splitlines()[-1] == "ValueError: mine"
+        assert "During handling" not in with_run.stderr and "runctx" not in with_run.stderr.replace(
+            "from runctx", ""
+        )
+
+    def test_locals_after_success(self, project):
+        """run.locals holds the enclosing function's variables after success."""
+
+        def main() -> Run:
+            with quiet() as run:
+                answer = 42  # noqa: F841
+            return run
+
+        assert main().locals["answer"] == 42
+
+    def test_last(self, project):
+        """Run.last is the run that ended last, and it alone keeps its variables."""
+
+        def fail() -> None:
+            big = [1, 2, 3]  # noqa: F841
+            with quiet():
+                raise ValueError
+
+        with quiet() as first:
+            pass
+        with pytest.raises(ValueError):
+            fail()
+        assert Run.last is not None and Run.last.locals == {"big": [1, 2, 3]}
+        assert first.locals == {}
+
+    def test_outputs(self, project):
+        """What the user saved is listed with digests, and the manifest names every file."""
+        with quiet() as run:
+            (run.save_dir / "model.bin").write_bytes(b"weights")
+            (run.save_dir / "plots").mkdir()
+            (run.save_dir / "plots/loss.svg").write_text("<svg/>")
+        assert {(o.path, o.kind, o.files) for o in run.outputs} == {
+            ("model.bin", "file", 1),
+            ("plots", "folder", 1),
+        }
+        named = [line.split("  ")[1] for line in (run.save_dir / "outputs.b3").read_text().splitlines()]
+        assert named == ["model.bin", "plots/loss.svg"]
+
+    def test_outputs_are_bounded(self, project, monkeypatch):
+        """Beyond max_output_size outputs are recorded by size, and an omission says so."""
+        monkeypatch.setenv("RUNCTX_MAX_OUTPUT_SIZE", "10")
+        with quiet() as run:
+            (run.save_dir / "big").write_bytes(bytes(100))
+            (run.save_dir / "small").write_bytes(bytes(5))
+        big, small = run.outputs
+        assert (big.strength, big.digest, big.bytes) == ("stat", None, 100)
+        assert small.strength == "content"
+        assert any("big" in omission.what for omission in run.omissions)
+
+    def test_once(self, project):
+        """A run cannot be entered twice, and knows nothing before it was entered."""
+        run = quiet()
+        with pytest.raises(RunStateError, match="cfg"):
+            run.cfg
+        with run:
+            pass
+        with pytest.raises(RunStateError, match="once"), run:
+            pass
+
+
+class TestCells:
+    def test_start_and_finish(self, project):
+        """start() and finish() are the two halves of the with-block."""
+        run = quiet({"lr": 0.1}).start()
+        assert run.status == "running" and run.locals["project"] == project
+        run.finish()
+        run.finish()
+        assert run.status == "done"
+
+    def test_rerunning_the_first_cell(self, project):
+        """Starting again at top level finishes the forgotten run as interrupted, with a warning."""
+        code = """
+        from runctx import Run
+        first = Run(stage="a").start()
+        other = Run(stage="b").start()
+        second = Run(stage="a").start()
+        assert first.status == "interrupted", first.status
+        assert other.status == "running"
+        second.finish(); other.finish()
+        """
+        done = python(project, code)
+        assert done.returncode == 0, done.stderr
+        assert "started again before finish()" in done.stderr
+
+    @pytest.mark.parametrize(("ending", "status"), [("", "interrupted"), ("1 / 0", "failed")])
+    def test_never_finished(self, project, ending, status):
+        """A run that is never finished is sealed when the process ends."""
+        python(project, f"from runctx import Run\nrun = Run().start()\n{ending}\n")
+        assert lockfile.read(only_run(project)).status == status
+
+
+class TestArguments:
+    @pytest.mark.parametrize("stage", ["../train", "/train", "a/../../b"])
+    def test_stage_outside(self, project, stage):
+        """A stage names folders in the results folder, never outside."""
+        with pytest.raises(SaveDirError, match="results folder"):
+            quiet(stage=stage).start()
+        with quiet(stage="night/train") as run:
+            pass
+        assert run.save_dir.parent == project / "results/night/train"
+
+    def test_stage_of_another_type(self, project):
+        """A stage that is no text is named, not met later as an attribute that is missing."""
+        with pytest.raises(TypeError, match="stage must be a name, not int 3"):
+            quiet(stage=3).start()
+
+    @pytest.mark.parametrize("copied", [pickle.dumps, copy.copy, copy.deepcopy])
+    def test_a_run_as_an_argument_of_another_process(self, project, copied):
+        """A run cannot be copied, nor sent to a worker; its folder and what it was told can."""
+        with quiet({"lr": 0.1}) as run:
+            with pytest.raises(TypeError, match=r"one process: give others run\.save_dir"):
+                copied(run)
+            copied((run.save_dir, run.cfg, run.lock))
+        assert run.status == "done"
+
+    @pytest.mark.parametrize("unset", [None, ""])
+    def test_input_that_is_not_set(self, project, unset):
+        """None or an empty path is a mistake; the empty one is not the whole current folder."""
+        with pytest.raises(InputError, match="input"):
+            quiet(inputs=["data.csv", unset]).start()
+        assert not (project / "results").exists()
+
+
+class TestSeed:
+    def test_same_numbers(self, project):
+        """The same seed gives the same numbers in random and numpy, and is recorded."""
+        drawn = []
+        for _ in range(2):
+            with quiet(seed=7) as run:
+                drawn.append((random.random(), float(np.random.rand())))
+        assert drawn[0] == drawn[1] and run.lock.seed == 7
+
+    def test_numpy_integer(self, project):
+        """An integer of numpy is a seed like any other, and the lock is read again."""
+        with quiet(seed=np.int64(7)) as run:
+            pass
+        assert run.status == "done" and Run.load(run).lock.seed == 7
+
+    @pytest.mark.parametrize("seed", ["7", 1.5, [1]])
+    def test_no_number(self, project, seed):
+        """What is no whole number is refused before anything is on disk."""
+        with pytest.raises(TypeError, match="whole number"):
+            Run(seed=seed)
+        assert not (project / "results").exists()
+
+    def test_late_import(self, project):
+        """A library imported after seeding is told."""
+        python(project, "from runctx import Run\nwith Run(seed=1):\n    import numpy\n")
+        assert any("numpy" in o.what for o in lockfile.read(only_run(project)).omissions)
+
+
+class TestLoad:
+    def test_same_attributes(self, project):
+        """A past run has the attributes of the live one."""
+        with quiet(Config, inputs=["data.csv"], stage="train", seed=3) as run:
+            (run.save_dir / "x").write_text("x")
+        past = Run.load(run.save_dir, Config)
+        assert past.lock == run.lock
+        for name in (
+            "id",
+            "stage",
+            "status",
+            "commit",
+            "inputs",
+            "outputs",
+            "save_dir",
+            "error",
+            "omissions",
+        ):
+            assert getattr(past, name) == getattr(run, name), name
+        assert isinstance(past.cfg, Config) and past.cfg.opt == Opt(lr=0.1)
+        assert Run.load(run.save_dir / "x").id == run.id
+
+    def test_nothing_there(self, project):
+        """Loading what is no run says so."""
+        with pytest.raises(NoRunError, match=r"data\.csv"):
+            Run.load("data.csv")
+
+    def test_crashed(self, project):
+        """A run whose process was killed reads as crashed; while it lives, as running."""
+        code = """
+        import os, time
+        from runctx import Run
+        with Run(console=False) as run:
+            print(run.save_dir, flush=True)
+            time.sleep(60)
+        """
+        (project / "train.py").write_text(textwrap.dedent(code))
+        child = subprocess.Popen([sys.executable, "train.py"], cwd=project, stdout=subprocess.PIPE, text=True)
+        with child:
+            assert child.stdout is not None
+            folder = child.stdout.readline().strip()
+            assert Run.load(folder).status == "running"
+            child.kill()
+            child.wait()
+        assert Run.load(folder).status == "crashed"
+
+
+class TestThreads:
+    def test_start_while_another_leaves(self, project):
+        """A run can be started while another thread is leaving its own."""
+        asked, answer = threading.Event(), threading.Event()
+
+        class Slow(Exception):
+            def __str__(self):
+                asked.set()
+                answer.wait(30)
+                return "slow"
+
+        first = quiet(stage="a").start()
+        leaving = threading.Thread(target=first.finish, args=(Slow(),))
+        leaving.start()
+        assert asked.wait(30)
+        try:
+            second = quiet(stage="a").start()
+        finally:
+            answer.set()
+            leaving.join()
+        second.finish()
+        assert (first.status, second.status) == ("failed", "done")
+
+    def test_exit_while_inputs_are_noted(self, project, monkeypatch):
+        """What the hashing thread writes down late never undoes what was found at the end."""
+        noting = threading.Event()
+
+        class Console(io.StringIO):
+            def write(self, text):
+                if threading.current_thread().name == "runctx-hashing":
+                    noting.set()
+                    left.wait(0.5)
+                return len(text)
+
+        left = threading.Event()
+        with pytest.raises(ValueError), quiet(save_dir="many/failed") as failed:
+            (failed.save_dir / "half.bin").write_bytes(b"1")
+            raise ValueError
+        monkeypatch.setattr(sys, "stderr", Console())
+        with Run(inputs=["data.csv", "many"]) as run:
+            hashing = run._hashing
+            assert noting.wait(30)
+            (project / "data.csv").write_text("changed\n")
+        left.set()
+        hashing._pass._thread.join()
+        csv, many = Run.load(run.save_dir).inputs
+        assert csv.changed_during_run and not many.changed_during_run
+        assert [path.name for path in (run.save_dir / "inputs").iterdir()] == ["many.b3"]
+
+
+class TestUsersException:
+    def test_cannot_be_asked(self, project):
+        """An exception that fails when it is looked at leaves the block as it came, and the lock is sealed."""
+
+        class Odd(Exception):
+            __notes__ = property(lambda self: 1 / 0)
+
+            def __str__(self):
+                raise RuntimeError
+
+        with pytest.raises(Odd), quiet() as run:
+            raise Odd
+        error = Run.load(run.save_dir).error
+        assert error is not None and error.type.endswith("Odd") and "Odd cannot be put" in error.message
+
+
+class TestSecrets:
+    def test_nowhere_on_disk(self, project):
+        """A secret of the configuration or of quoted code is in no file of the run, wherever else it stands."""
+        code = """
+        import sys, logging
+        from runctx import Run
+        def connect(password):
+            raise ValueError("refused: {'api_token': 'Tr1cky-Value'}")
+        with Run({"api_key": sys.argv[1]}, console=False) as run:
+            try:
+                connect(password="0pen-Sesame")
+            except ValueError as error:
+                run.logger.exception("no")
+                logging.exception("no")
+                raise RuntimeError(f"with {run.cfg.api_key}") from error
+        """
+        done = python(project, code, "hunter2-from-argv")
+        assert "RuntimeError" in done.stderr
+        folder = only_run(project)
+        assert Run.load(folder).status == "failed"
+        for file in filter(Path.is_file, folder.rglob("*")):
+            for secret in ("hunter2-from-argv", "0pen-Sesame", "Tr1cky-Value"):
+                assert secret not in file.read_text(), file
+
+
+def test_names_of_a_run_are_left_out_of_its_digest():
+    """The hashing worker cannot import the layout: its own list of our files must be the same."""
+    from runctx.hashing import tree
+
+    assert set(map(os.fsencode, layout.OWN)) == set(tree.OF_A_RUN)
