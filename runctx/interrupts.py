@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # in the Python ones of `signal` errors are swallowed
 import signal
 import sys
 import threading
@@ -44,14 +45,14 @@ def held_back() -> Iterator[Interrupt]:
     """
     interrupt = Interrupt()
     stand_ins = {}
-    if threading.current_thread() is threading.main_thread():
+    if threading.get_ident() == threading.main_thread().ident:  # current_thread() swallows a KeyError
         for number in _SIGNALS:
-            handler = signal.getsignal(number)
+            handler = _signal.getsignal(number)
             if callable(handler):
                 stand_ins[number] = (_stand_in(handler, interrupt), handler)
     try:
         for number, (stand_in, _) in stand_ins.items():
-            signal.signal(number, stand_in)
+            _signal.signal(number, stand_in)
         yield interrupt
     except Exception:
         if not interrupt:
@@ -59,8 +60,8 @@ def held_back() -> Iterator[Interrupt]:
     finally:
         interrupt.over = True  # should one more come now, a stand-in that stays in place holds nothing back
         for number, (stand_in, handler) in stand_ins.items():
-            if signal.getsignal(number) is stand_in:  # the user's own may have put another in its place
-                signal.signal(number, handler)
+            if _signal.getsignal(number) is stand_in:  # the user's own may have put another in its place
+                _signal.signal(number, handler)
     if interrupt.error is not None:
         raise interrupt.error
 
