@@ -254,9 +254,11 @@ class Run(Told):
             with held_back():
                 self._begin()
         except BaseException as error:
-            if hasattr(self, "_lock"):
+            if hasattr(self, "_log"):
                 self._hashing.cancel()  # nothing was done with the inputs
-            self._leave(error)
+                self._leave(error)
+            elif hasattr(self, "_files"):
+                self._discard()
             raise
 
     def _begin(self) -> None:
@@ -367,7 +369,8 @@ class Run(Told):
         """A run that could not be entered leaves nothing behind."""
         self._state = "left"
         _open.pop(id(self), None)
-        self._log.close()
+        if hasattr(self, "_log"):
+            self._log.close()
         if self._alive is not None:
             self._alive.release()
         shutil.rmtree(self.save_dir, ignore_errors=True)  # made for this run alone, a moment ago

@@ -263,9 +263,10 @@ def test_not_looked_at_again(project, nursery):
     assert "changes of the inputs" in {omission.what for omission in _only_lock(project).omissions}
 
 
-def test_twice_at_entry(project, nursery):
+@pytest.mark.parametrize("second", ["_commit", "_open_folder"])
+def test_twice_at_entry(project, nursery, second):
     """A second Ctrl-C during entry ends it at once, and there is no run that could be misread."""
-    ended = _struck(nursery, project, "stage", [("take", INT), ("_commit", INT)])
+    ended = _struck(nursery, project, "stage", [("take", INT), (second, INT)])
     assert (ended.status, ended.left) == (-2, 0), ended.output
     assert not list(project.glob("results/*/*/run.lock"))
 
