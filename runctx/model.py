@@ -143,6 +143,21 @@ class Environment:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Origin:
+    """What one layer said of one key of the configuration."""
+
+    layer: str
+    """Its kind: `default`, `program`, `base file`, `config file`, `group file`, `experiment`, `overrides file` or
+    `override`."""
+    where: str
+    """File and line, or the position of the argument, counted as in `sys.argv`."""
+    value: Any = None
+    """As it was written there, secrets redacted; of a derived value, its source."""
+    reads: tuple[str, ...] = ()
+    """Keys that the value was computed from, if it was."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Lock:
     """One run: all that is needed to say why its result differs from another's."""
 
@@ -163,6 +178,14 @@ class Lock:
     """What random, numpy and torch were seeded with; None when the run did not seed them."""
     config: dict[Any, Any] = field(default_factory=dict)
     """Resolved values, secrets redacted."""
+    config_digest: str | None = None
+    """`blake3:hex` of keys and values, `save_dir` aside: equal for the same configuration."""
+    config_structure: str | None = None
+    """`blake3:hex` of keys and types: equal for the same experiment with other numbers."""
+    origins: dict[str, tuple[Origin, ...]] = field(default_factory=dict)
+    """Dotted key -> who set it, the winner first, then those it beat. Empty when one dict in the code set all."""
+    keys_read: tuple[str, ...] = ()
+    """Dotted keys that were read through `run.cfg`, or the configuration the run was given."""
     source: Source
     inputs: tuple[Data, ...] = ()
     outputs: tuple[Data, ...] = ()

@@ -1,0 +1,99 @@
+"""What is known of a configuration that exists: which layer set each of its keys?"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from .classes import place_of
+from .layers import Branch, Layer, Setting, plain
+from .trace import trace_of
+
+
+def tree_of(config: DictConfig, program: str = "the program") -> Branch:
+    """The layers that made `config`, and on top the values that code assigned since then.
+
+    Parameters
+    ----------
+    config: with or without a trace. Without one, what its dataclasses say is the lowest layer.
+    program: what to call the place in the code that gave the values.
+    """
+    trace = trace_of(config)
+    said_by_program = _Said(Layer(kind="program", name=program), None)
+    if trace is None:
+        return _node_tree(config, said_by_program)
+    if trace.values is None:
+        return trace.tree
+    return _with_changes(trace.tree, trace.values, raw(config), said_by_program)
+
+
+def completed(known: Branch, config: DictConfig) -> Branch:
+    """`known`, with what the dataclasses in `config` say of keys that no layer mentions."""
+    cls = OmegaConf.get_type(config)
+    defaults = _class_tree(cls).children if dataclasses.is_dataclass(cls) else {}
+    complete = Branch()
+    for key, child in {**defaults, **known.children}.items():
+        part = config._get_node(key)
+        if isinstance(child, Branch) and isinstance(part, DictConfig):
+            child = completed(child, part)
+        complete.children[key] = child
+    return complete
+
+
+def raw(config: DictConfig) -> dict[Any, Any]:
+    """Values as they were written, neither resolved nor converted."""
+    values = OmegaConf.to_container(config, resolve=False)
+    assert isinstance(values, dict)
+    return values
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Said:
+    layer: Layer
+    line: int | None
+
+    def __call__(self, value: Any) -> Setting:
+        return Setting(value, self.layer, self.line)
+
+
+def _node_tree(config: DictConfig, given: _Said) -> Branch:
+    """What the dataclass of a mapping says; `given` says what differs from it."""
+    cls = OmegaConf.get_type(config)
+    known = _class_tree(cls) if dataclasses.is_dataclass(cls) else Branch()
+    return _with_changes(known, plain(known), raw(config), given)
+
+
+def _class_tree(cls: Any) -> Branch:
+    place = place_of(cls)
+    layer = Layer(kind="default", name=place.name)
+    defaults = OmegaConf.structured(cls)
+    branch = Branch()
+    for key, value in raw(defaults).items():
+        given = _Said(layer, place.lines.get(key))
+        part = defaults._get_node(key)
+        nested = isinstance(part, DictConfig) and isinstance(value, dict)
+        branch.children[key] = _node_tree(part, given) if nested else (given(value),)
+    return branch
+
+
+def _with_changes(known: Branch, then: Any, now: Mapping[Any, Any], given: _Said) -> Branch:
+    """`known`, with what `given` says where a value is no longer what it was."""
+    current = Branch()
+    for key, value in now.items():
+        child = known.children.get(key)
+        before = then.get(key) if isinstance(then, Mapping) else None
+        if isinstance(value, Mapping):
+            inner = child if isinstance(child, Branch) else Branch()
+            current.children[key] = _with_changes(inner, before, value, given)
+        elif isinstance(child, tuple):
+            current.children[key] = child if _same(value, before) else (*child, given(value))
+        else:
+            current.children[key] = (given(value),)
+    return current
+
+
+def _same(a: Any, b: Any) -> bool:
+    return type(a) is type(b) and bool(a == b or (a != a and b != b))

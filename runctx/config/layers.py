@@ -1,0 +1,218 @@
+"""What did each layer say of each key, and who won?
+
+A layer is one source of values: a dataclass, a file, an argument. Each is read into a tree, trees are merged
+from the bottom up, and every leaf of the result remembers what the layers below the winner had said.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from ..errors import ConfigError
+
+Kind = Literal[
+    "default", "program", "base file", "config file", "group file", "experiment", "overrides file", "override"
+]
+"""Of what kind a layer is, lowest first; `program` is what code gave or assigned."""
+
+Path = tuple[Any, ...]
+"""The keys from the top of a configuration to a place in it."""
+
+REPLACE, DELETE = "_replace_", "_delete_"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Layer:
+    """One source of values."""
+
+    kind: Kind
+    name: str
+    """Where it is found: a file, relative to the working folder where it lies below that, or `argument 3`."""
+
+
+class Setting(NamedTuple):
+    """What one layer says of one key."""
+
+    value: Any
+    """As it was written: interpolations and derivations are not computed yet."""
+    layer: Layer
+    line: int | None = None
+
+    @property
+    def where(self) -> str:
+        return self.layer.name if self.line is None else f"{self.layer.name}:{self.line}"
+
+
+Leaf = tuple[Setting, ...]
+"""All that was said of one key, lowest layer first: the last one won. A list is one leaf."""
+
+
+class Branch:
+    """A mapping in a tree of settings, and what it does to the mapping at the same place in lower layers."""
+
+    __slots__ = ("children", "removed", "whole")
+
+    def __init__(self) -> None:
+        self.children: dict[Any, Branch | Leaf] = {}
+        self.removed: frozenset[Any] = frozenset()
+        """Keys of lower layers that end here."""
+        self.whole = False
+        """Whether everything of lower layers ends here."""
+
+
+def tree(values: Mapping[Any, Any], layer: Layer, lines: Mapping[Path, int] | None = None) -> Branch:
+    """Read nested mappings; `_replace_` and `_delete_` in them become what they mean.
+
+    Parameters
+    ----------
+    lines: the line on which the key at a path stands, where that is known; counted from 1.
+
+    Raises
+    ------
+    ConfigError: a marker with a value it cannot have.
+
+    >>> low = tree({"opt": {"name": "sgd", "momentum": 0.9}}, Layer(kind="config file", name="a.yaml"))
+    >>> high = tree({"opt": {"_replace_": True, "name": "adam"}}, Layer(kind="override", name="argument 1"))
+    >>> plain(merge(low, high))
+    {'opt': {'name': 'adam'}}
+    """
+    return _branch(values, layer, lines or {}, ())
+
+
+def _branch(values: Mapping[Any, Any], layer: Layer, lines: Mapping[Path, int], path: Path) -> Branch:
+    branch = Branch()
+    removed = set()
+    for key, value in values.items():
+        at = (*path, key)
+        if key in (REPLACE, DELETE):
+            here = Setting(value, layer, lines.get(at, lines.get(path)))
+            if _is_whole(key, here):
+                branch.whole = True
+            elif key == DELETE and value is not False:
+                removed.update(value)
+        elif isinstance(value, Mapping):
+            child = _branch(value, layer, lines, at)
+            if child.whole and value.get(DELETE) is True and not child.children:
+                removed.add(key)
+            else:
+                branch.children[key] = child
+        else:
+            branch.children[key] = (Setting(value, layer, lines.get(at)),)
+    branch.removed = frozenset(removed)
+    return branch
+
+
+def _is_whole(marker: str, setting: Setting) -> bool:
+    value = setting.value
+    if isinstance(value, bool):
+        return value
+    if marker == DELETE and isinstance(value, (list, tuple)) and not any(_nested(key) for key in value):
+        return False
+    raise ConfigError(
+        f"{setting.where}: {marker} was given {value!r}",
+        hint=f"{marker}: true" + (", or a list of the keys to delete" if marker == DELETE else ""),
+    )
+
+
+def _nested(value: Any) -> bool:
+    return isinstance(value, (Mapping, list, tuple))
+
+
+def merge(lower: Branch, upper: Branch) -> Branch:
+    """Both, deeply; where they disagree the upper one wins, and remembers the lower. Neither is modified.
+
+    Merging is associative in the values, so that files can be merged before what they are laid upon is known.
+    """
+    merged = Branch()
+    merged.whole = lower.whole or upper.whole
+    merged.removed = lower.removed | upper.removed
+    if upper.whole:
+        merged.children = {
+            key: _over(lower.children.get(key), child) for key, child in upper.children.items()
+        }
+        return merged
+    children = dict(lower.children)
+    for key in upper.removed:
+        children.pop(key, None)
+    for key, child in upper.children.items():
+        below = children.get(key)
+        children[key] = _over(below, child) if key not in upper.removed else _alone(child)
+    merged.children = children
+    return merged
+
+
+def _over(below: Branch | Leaf | None, child: Branch | Leaf) -> Branch | Leaf:
+    if isinstance(child, tuple):
+        return (*below, *child) if isinstance(below, tuple) else child
+    if isinstance(below, Branch):
+        return merge(below, child)
+    return child if below is None else _alone(child)
+
+
+def _alone(child: Branch | Leaf) -> Branch | Leaf:
+    """The same, letting nothing of lower layers through: the layer between had ended that."""
+    if isinstance(child, tuple) or child.whole:
+        return child
+    alone = Branch()
+    alone.children, alone.removed, alone.whole = child.children, child.removed, True
+    return alone
+
+
+def plain(branch: Branch) -> dict[Any, Any]:
+    """The values that won, as they were written.
+
+    >>> plain(tree({"a": {"b": 1}}, Layer(kind="program", name="train.py")))
+    {'a': {'b': 1}}
+    """
+    return {
+        key: child[-1].value if isinstance(child, tuple) else plain(child)
+        for key, child in branch.children.items()
+    }
+
+
+def leaves(branch: Branch, path: Path = ()) -> Iterator[tuple[Path, Leaf]]:
+    """Every leaf and the keys that lead to it."""
+    for key, child in branch.children.items():
+        if isinstance(child, tuple):
+            yield (*path, key), child
+        else:
+            yield from leaves(child, (*path, key))
+
+
+def below(branch: Branch, path: Path) -> Branch:
+    """The same tree, mounted under the keys of `path`."""
+    for key in reversed(path):
+        outer = Branch()
+        outer.children[key] = branch
+        branch = outer
+    return branch
+
+
+def at(branch: Branch, path: Path) -> Branch | Leaf | None:
+    """What lies at these keys; None if nothing does."""
+    here: Branch | Leaf | None = branch
+    for key in path:
+        here = here.children.get(key) if isinstance(here, Branch) else None
+    return here
+
+
+_BARE = re.compile(r"(?!(?:true|false|null|none)$)[A-Za-z_-][A-Za-z0-9_-]*", re.IGNORECASE)
+
+
+def dotted(path: Path) -> str:
+    """The keys as one text, in the manner of TOML: different paths have different texts.
+
+    >>> dotted(("opt", "lr")), dotted(("weights", 3, "a.b", "3"))
+    ('opt.lr', 'weights.3."a.b"."3"')
+    """
+    return ".".join(map(_segment, path))
+
+
+def _segment(key: Any) -> str:
+    if isinstance(key, str):
+        return key if _BARE.fullmatch(key) else json.dumps(key, ensure_ascii=False)
+    return json.dumps(key) if key is None or isinstance(key, (bool, int, float)) else str(key)

@@ -1,0 +1,45 @@
+"""How does a configuration keep its layers, and what was read of it, wherever it is copied to?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from omegaconf import Container
+
+from .layers import Branch
+
+_FLAG = (
+    "runctx"  # OmegaConf copies, merges and pickles a node's flags with it, and asks only for its own by name
+)
+
+
+class Trace:
+    """Where a configuration comes from and which of its keys were read; shared by all its copies.
+
+    Parameters
+    ----------
+    tree: its layers.
+    values: what they made, neither resolved nor converted: what differs from it was assigned later.
+        None for a configuration that cannot change any more.
+    """
+
+    __slots__ = ("reads", "tree", "values")
+
+    def __init__(self, tree: Branch, values: dict[Any, Any] | None) -> None:
+        self.tree = tree
+        self.values = values
+        self.reads: set[str] = set()
+        """Dotted keys."""
+
+    def __deepcopy__(self, memo: Any) -> Trace:
+        return self
+
+
+def attach(config: Container, trace: Trace) -> None:
+    config._set_flag(_FLAG, [trace])  # type: ignore[list-item]
+
+
+def trace_of(config: Container) -> Trace | None:
+    """That of the configuration `config` is part of; None if it was made without layers."""
+    trace: Any = config._get_root()._get_node_flag(_FLAG)
+    return trace if isinstance(trace, Trace) else None
