@@ -73,14 +73,17 @@ def tree(values: Mapping[Any, Any], layer: Layer, lines: Mapping[Path, int] | No
 
     Raises
     ------
-    ConfigError: a marker with a value it cannot have.
+    ConfigError: a marker with a value it cannot have, or mappings that contain themselves.
 
     >>> low = tree({"opt": {"name": "sgd", "momentum": 0.9}}, Layer(kind="config file", name="a.yaml"))
     >>> high = tree({"opt": {"_replace_": True, "name": "adam"}}, Layer(kind="override", name="argument 1"))
     >>> plain(merge(low, high))
     {'opt': {'name': 'adam'}}
     """
-    return _branch(values, layer, lines or {}, ())
+    try:
+        return _branch(values, layer, lines or {}, ())
+    except RecursionError as error:
+        raise ConfigError(f"{layer.name} is nested too deep, or contains itself") from error
 
 
 def _branch(values: Mapping[Any, Any], layer: Layer, lines: Mapping[Path, int], path: Path) -> Branch:
@@ -130,18 +133,11 @@ def merge(lower: Branch, upper: Branch) -> Branch:
     merged = Branch()
     merged.whole = lower.whole or upper.whole
     merged.removed = lower.removed | upper.removed
-    if upper.whole:
-        merged.children = {
-            key: _over(lower.children.get(key), child) for key, child in upper.children.items()
-        }
-        return merged
-    children = dict(lower.children)
-    for key in upper.removed:
-        children.pop(key, None)
+    if not upper.whole:
+        merged.children = {k: child for k, child in lower.children.items() if k not in upper.removed}
     for key, child in upper.children.items():
-        below = children.get(key)
-        children[key] = _over(below, child) if key not in upper.removed else _alone(child)
-    merged.children = children
+        ended = upper.whole or key in upper.removed
+        merged.children[key] = _over(lower.children.get(key), _alone(child) if ended else child)
     return merged
 
 
@@ -154,7 +150,7 @@ def _over(below: Branch | Leaf | None, child: Branch | Leaf) -> Branch | Leaf:
 
 
 def _alone(child: Branch | Leaf) -> Branch | Leaf:
-    """The same, letting nothing of lower layers through: the layer between had ended that."""
+    """The same, letting nothing of lower layers through, while its leaves may still remember them."""
     if isinstance(child, tuple) or child.whole:
         return child
     alone = Branch()
