@@ -29,29 +29,30 @@ def assemble(base: DictConfig, given: Branch, added: frozenset[Path] = frozenset
     tree = merge(tree_of(base), given)
     values = plain(tree)
     try:
-        config = _emptied(base, values)
-        for path in added:
-            _let_in(config, path)
-        config.merge_with(values)
+        config = _filled(base, values, added)
     except OmegaConfBaseException as error:
-        raise _misfit(error, config, tree) from error
+        raise _misfit(error, base, tree) from error
     except RecursionError as error:
         raise ConfigError("the configuration is nested too deep, or contains itself") from error
     attach(config, Trace(completed(tree, config), raw(config)))
     return config
 
 
-def _emptied(base: DictConfig, values: dict[Any, Any]) -> DictConfig:
-    """`base` without the entries of its untyped mappings, which merging would keep beside those of `values`."""
+def _filled(base: DictConfig, values: dict[Any, Any], added: frozenset[Path]) -> DictConfig:
+    """`values`, with the dataclasses of `base` if it has any."""
     if OmegaConf.get_type(base) is dict:
-        return OmegaConf.create({})
+        return OmegaConf.create(values)  # merging into an empty one would copy every node
     config = base.copy()
     OmegaConf.set_readonly(config, None)
     _make_room(config, values)
+    for path in added:
+        _let_in(config, path)
+    config.merge_with(values)
     return config
 
 
 def _make_room(config: DictConfig, values: dict[Any, Any]) -> None:
+    """Empty the untyped mappings of `config`, whose entries merging would keep beside those of `values`."""
     for key, value in values.items():
         part = config._get_node(key) if key in config else None
         if not isinstance(part, DictConfig) or not isinstance(value, dict):
@@ -78,8 +79,8 @@ def _let_in(config: DictConfig, path: Path) -> None:
 _STEP = re.compile(r"\[([^\]]+)\]|([^.\[]+)")
 
 
-def _misfit(error: OmegaConfBaseException, config: DictConfig, tree: Branch) -> ConfigError:
-    path, setting = _culprit(str(error.full_key or ""), config, tree)
+def _misfit(error: OmegaConfBaseException, base: DictConfig, tree: Branch) -> ConfigError:
+    path, setting = _culprit(str(error.full_key or ""), base, tree)
     key = ".".join(map(str, path)) or "(top level)"
     what = str(error).split("\n", 1)[0].rstrip(".")
     told, _, meant = what.partition(". Did you mean: ")
@@ -88,7 +89,7 @@ def _misfit(error: OmegaConfBaseException, config: DictConfig, tree: Branch) -> 
     return ConfigError(f"{source}config key {key}: {told}", hint=hint)
 
 
-def _culprit(full_key: str, config: DictConfig, tree: Branch) -> tuple[Path, Setting | None]:
+def _culprit(full_key: str, base: DictConfig, tree: Branch) -> tuple[Path, Setting | None]:
     """The key that OmegaConf complained about, and who set it."""
     path: Path = ()
     here: Any = tree
@@ -101,7 +102,7 @@ def _culprit(full_key: str, config: DictConfig, tree: Branch) -> tuple[Path, Set
     if isinstance(here, Branch):
         # of a value where a mapping belongs, OmegaConf names only the mapping around it
         for under, leaf in leaves(here):
-            if len(under) == 1 and not path and isinstance(config._get_node(under[0]), DictConfig):
+            if len(under) == 1 and not path and isinstance(base._get_node(under[0]), DictConfig):
                 return under, leaf[-1]
         found = next(iter(leaves(here)), None)
         return path, found[1][-1] if found else None
