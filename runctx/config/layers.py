@@ -196,7 +196,7 @@ def at(branch: Branch, path: Path) -> Branch | Leaf | None:
     return here
 
 
-_BARE = re.compile(r"(?!(?:true|false|null|none)$)[A-Za-z_-][A-Za-z0-9_-]*", re.IGNORECASE)
+_BARE = re.compile(r"(?!(?:true|false|null|none)$)-*[A-Za-z_][A-Za-z0-9_-]*", re.IGNORECASE)
 
 
 def dotted(path: Path) -> str:
@@ -211,4 +211,8 @@ def dotted(path: Path) -> str:
 def _segment(key: Any) -> str:
     if isinstance(key, str):
         return key if _BARE.fullmatch(key) else json.dumps(key, ensure_ascii=False)
-    return json.dumps(key) if key is None or isinstance(key, (bool, int, float)) else str(key)
+    if isinstance(key, float):
+        return f"({key!r})"  # its point separates no keys
+    if isinstance(key, bytes):
+        return f"(0x{key.hex()})"
+    return json.dumps(key) if key is None or isinstance(key, (bool, int)) else str(key)
