@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from omegaconf import Container
+from omegaconf import Container, DictConfig
 
 from .layers import Branch
 
 _FLAG = (
     "runctx"  # OmegaConf copies, merges and pickles a node's flags with it, and asks only for its own by name
 )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Composition:
+    """What `compose` was given, so that a group can be chosen again."""
+
+    root: Path
+    base: DictConfig
+    """What lies below the files."""
+    groups: dict[tuple[str, ...], tuple[str, ...] | None]
+    """Those that were chosen, not those that `_groups_` chooses; None for a group that is left out."""
 
 
 class Trace:
@@ -23,13 +36,15 @@ class Trace:
         None for a configuration that cannot change any more.
     """
 
-    __slots__ = ("reads", "tree", "values")
+    __slots__ = ("composed", "reads", "tree", "values")
 
     def __init__(self, tree: Branch, values: dict[Any, Any] | None) -> None:
         self.tree = tree
         self.values = values
         self.reads: set[str] = set()
         """Dotted keys."""
+        self.composed: Composition | None = None
+        """For a configuration that `compose` made, as long as no other layers are laid on it."""
 
     def __deepcopy__(self, memo: Any) -> Trace:
         return self
