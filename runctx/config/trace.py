@@ -22,8 +22,8 @@ class Composition:
     root: Path
     base: DictConfig
     """What lies below the files."""
-    groups: dict[tuple[str, ...], tuple[str, ...] | None]
-    """Those that were chosen, not those that `_groups_` chooses; None for a group that is left out."""
+    groups: dict[str, tuple[str, ...] | None]
+    """Dotted group -> its choices, lowest first; None for a group that is left out."""
 
 
 class Trace:
