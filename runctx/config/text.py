@@ -1,0 +1,308 @@
+"""How is a configuration written as lines that can be compared, and when have two the same values?"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ..errors import ConfigError
+from .layers import Path, dotted
+from .resolved import from_plain, open_config, to_plain
+
+SAVE_DIR = "save_dir"
+"""The top-level key that differs between runs which are otherwise the same."""
+
+_MAX_CHARACTERS = 5_000_000
+_MAX_DEPTH = 100
+
+
+def to_text(what: Any) -> str:
+    """One line `key = value` for each value, sorted: what `diff` and a pull request can show.
+
+    Keys are dotted, and quoted where they are not simple words. Values are resolved, and written in JSON on one
+    line; paths and enums are strings, as in the lock. `NaN` and `Infinity` are written as Python's `json` does,
+    bytes as `{"$bytes": "<hex>"}`, and a mapping in a list whose keys are not all strings, or look like that,
+    as `{"$items": [[key, value], ...]}`. An empty mapping is a value.
+
+    Parameters
+    ----------
+    what: a configuration, a dataclass or an instance of one, a dict, or a run, live or past.
+
+    Raises
+    ------
+    ConfigError: it cannot be held or resolved; names the key.
+
+    >>> print(to_text({"opt": {"lr": 0.1, "betas": [0.9, 0.99]}, "name": "a", "twice": "${name}${name}"}), end="")
+    name = "a"
+    opt.betas = [0.9, 0.99]
+    opt.lr = 0.1
+    twice = "aa"
+    """
+    return _text(plain_of(held(what)))
+
+
+def from_text(text: str) -> DictConfig:
+    """The configuration that `to_text` has written.
+
+    Empty lines and lines that start with `#` say nothing.
+
+    Raises
+    ------
+    ConfigError: a line that `to_text` does not write, or a key that two lines give; names the line.
+
+    >>> from_text('opt.lr = 0.1\\nname = "a"')
+    {'opt': {'lr': 0.1}, 'name': 'a'}
+    """
+    if len(text) > _MAX_CHARACTERS:
+        raise ConfigError(
+            f"a configuration of {len(text)} characters was given, {_MAX_CHARACTERS} is the most that is read"
+        )
+    values: dict[Any, Any] = {}
+    ends: set[int] = set()  # ids of the mappings that are values: no key lies below one
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        try:
+            path, value = _read_line(line)
+            _put(values, path, value, ends)
+        except _WrongError as error:
+            raise ConfigError(f"line {number}: {error}: {_short(line)}", hint=_HINT) from error
+    config = from_plain(values)
+    OmegaConf.set_readonly(config, None)
+    return config
+
+
+def value_digest(config: Any) -> str:
+    """`blake3:hex` of keys and values, the top-level `save_dir` aside: equal for the same configuration.
+
+    Parameters
+    ----------
+    config: as for `to_text`; but a dict is taken as it stands: resolved values, as a lock holds them.
+
+    Raises
+    ------
+    ConfigError: it cannot be held or resolved.
+
+    >>> value_digest({"lr": 0.1, "save_dir": "a"}) == value_digest({"lr": 0.1, "save_dir": "b"})
+    True
+    """
+    plain = config if type(config) is dict else plain_of(held(config))
+    return digest_of(_text({key: value for key, value in plain.items() if key != SAVE_DIR}))
+
+
+def digest_of(text: str) -> str:
+    from blake3 import blake3
+
+    return "blake3:" + blake3(text.encode()).hexdigest()
+
+
+def held(what: Any) -> DictConfig:
+    """The configuration that `what` is, or has."""
+    if isinstance(what, DictConfig):
+        return what
+    if not isinstance(what, Mapping) and not dataclasses.is_dataclass(what) and hasattr(what, "cfg"):
+        return held(what.cfg)
+    return open_config(what)
+
+
+def plain_of(config: DictConfig) -> dict[Any, Any]:
+    """Its values, resolved.
+
+    Raises
+    ------
+    ConfigError: one cannot be resolved; names the key.
+    """
+    try:
+        return to_plain(config)
+    except OmegaConfBaseException as error:
+        key, said = getattr(error, "full_key", None), str(error).split("\n", 1)[0]
+        raise ConfigError((f"config key {key}: " if key else "") + said) from error
+    except RecursionError as error:
+        raise ConfigError("the configuration is nested too deep, or contains itself") from error
+
+
+# -- writing -----------------------------------------------------------------------------------------------
+
+
+def _text(plain: dict[Any, Any]) -> str:
+    return "".join(sorted(f"{line}\n" for line in _lines(plain, ())))
+
+
+def _lines(values: dict[Any, Any], above: Path) -> Iterator[str]:
+    for key, value in values.items():
+        path = (*above, key)
+        if isinstance(value, dict) and value:
+            yield from _lines(value, path)
+        else:
+            yield escaped(f"{dotted(path)} = {written(value)}")
+
+
+# what is no character, moves the cursor, or turns the direction of a line: all of it stands inside quotes
+_UNSEEN = re.compile("[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+
+
+def escaped(line: str) -> str:
+    return (
+        line if line.isascii() and "\x7f" not in line else _UNSEEN.sub(lambda m: f"\\u{ord(m[0]):04x}", line)
+    )
+
+
+_encode = json.JSONEncoder(ensure_ascii=False).encode
+
+
+def written(value: Any) -> str:
+    """One value in JSON, on one line; `_decoder` reads it."""
+    try:
+        return _encode(_as_json(value))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"{type(value).__name__} {_short(repr(value))} cannot be written: {error}"
+        ) from error
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return {"$bytes": value.hex()}
+    if isinstance(value, (list, tuple)):
+        return [_as_json(item) for item in value]
+    if isinstance(value, dict):
+        if all(isinstance(key, str) and not key.startswith("$") for key in value):
+            return {key: _as_json(value[key]) for key in sorted(value)}
+        pairs = [[_as_json(key), _as_json(item)] for key, item in value.items()]
+        return {"$items": sorted(pairs, key=lambda pair: _encode(pair[0]))}
+    return value
+
+
+# -- reading -----------------------------------------------------------------------------------------------
+
+_HINT = 'a line is `key = value`, the value in JSON: `opt.name = "adam"`'
+
+
+class _WrongError(ValueError):
+    """With a line; the message says what."""
+
+
+_SEGMENT = re.compile(
+    r"""(?P<word>-*[A-Za-z_][A-Za-z0-9_-]*) | (?P<int>-?[0-9]+) | (?P<quoted>"(?:[^"\\]|\\.)*")
+    | \((?: 0x(?P<bytes>(?:[0-9a-f]{2})*) | (?P<float>-?[0-9][0-9.e+-]*|-?inf|nan) )\)""",
+    re.VERBOSE,
+)
+_WORDS = {"true": True, "false": False, "null": None}
+_EQUALS = re.compile(r"[ \t]*=[ \t]*")
+# JSON takes two escaped surrogates in a row for one character; in a Python string they are two
+_SURROGATE = re.compile(r"(?<!\\)((?:\\\\)*)\\u(d[89a-f][0-9a-f]{2})", re.IGNORECASE)
+
+
+def path_of(key: str) -> Path:
+    """The keys that `layers.dotted` has made one text of.
+
+    Raises
+    ------
+    ConfigError: it is not such a text.
+
+    >>> path_of('weights.3."a.b"')
+    ('weights', 3, 'a.b')
+    """
+    try:
+        path, end = _read_path(key)
+        if end != len(key):
+            raise _WrongError(f"unexpected {_short(key[end:])}")
+    except _WrongError as error:
+        raise ConfigError(
+            f"key {_short(key)}: {error}", hint='`opt.lr`; quote what is no word: `"a b".lr`'
+        ) from error
+    return path
+
+
+def _read_line(line: str) -> tuple[Path, Any]:
+    line = _SURROGATE.sub(lambda m: m[1] + chr(int(m[2], 16)), line)
+    path, end = _read_path(line)
+    equals = _EQUALS.match(line, end)
+    if equals is None:
+        raise _WrongError("no key, or no ' = ' after it")
+    try:
+        value = _decoder.decode(line[equals.end() :])
+    except RecursionError as error:
+        raise _WrongError("nested too deep") from error
+    except _WrongError:
+        raise
+    except ValueError as error:
+        raise _WrongError(f"the value is no JSON ({error})") from error
+    _check_depth(value, len(path))
+    return path, value
+
+
+def _read_path(line: str) -> tuple[Path, int]:
+    path: list[Any] = []
+    end = -1
+    while end < 0 or line[end : end + 1] == ".":
+        found = _SEGMENT.match(line, end + 1)
+        if found is None:
+            raise _WrongError("a key was expected")
+        path.append(_key(found))
+        end = found.end()
+        if len(path) > _MAX_DEPTH:
+            raise _WrongError(f"more than {_MAX_DEPTH} keys deep")
+    return tuple(path), end
+
+
+def _key(found: re.Match[str]) -> Any:
+    kind, text = found.lastgroup, found[found.lastgroup or 0]
+    try:
+        if kind == "quoted":
+            return json.loads(text)
+        if kind == "bytes":
+            return bytes.fromhex(text)
+        if kind == "word":
+            return _WORDS.get(text, text)
+        return int(text) if kind == "int" else float(text)
+    except ValueError as error:
+        raise _WrongError(f"not a key ({error})") from error
+
+
+def _object(pairs: list[tuple[str, Any]]) -> Any:
+    match pairs:
+        case [("$bytes", str(text))]:
+            return bytes.fromhex(text)
+        case [("$items", list(items))] if all(isinstance(item, list) and len(item) == 2 for item in items):
+            if any(isinstance(key, (list, dict)) for key, _ in items):
+                raise _WrongError("a key of $items is no single value")
+            return dict(items)
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        raise _WrongError("a key stands twice in one mapping")
+    return values
+
+
+_decoder = json.JSONDecoder(object_pairs_hook=_object)
+
+
+def _check_depth(value: Any, depth: int) -> None:
+    if depth > _MAX_DEPTH:
+        raise _WrongError(f"more than {_MAX_DEPTH} keys deep")
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        if isinstance(item, (dict, list)):
+            _check_depth(item, depth + 1)
+
+
+def _put(values: dict[Any, Any], path: Path, value: Any, ends: set[int]) -> None:
+    here: Any = values
+    for key in path[:-1]:
+        here = here.setdefault(key, {})
+        if not isinstance(here, dict) or id(here) in ends:
+            raise _WrongError("a key above it has a value of its own")
+    if path[-1] in here:
+        raise _WrongError("an earlier line gives this key, or one below it")
+    here[path[-1]] = value
+    if isinstance(value, dict):
+        ends.add(id(value))
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 80 else text[:77] + "..."

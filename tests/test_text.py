@@ -1,0 +1,411 @@
+"""A configuration as text, and what makes two configurations the same."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from runctx import Run
+from runctx.config import from_plain, to_plain
+from runctx.config.layers import dotted
+from runctx.config.structure import structure, structure_digest
+from runctx.config.text import from_text, path_of, to_text, value_digest
+from runctx.errors import ConfigError
+from tests.strategies import config_keys, nested, scalars, texts
+
+surrogates = st.text(st.sampled_from("a\ud83d\ude00\udc80😀\\ud8\u2028\x9b\u202e\"'.\n"), max_size=8)
+values = st.one_of(scalars, surrogates, st.binary(max_size=3), st.floats())
+keys = st.one_of(config_keys, surrogates, st.binary(max_size=3))
+
+
+def can_be_held(plain: dict[Any, Any]) -> bool:
+    """OmegaConf refuses `{1: ..., "1": ...}`."""
+    try:
+        from_plain(plain)
+    except ConfigError:
+        return False
+    return True
+
+
+plain_configs = nested(keys, values.filter(lambda value: value != "???")).filter(can_be_held)
+
+
+def same(a: Any, b: Any) -> bool:
+    """Equal, types and NaN included."""
+    return repr(a) == repr(b)
+
+
+class Color(Enum):
+    RED = 1
+
+
+@dataclass
+class Opt:
+    lr: float = 0.1
+
+
+@dataclass
+class Node:
+    x: int = 1
+    next: Node | None = None
+
+
+# `OmegaConf` looks for the names of annotations in the module
+@dataclass
+class Config:
+    lr: float = 0.1
+    steps: int | None = None
+    layers: list[int] = field(default_factory=list)
+    opt: Opt | None = None
+    either: int | float = 1
+    path: Path = Path("a/b")
+    color: Color = Color.RED
+    anything: Any = None
+    save_dir: str | None = None
+
+
+class TestText:
+    def test_shows_every_value(self):
+        """One line per value, sorted by key, values in JSON."""
+        config = {
+            "b": {"x": 1, "a.b": True, 3: "é", "4": [1.5, {"y": None}]},
+            "a": "two\nlines",
+            "empty": {},
+            "nothing": None,
+            "path": Path("x/y"),
+            "color": Color.RED,
+            "odd": [float("inf"), float("nan"), b"\x00\xff", {1: {"$x": 2}}],
+            0.5: b"",
+        }
+        assert to_text(config).split("\n") == [
+            '(0.5) = {"$bytes": ""}',
+            'a = "two\\nlines"',
+            'b."4" = [1.5, {"y": null}]',
+            'b."a.b" = true',
+            'b.3 = "é"',
+            "b.x = 1",
+            'color = "RED"',
+            "empty = {}",
+            "nothing = null",
+            'odd = [Infinity, NaN, {"$bytes": "00ff"}, {"$items": [[1, {"$items": [["$x", 2]]}]]}]',
+            'path = "x/y"',
+            "",
+        ]
+
+    @given(plain_configs)
+    def test_round_trip(self, plain):
+        """What was written is read back, keys and values with their types."""
+        config = from_plain(plain)
+        text = to_text(config)
+        text.encode()
+        read = from_text(text)
+        assert to_text(read) == text
+        assert read == config or "nan" in repr(plain)
+        assert sorted(text.split("\n")[:-1]) == text.split("\n")[:-1]
+
+    @given(plain_configs)
+    def test_types_survive(self, plain):
+        """`True` is not read back as 1, nor `1.0` as 1, nor in keys: each path and value is what it was."""
+        config = from_plain(plain)
+        assert same(_leaves(to_plain(from_text(to_text(config)))), _leaves(to_plain(config)))
+
+    @given(st.lists(keys, min_size=1, max_size=4))
+    def test_keys_round_trip(self, path):
+        """A dotted key is read back as the keys it was made of."""
+        assert same(list(path_of(dotted(tuple(path)))), path)
+
+    def test_what_can_be_written(self, tmp_path):
+        """A configuration, a dataclass, an instance, a dict, a run, and a past run give the same text."""
+        config = Config(lr=0.5, opt=Opt(), save_dir=str(tmp_path / "run"))
+        text = to_text(config)
+        assert text == to_text(OmegaConf.structured(config)) == to_text(dataclasses.asdict(config))
+        assert to_text(Config) == to_text(Config())
+        with Run(config, console=False) as run:
+            pass
+        assert to_text(run) == to_text(Run.load(run.save_dir)) == to_text(Run.load(run.save_dir, Config))
+        assert to_text(run) == text
+
+    def test_values_are_resolved(self):
+        """Interpolations are computed; those that cannot be are an error that names the key."""
+        assert to_text({"a": 1, "b": "${a}"}) == "a = 1\nb = 1\n"
+        assert to_text(from_text('a = "${b}"')) == 'a = "${b}"\n'
+        with pytest.raises(ConfigError, match="b"):
+            to_text({"b": "${nothing}"})
+        with pytest.raises(ConfigError, match="cannot be made of int"):
+            to_text(3)
+
+    def test_read_configuration_can_be_changed(self):
+        """What is read is an ordinary configuration."""
+        config = from_text("# of last year\n\nopt.lr=0.1")
+        assert isinstance(config, DictConfig)
+        config.opt.lr = 0.2
+        assert to_text(config) == "opt.lr = 0.2\n"
+
+    @pytest.mark.parametrize(
+        ("text", "said"),
+        [
+            ("a = 1\nb", r"line 2: no key, or no ' = ' after it: b\nhint: a line is"),
+            ("= 1", "line 1: a key was expected"),
+            ("a. = 1", "a key was expected"),
+            ("a..b = 1", "a key was expected"),
+            ("a = one", "the value is no JSON"),
+            ("a = 1 2", "the value is no JSON"),
+            ("a = ", "the value is no JSON"),
+            ('"a = 1', "a key was expected"),
+            (r'"\x" = 1', "not a key"),
+            ("(1.2.3) = 1", "not a key"),
+            ("a = 1\na = 2", "line 2: an earlier line"),
+            ("a.b = 1\na = 2", "line 2: an earlier line"),
+            ("a = 1\na.b = 2", "line 2: a key above it"),
+            ("a = {}\na.b = 2", "line 2: a key above it"),
+            ('a = {"b": 1}\na.c = 2', "line 2: a key above it"),
+            ('a = [{"b": 1, "b": 2}]', "twice in one mapping"),
+            ('a = {"$bytes": "xyz"}', "the value is no JSON"),
+            ('a = [{"$items": [[[], 1]]}]', "no single value"),
+            ("a = " + "[" * 100_000 + "]" * 100_000, "nested too deep"),
+            ("a = " + "[" * 200 + "]" * 200, "more than 100 keys deep"),
+            ("a." * 200 + "a = 1", "more than 100 keys deep"),
+            ("a = " + "9" * 100_000, "the value is no JSON"),
+            ("9" * 100_000 + " = 1", "not a key"),
+            ('"' + "\\" * 100_000, "a key was expected"),
+            ("null = 1", "NoneType"),
+            ("a" * 6_000_000, "6000000 characters"),
+        ],
+        ids=lambda value: value[:20],
+    )
+    def test_hostile_text(self, text, said):
+        """Text that is none of ours is an error that names the line and what is wrong with it, and is short."""
+        with pytest.raises(ConfigError, match=said) as caught:
+            from_text(text)
+        assert len(str(caught.value)) < 500
+
+    @given(st.text(st.sampled_from('a.b"\\[]{}=1: \n(0x)$'), max_size=30))
+    def test_any_text(self, text):
+        """Any text is a configuration, or a ConfigError."""
+        try:
+            config = from_text(text)
+        except ConfigError:
+            return
+        assert same(_leaves(to_plain(from_text(to_text(config)))), _leaves(to_plain(config)))
+
+    @pytest.mark.parametrize("key", ["", "a.", ".a", "a b", '"a"b', "()", "1.5.", "a=1"])
+    def test_no_key(self, key):
+        """A text that names no key is an error that says how keys are quoted."""
+        with pytest.raises(ConfigError, match=r"hint: .*quote"):
+            path_of(key)
+
+
+def _leaves(value: Any, path: str = "") -> dict[str, str]:
+    """Also equal where two mappings have the same keys in another order."""
+    if isinstance(value, dict) and value:
+        return dict(sorted(x for k, v in value.items() for x in _leaves(v, f"{path}/{k!r}").items()))
+    if isinstance(value, (list, tuple)):
+        return {path: repr([_leaves(item) for item in value])}
+    return {path: repr(value)}
+
+
+FROZEN: dict[str, Any] = {
+    "lr": 0.1,
+    "epochs": 5,
+    "name": "é\u2028",
+    "flags": [True, None, 1e-7, float("inf"), {"a": 1, 2: b"\x00"}],
+    "opt": {"betas": [0.9, 0.999], "a.b": {}, 3: -0.0},
+    "save_dir": "results/1",
+}
+
+
+class TestDigests:
+    def test_frozen(self):
+        """The digests are what they were in every release."""
+        assert value_digest(FROZEN) == (
+            "blake3:7a2802aa2c32668951c0bdb06d1ab35be8f6563cc5fd2b45e4d992bd2a96ab84"
+        )
+        assert structure_digest(FROZEN) == (
+            "blake3:a77d1d3bb08f35688d65ec76baca80eb857d94a9cf0a324ae45d13338a4e6e16"
+        )
+        assert structure_digest(Config) == (
+            "blake3:113a24614bd0155ac279ff80c24bd8cacf1fc591523b8124d2595b27c35ca6be"
+        )
+
+    def test_same_in_every_process(self):
+        """Neither digest depends on the process, whose hashes of strings are random."""
+        code = (
+            "from runctx.config.structure import structure_digest\n"
+            "from runctx.config.text import value_digest\n"
+            "config = {'a': [1, 'x', None, 2.0, {'b': 1, 'c': [True]}], 'b': {'c': 1}}\n"
+            "print(value_digest(config), structure_digest(config))"
+        )
+        told = {
+            subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+            for _ in range(3)
+        }
+        assert len(told) == 1
+
+    @given(plain_configs, st.randoms(use_true_random=False))
+    def test_order_does_not_matter(self, plain, random):
+        """Neither digest depends on the order in which keys were given."""
+        shuffled = _shuffled(plain, random)
+        assert value_digest(shuffled) == value_digest(plain)
+        assert structure_digest(shuffled) == structure_digest(plain)
+
+    @given(plain_configs, plain_configs)
+    def test_values_differ(self, a, b):
+        """Two configurations have one digest of values exactly when they have one text."""
+        a, b = ({k: v for k, v in one.items() if k != "save_dir"} for one in (a, b))
+        equal = to_text(from_plain(a)) == to_text(from_plain(b))
+        assert (value_digest(a) == value_digest(b)) == equal
+
+    @given(plain_configs)
+    def test_plain_values_are_enough(self, plain):
+        """Without classes, plain values have the digests of the configuration that holds them."""
+        config = from_plain(plain)
+        assert value_digest(to_plain(config)) == value_digest(config)
+        assert structure_digest(to_plain(config)) == structure_digest(config)
+        assert structure_digest(config, to_plain(config)) == structure_digest(config)
+
+    def test_save_dir_is_left_out(self):
+        """Where a run writes to makes no difference; a key of that name further down does."""
+        for digest in (value_digest, structure_digest):
+            assert digest({"a": 1, "save_dir": "x"}) == digest({"a": 1, "save_dir": None}) == digest({"a": 1})
+        assert value_digest({"a": {"save_dir": "x"}}) != value_digest({"a": {"save_dir": "y"}})
+
+    def test_a_run_and_its_record(self, tmp_path):
+        """A live run and what is read back months later have the same digest of values."""
+        with Run({"p": Path("a"), "n": [1, (2, 3)]}, save_dir=tmp_path / "run", console=False) as run:
+            pass
+        assert value_digest(run) == value_digest(Run.load(run.save_dir))
+        assert structure_digest(run) == structure_digest(Run.load(run.save_dir))
+
+
+def _shuffled(value: Any, random: Any) -> Any:
+    if isinstance(value, list):
+        return [_shuffled(item, random) for item in value]
+    if not isinstance(value, dict):
+        return value
+    items = [(key, _shuffled(item, random)) for key, item in value.items()]
+    random.shuffle(items)
+    return dict(items)
+
+
+class TestStructure:
+    def test_shows_every_type(self):
+        """One line per key with its type, sorted."""
+        assert structure(Config).split("\n") == [
+            "anything: null",
+            "color: str",
+            "either: float | int",
+            "layers: list[int]",
+            "lr: float",
+            "opt.lr: float",
+            "path: str",
+            "steps: int",
+            "",
+        ]
+        assert structure({"a": [], "b": [1, "x", {"y": [None]}], "c": {}, "d": [[1], [2.0]]}).split("\n") == [
+            "a: list[]",
+            "b: list[int | str | {y: list[null]}]",
+            "c: {}",
+            "d: list[list[float] | list[int]]",
+            "",
+        ]
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            Config(lr=7.0),
+            Config(steps=3),
+            Config(layers=[1, 2, 3]),
+            Config(opt=Opt(lr=3)),
+            Config(either=0.5),
+            Config(path=Path("z"), save_dir="x"),
+        ],
+    )
+    def test_other_numbers(self, other):
+        """None in an optional field, an empty list and a missing part are what they would be with a value."""
+        assert structure(other) == structure(Config)
+
+    @pytest.mark.parametrize(
+        ("a", "b"),
+        [
+            ({"x": 1}, {"x": 1.0}),
+            ({"x": True}, {"x": 1}),
+            ({"x": "1"}, {"x": 1}),
+            ({"x": None}, {"x": 1}),
+            ({"x": [1]}, {"x": [1.0]}),
+            ({"x": [True]}, {"x": [1]}),
+            ({"x": [{"a": 1}]}, {"x": [{"b": 1}]}),
+            ({"x": [[1]]}, {"x": [1]}),
+            ({"x": 1}, {"y": 1}),
+            ({"x": {}}, {"x": []}),
+            ({"x": {1: 2}}, {"x": {"1": 2}}),
+            (Config(anything=1), Config(anything="a")),
+        ],
+    )
+    def test_another_experiment(self, a, b):
+        """Other keys and other types are told apart, in lists too; an int is no bool, and no float."""
+        assert structure_digest(a) != structure_digest(b)
+
+    def test_lists(self):
+        """The length of a list and the order of its types do not matter."""
+        assert structure({"x": [1, "a", 2.0]}) == structure({"x": ["b", 0.5, 3, 4, "c"]})
+
+    def test_class_and_dict_agree(self):
+        """Where the values tell their types, a dict has the structure of the dataclass."""
+        assert structure(Opt) == structure({"lr": 3.0})
+
+    def test_parts_that_may_be_none(self):
+        """Parts, lists of parts and mappings of lists have the structure that their types say."""
+        Row = dataclasses.make_dataclass(
+            "Row",
+            [
+                ("opts", list[Opt], field(default_factory=list)),
+                ("perhaps", list[Opt | None] | None, None),
+                ("pair", tuple[int, str], (1, "a")),
+                ("table", dict[str, list[int | None]], field(default_factory=dict)),
+                ("needed", int, MISSING),
+                ("same", int, 1),
+                ("bare", list, field(default_factory=list)),
+            ],
+        )
+        empty = Row(needed=1)
+        full = Row(opts=[Opt(), Opt()], perhaps=[None, Opt()], needed=2)
+        assert structure(full) == structure(empty) == structure(Row)
+        assert "opts: list[{lr: float}]" in structure(empty)
+        assert "perhaps: list[{lr: float}]" in structure(empty)
+        assert "pair: list[int | str]" in structure(empty)
+        assert "table.a: list[int]" in structure(Row(needed=1, table={"a": []}))
+        assert structure(Row(needed=1, table={"a": [None, 3]})) == structure(Row(needed=1, table={"a": []}))
+
+    def test_a_class_that_contains_itself(self):
+        """However deep it is filled, a class that contains itself has one structure."""
+        assert structure(Node) == structure(Node(next=Node(x=2, next=Node()))) == "next: Node\nx: int\n"
+
+    def test_interpolations(self):
+        """A value that is computed has the type it has when it is computed, and a part that is another's its keys."""
+        config = OmegaConf.create({"a": 1, "b": "${a}", "c": {"d": 0.5}, "e": "${c}", "f": ["${c}"]})
+        assert structure(config) == "a: int\nb: int\nc.d: float\ne.d: float\nf: list[{d: float}]\n"
+        assert structure(from_plain({"a": "${x}"})) == "a: str\n"
+        Later = dataclasses.make_dataclass("Later", [("a", int, 1), ("b", int, "${.a}")])
+        Outer = dataclasses.make_dataclass("Outer", [("part", Later | None, None)])
+        assert structure(Outer) == structure(Outer(part=Later())) == "part.a: int\npart.b: int\n"
+
+    def test_after_a_run_froze_it(self, tmp_path):
+        """What a run holds has the structure of what it was given."""
+        with Run(Config(), save_dir=tmp_path / "run", console=False) as run:
+            pass
+        assert structure(run) == structure(Config)
+
+    @given(texts)
+    def test_any_key_is_one_line(self, key):
+        """A key cannot make a second line."""
+        assert structure({key: {"a": 1}}).count("\n") == 1 or key == "save_dir"
