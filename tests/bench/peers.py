@@ -12,8 +12,16 @@ from typing import Any
 
 from .workshop import CHILDREN, PROJECT, Absent, Workshop, progress
 
-PINNED = ("sacred==0.8.7", "GitPython==3.2.1", "dvc==3.67.0", "setuptools<81", "numpy", "pandas")
-"""dvc brings hydra-core, which wants an older omegaconf than ours: hence an environment of their own. It has numpy
+PINNED = (
+    "sacred==0.8.7",
+    "GitPython==3.2.1",
+    "dvc==3.67.0",
+    "hydra-core==1.3.8",
+    "setuptools<81",
+    "numpy",
+    "pandas",
+)
+"""hydra-core wants an older omegaconf than ours: hence an environment of their own. It has numpy
 and pandas, as ours has: sacred imports them where they are. setuptools still has the `pkg_resources` that it needs."""
 
 VENV = PROJECT / ".venv-bench"

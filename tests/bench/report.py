@@ -28,7 +28,7 @@ side with its peer in one run: sides take turns (A B A B ...), each round gives 
 the medians, in brackets the smallest and largest ratio of a round. One round goes before that does not count.
 A ratio below 1 means that runctx takes less time. Seconds belong to this machine; ratios travel.
 
-All data is in the page cache. Peers get the same configuration of 20 keys and equal repositories, run in
+All data is in the page cache. Peers get the same configurations and equal repositories, run in
 processes that live through all rounds where the start of Python is not the question, and keep their own
 default settings.
 """
