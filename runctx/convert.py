@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from .model import Lock
+from .model import Lock, Origin
 
 Mismatch = msgspec.ValidationError
 """Raised for a key that is missing or of the wrong type."""
@@ -18,6 +18,19 @@ Mismatch = msgspec.ValidationError
 msgspec.json.Decoder(Lock)
 
 
+_ENTRIES: dict[str, Any] = {"origins": tuple[Origin, ...]}
+"""What the mappings of free keys hold, if not text."""
+
+
 def to_lock(plain: dict[Any, Any]) -> Lock:
     """The lock that plain data describe; keys it does not know are passed over."""
     return msgspec.convert(plain, Lock)
+
+
+def fits(mapping: str, value: Any) -> bool:
+    """Whether a mapping of free keys, by the name of its field, can have this entry."""
+    try:
+        msgspec.convert(value, _ENTRIES.get(mapping, str))
+    except Mismatch:
+        return False
+    return True

@@ -19,17 +19,28 @@ from .model import SCHEMA, VERSION, Lock
 def encode(lock: Lock) -> bytes:
     """The text of run.lock: YAML in the order of the model's fields, equal locks giving equal bytes.
 
-    What is None, False or empty is left out: reading fills it in again.
+    What is None, False or empty is left out: reading fills it in again. Origins are one line for each key.
     """
-    return yamlfile.dump(to_plain(lock))
+    plain = to_plain(lock)
+    if not lock.origins:
+        return yamlfile.dump(plain)
+    lines = yamlfile.dump_lines(plain[_ORIGINS])
+    text = yamlfile.dump({**plain, _ORIGINS: None})
+    return _NO_ORIGINS.sub(lambda _: b"origins:\n" + lines, text, count=1)
+
+
+_ORIGINS = "origins"
+_NO_ORIGINS = re.compile(rb"^origins: null\n", re.MULTILINE)
 
 
 def to_plain(value: Any) -> Any:
     """The model as dicts, lists and scalars, as run.lock and every `--json` show it."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        told = ((name, getattr(value, name)) for name in _field_names(type(value)))
+        told = ((name, getattr(value, name), needed) for name, needed in _fields(type(value)))
         return {
-            name: to_plain(v) for name, v in told if v is not None and v is not False and v != () and v != {}
+            name: to_plain(v)
+            for name, v, needed in told
+            if needed or (v is not None and v is not False and v != () and v != {})
         }
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
@@ -41,8 +52,12 @@ def to_plain(value: Any) -> Any:
 
 
 @functools.cache
-def _field_names(cls: type) -> tuple[str, ...]:
-    return tuple(f.name for f in dataclasses.fields(cls))
+def _fields(cls: type) -> tuple[tuple[str, bool], ...]:
+    """Each name, and whether a reader could not do without."""
+    missing = dataclasses.MISSING
+    return tuple(
+        (f.name, f.default is missing and f.default_factory is missing) for f in dataclasses.fields(cls)
+    )
 
 
 def decode(data: bytes, where: str = "run.lock") -> Lock:
@@ -58,7 +73,7 @@ def decode(data: bytes, where: str = "run.lock") -> Lock:
         message names file and key path.
     """
     try:
-        plain = yamlfile.load(data)
+        plain = _load(data)
     except yamlfile.BrokenYaml as error:
         raise LockError(f"{where}: not a readable lock: {error}") from error
     if not isinstance(plain, dict):
@@ -80,23 +95,36 @@ def decode(data: bytes, where: str = "run.lock") -> Lock:
     return lock
 
 
+_ORIGINS_SECTION = re.compile(rb"^origins:\n((?:  .*\n)+)", re.MULTILINE)
+
+
+def _load(data: bytes) -> Any:
+    """As YAML; the origins, which may be thousands of lines of one form, without YAML's slow parser."""
+    found = _ORIGINS_SECTION.search(data)
+    origins = yamlfile.load_lines(found[1]) if found and len(data) <= yamlfile.MAX_BYTES else None
+    if found and origins is not None:
+        plain = yamlfile.load(data[: found.start(1)] + data[found.end() :])
+        if isinstance(plain, dict) and _ORIGINS in plain:
+            return {**plain, _ORIGINS: origins}
+    return yamlfile.load(data)
+
+
 _ERROR = re.compile(r"(.*?)(?: - at ((?:`key` in )?`\$[^`]*`))?", re.DOTALL)
 _STEP = re.compile(r"\.(\w+)|\[(\d+|\.\.\.)\]")
 
 
 def _key_path(place: str, plain: Any) -> str:
-    """The place of a fault, e.g. "`$.source.files[...]`", with the real key for the dots.
+    """The place of a fault, e.g. "`$.source.files[...]`", with the real key for the dots."""
+    from . import convert
 
-    All mappings of the model that are not of a fixed shape are of text to text.
-    """
-    named, value = "", plain
+    named, value, last = "", plain, ""
     for step in _STEP.finditer(place):
         name, index = step.groups()
         if index == "...":
-            key = next((k for k, v in value.items() if not isinstance(v, str)), index)
-            return f"{named.lstrip('.')}[{key!r}]"
-        value = value[int(index)] if index else value[name]
-        named += step[0]
+            key = next(k for k, v in value.items() if not convert.fits(last, v))
+            named, value = f"{named}[{key!r}]", value[key]
+        else:
+            named, value, last = named + step[0], value[int(index) if index else name], name
     return named.lstrip(".") or "the top level"
 
 

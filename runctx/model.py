@@ -151,7 +151,7 @@ class Origin:
     `override`."""
     where: str
     """File and line, or the position of the argument, counted as in `sys.argv`."""
-    value: Any = None
+    value: Any
     """As it was written there, secrets redacted; of a derived value, its source."""
     reads: tuple[str, ...] = ()
     """Keys that the value was computed from, if it was."""

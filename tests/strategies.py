@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from runctx.model import Cell, Command, Data, Environment, Failure, Lock, Omission, Source
+from runctx.model import Cell, Command, Data, Environment, Failure, Lock, Omission, Origin, Source
 
 ODD_TEXTS = (
     *(
@@ -169,6 +169,17 @@ def _few(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[tuple[Any, ...]]
     return st.lists(strategy, max_size=2).map(tuple)
 
 
+_origins = st.lists(
+    st.builds(
+        Origin,
+        layer=texts,
+        where=texts,
+        value=scalars | st.binary(max_size=20) | plain_configs | st.lists(scalars, max_size=3),
+        reads=_few(texts),
+    ),
+    min_size=1,
+    max_size=2,
+).map(tuple)
 _omissions = _few(st.builds(Omission, what=texts, why=texts))
 _data = st.builds(
     Data,
@@ -209,6 +220,10 @@ def _locks(upstream: st.SearchStrategy[tuple[Lock, ...]]) -> st.SearchStrategy[L
         ),
         seed=st.none() | st.integers(-(2**70), 2**70),
         config=plain_configs,
+        config_digest=_text_or_none,
+        config_structure=_text_or_none,
+        origins=st.dictionaries(texts, _origins, max_size=3),
+        keys_read=_few(texts),
         source=st.builds(
             Source,
             repository=_text_or_none,
