@@ -223,7 +223,7 @@ def test_what_cannot_be_held_is_named(given_: Any, told: str) -> None:
 def test_a_file_that_is_no_configuration(tmp_path: Path, text: str) -> None:
     """A broken file is refused with its name."""
     (tmp_path / "c.yaml").write_text(text)
-    with pytest.raises(ConfigError, match=r"configuration file .*c\.yaml "):
+    with pytest.raises(ConfigError, match=r"configuration file .*c\.yaml"):
         config.open_config(tmp_path / "c.yaml")
 
 

@@ -67,19 +67,10 @@ def open_config(given: Any) -> DictConfig:
 
 
 def _from_file(path: Path) -> DictConfig:
-    try:
-        config = OmegaConf.load(path)
-    except FileNotFoundError as error:
-        raise ConfigError(f"configuration file {path} does not exist (looked in {Path.cwd()})") from error
-    except OSError as error:
-        raise ConfigError(f"configuration file {path} cannot be read: {error.strerror or error}") from error
-    except Exception as error:
-        raise ConfigError(
-            f"configuration file {path} is not readable: {' '.join(str(error).split())}"
-        ) from error
-    if not isinstance(config, DictConfig):
-        raise ConfigError(f"configuration file {path} holds no mapping of keys to values")
-    return config
+    from .assembled import assemble  # most runs are not given a file
+    from .inherit import load_tree
+
+    return assemble(OmegaConf.create({}), load_tree(path))
 
 
 def _structured(given: Any) -> DictConfig:
@@ -167,7 +158,7 @@ def fill_in(config: DictConfig, now: datetime, save_dir: str) -> None:
             literal = list(_interpolation_like(OmegaConf.to_container(config, resolve=True)))
             OmegaConf.resolve(config)
             for path, text in literal:
-                _set(config, path, _escaped(text))
+                _set(config, path, escaped(text))
     except (OmegaConfBaseException, RecursionError) as error:
         raise _told(error) from error
     finally:
@@ -237,17 +228,17 @@ _INTERPOLATION = re.compile(r"(\\*)\$\{")
 
 def to_yaml(plain: dict[Any, Any]) -> bytes:
     """The text of config.yaml: `OmegaConf.load` gives the same values back."""
-    return yamlfile.dump(_escaped(plain))
+    return yamlfile.dump(escaped(plain))
 
 
-def _escaped(value: Any) -> Any:
-    # a literal "${" must not become an interpolation when OmegaConf reads the file
+def escaped(value: Any) -> Any:
+    """Resolved values as they are written: a literal `${` must not be read back as an interpolation."""
     if isinstance(value, str):
         return _INTERPOLATION.sub(lambda m: m[1] * 2 + r"\${", value) if "${" in value else value
     if isinstance(value, dict):
-        return {k: _escaped(v) for k, v in value.items()}
+        return {k: escaped(v) for k, v in value.items()}
     if isinstance(value, list):
-        return [_escaped(v) for v in value]
+        return [escaped(v) for v in value]
     return value
 
 
@@ -259,7 +250,7 @@ def from_plain(plain: dict[Any, Any]) -> DictConfig:
     ConfigError: a key or value that no run of ours could have had.
     """
     try:
-        config: DictConfig = OmegaConf.create(_escaped(plain))
+        config: DictConfig = OmegaConf.create(escaped(plain))
     except (OmegaConfBaseException, RecursionError) as error:
         raise _told(error) from error
     OmegaConf.set_readonly(config, True)
