@@ -212,7 +212,7 @@ def _segment(key: Any) -> str:
     if isinstance(key, str):
         return key if _BARE.fullmatch(key) else json.dumps(key, ensure_ascii=False)
     if isinstance(key, float):
-        return f"({key!r})"  # its point separates no keys
+        return f"[{key!r}]"  # its point separates no keys
     if isinstance(key, bytes):
-        return f"(0x{key.hex()})"
+        return f"[0x{key.hex()}]"
     return json.dumps(key) if key is None or isinstance(key, (bool, int)) else str(key)

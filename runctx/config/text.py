@@ -190,7 +190,7 @@ class _WrongError(ValueError):
 
 _SEGMENT = re.compile(
     r"""(?P<word>-*[A-Za-z_][A-Za-z0-9_-]*) | (?P<int>-?[0-9]+) | (?P<quoted>"(?:[^"\\]|\\.)*")
-    | \((?: 0x(?P<bytes>(?:[0-9a-f]{2})*) | (?P<float>-?[0-9][0-9.e+-]*|-?inf|nan) )\)""",
+    | \[(?: 0x(?P<bytes>(?:[0-9a-f]{2})*) | (?P<float>-?[0-9][0-9.e+-]*|-?inf|nan) )\]""",
     re.VERBOSE,
 )
 _WORDS = {"true": True, "false": False, "null": None}
