@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import re
+import runpy
+import shlex
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from runctx import model
+from runctx import cli, model
 from runctx.settings import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -38,6 +42,67 @@ def test_examples_run(project, page):
     (project / "example.py").write_text(code)
     done = subprocess.run([sys.executable, "example.py"], cwd=project, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+NAMED = re.compile(r"# (\S+\.\w+)\n")
+
+
+def sections(page):
+    """The blocks of code below each heading `###`, by heading."""
+    _, *parts = re.split(r"^### ", (ROOT / page).read_text(), flags=re.MULTILINE)
+    return {part.partition("\n")[0]: BLOCK.findall(part) for part in parts}
+
+
+def called(command):
+    """What a Python script or `runctx` prints, in this process."""
+    program, *arguments = shlex.split(command)
+    output = io.StringIO()
+    with redirect_stdout(output), redirect_stderr(output), suppress(SystemExit):
+        if program == "runctx":
+            cli.main(arguments)
+        else:
+            sys.argv[:] = arguments
+            runpy.run_path(arguments[0], run_name="__main__")
+    return output.getvalue()
+
+
+def matches(shown, printed):
+    """`...` stands for anything."""
+    pattern = ".*".join(re.escape(part) for part in shown.split("..."))
+    return re.fullmatch(pattern, printed, re.DOTALL) is not None
+
+
+EQUIVALENTS = sections("docs/coming-from.md")
+
+
+@pytest.mark.parametrize("heading", EQUIVALENTS)
+def test_equivalents_run(project, monkeypatch, heading):
+    """What docs/coming-from.md shows for a feature of another tool is at most ten lines, and does what it says."""
+    monkeypatch.chdir(project)
+    monkeypatch.setattr(sys, "argv", ["example.py"])
+    blocks = EQUIVALENTS[heading]
+    lines = [line for language, code in blocks if language != "console" for line in code.splitlines()]
+    assert len([line for line in lines if line.strip() and not NAMED.match(f"{line}\n")]) <= 10
+    for language, code in blocks:
+        named = NAMED.match(code)
+        if language == "console":
+            for step in re.split(r"^\$ ", code, flags=re.MULTILINE)[1:]:
+                command, _, shown = step.partition("\n")
+                printed = called(command)
+                assert matches(shown, printed), printed
+        elif named:
+            Path(named[1]).write_text(code)
+        else:
+            Path("example.py").write_text(code)
+            called("python example.py")
+
+
+def test_every_equivalent_is_linked():
+    """The tables of docs/coming-from.md link to all sections below them, and to no others."""
+    text = (ROOT / "docs/coming-from.md").read_text()
+    anchors = {re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in EQUIVALENTS}
+    assert set(re.findall(r"\]\(#([^)]+)\)", text)) == anchors
 
 
 def test_readme_example_runs(project):
