@@ -62,7 +62,7 @@ def compose(root: str | os.PathLike[str], config: Any = None, /, **groups: Any) 
     >>> compose("configs", model="resnet", data="digits")
     {'model': {'lr': 0.1}, 'data': {'lr': '${model.lr}'}}
     """
-    return _composed(Path.cwd() / root, open_config(config), _flat(groups))
+    return _composed(Path.cwd() / root, open_config(config), _flat(groups), Branch())
 
 
 def recompose(config: DictConfig, /, **groups: Any) -> DictConfig:
@@ -76,9 +76,8 @@ def recompose(config: DictConfig, /, **groups: Any) -> DictConfig:
     if trace is None or trace.composed is None:
         raise ConfigError("this configuration was not made by compose(), so it has no groups to choose")
     made = trace.composed
-    return _composed(
-        made.root, made.base, made.groups | _flat(groups), _assigned(trace.tree, tree_of(config))
-    )
+    above = merge(made.above, _assigned(trace.tree, tree_of(config)))
+    return _composed(made.root, made.base, made.groups | _flat(groups), above)
 
 
 @overload
@@ -109,24 +108,23 @@ def load(reference: Reference, config: Any = None, /) -> Any:
     return assemble(open_config(config), load_tree(reference))
 
 
-def _composed(
-    root: Path, base: DictConfig, groups: Mapping[str, Any], above: Branch | None = None
-) -> DictConfig:
+def _composed(root: Path, base: DictConfig, groups: Mapping[str, Any], above: Branch) -> DictConfig:
     if not root.is_dir():
         raise ConfigError(f"{shown(root)} is no folder of groups to compose a configuration from")
     files = _lowest(root)
     picks = _defaults(files) | {group: _pick(group, choice) for group, choice in groups.items()}
-    _refuse_missing(root, picks)
+    folders = {group: _folder(root, group, pick) for group, pick in picks.items()}
+    _refuse_missing(picks, folders)
     for group in sorted(picks, key=lambda name: name.count(".")):  # a group within a group lies above it
-        chosen = [_file(root, group, choice, picks[group]) for choice in picks[group].choices or ()]
+        chosen = [_file(folders[group], group, choice, picks[group]) for choice in picks[group].choices or ()]
         if chosen:
             said = as_subtree(load_tree(chosen, "group file"))
             files = merge(files, below(said, tuple(group.split("."))))
-    config = assemble(base, files if above is None else merge(files, above))
+    config = assemble(base, merge(files, above))
     trace = trace_of(config)
     assert trace is not None
     groups = {group: pick.choices for group, pick in picks.items()}
-    trace.composed = Composition(root=root, base=base, groups=groups)
+    trace.composed = Composition(root=root, base=base, groups=groups, above=above)
     return config
 
 
@@ -197,12 +195,10 @@ def _is_name(part: str) -> bool:
     return part not in ("", ".", "..") and not any(mark in part for mark in "/\\\0")
 
 
-def _refuse_missing(root: Path, picks: Mapping[str, _Pick]) -> None:
+def _refuse_missing(picks: Mapping[str, _Pick], folders: Mapping[str, Path]) -> None:
     missing = [group for group, pick in picks.items() if pick.choices and REQUIRED in pick.choices]
     if missing:
-        choices = "; ".join(
-            f"{group}: {', '.join(_choices(_folder(root, group, picks[group])))}" for group in missing
-        )
+        choices = "; ".join(f"{group}: {', '.join(_choices(folders[group]))}" for group in missing)
         raise picks[missing[0]].refused(f"nothing is chosen for {', '.join(missing)}", hint=choices)
 
 
@@ -216,8 +212,7 @@ def _folder(root: Path, group: str, pick: _Pick) -> Path:
     return folder
 
 
-def _file(root: Path, group: str, choice: str, pick: _Pick) -> Path:
-    folder = _folder(root, group, pick)
+def _file(folder: Path, group: str, choice: str, pick: _Pick) -> Path:
     if (folder / choice).suffix in SUFFIXES and (folder / choice).is_file():
         return folder / choice
     found = _with_suffix(folder / choice)

@@ -24,6 +24,8 @@ class Composition:
     """What lies below the files."""
     groups: dict[str, tuple[str, ...] | None]
     """Dotted group -> its choices, lowest first; None for a group that is left out."""
+    above: Branch
+    """What lies above the files: values that code assigned before a group was chosen again."""
 
 
 class Trace:

@@ -1,0 +1,372 @@
+"""One file per group, and one file over a class: what is laid where, and what can be chosen again."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from runctx import Run
+from runctx.config.compose import compose, load, recompose
+from runctx.config.known import tree_of
+from runctx.config.layers import at
+from runctx.config.trace import trace_of
+from runctx.errors import ConfigError
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(
+        {
+            "conf/config.yaml": "seed: 1\n_groups_:\n  model: resnet50\n  data: ???",
+            "conf/model/resnet50.yaml": "name: resnet\nlr: 0.1\nout: ${data.classes}\nhalf: ${lr}",
+            "conf/model/resnet101.yaml": "_base_: resnet50.yaml\ndepth: 101",
+            "conf/model/wide.json": '{"_base_": "resnet50.yaml", "width": 2}',
+            "conf/model/vision/vit.toml": 'name = "vit"\nlr = 0.01',
+            "conf/data/digits.py": "classes = 10\nlr = 5\nsize = dict(train=60, test=10)",
+            "conf/data/letters.yml": "classes: 26\nsize: {train: 90}",
+            "conf/data/augment/flip.yaml": "p: 0.5",
+            "conf/data/augment/none.yaml": "p: 0",
+        }
+    )
+
+
+def write(files: dict[str, str]) -> None:
+    for name, text in files.items():
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text(text)
+
+
+def resolved(config: Any) -> Any:
+    return OmegaConf.to_container(config, resolve=True)
+
+
+def said(config: Any, *path: Any) -> list[tuple[str, str, Any]]:
+    leaf = at(tree_of(config), path)
+    assert isinstance(leaf, tuple)
+    return [(setting.layer.kind, setting.where, setting.value) for setting in leaf]
+
+
+def refused(*given: Any, **groups: Any) -> ConfigError:
+    with pytest.raises(ConfigError) as caught:
+        compose(*given, **groups)
+    return caught.value
+
+
+@dataclass
+class Model:
+    name: str = "none"
+    lr: float = 1.0
+    out: int = 0
+    half: float = 0.0
+    depth: int = 50
+
+
+@dataclass
+class Data:
+    classes: int = 0
+    lr: float = 0.0
+    size: dict[str, int] = field(default_factory=lambda: {"train": 1})
+
+
+@dataclass
+class Config:
+    seed: int = 0
+    model: Model = field(default_factory=Model)
+    data: Data = field(default_factory=Data)
+
+
+# -- what is laid ----------------------------------------------------------------------------------------------------
+
+
+def test_each_file_is_merged_under_its_group():
+    """A file's values lie under its group's name, so that groups never collide; `config.*` is the lowest."""
+    assert resolved(compose("conf", model="resnet50", data="digits")) == {
+        "seed": 1,
+        "model": {"name": "resnet", "lr": 0.1, "out": 10, "half": 0.1},
+        "data": {"classes": 10, "lr": 5, "size": {"train": 60, "test": 10}},
+    }
+
+
+def test_groups_not_given_are_chosen_by_the_config_file():
+    """`_groups_` chooses, an argument chooses otherwise, and None leaves a group out."""
+    assert compose("conf", data="digits").model.name == "resnet"
+    assert compose("conf", data="digits", model="vision/vit").model == {"name": "vit", "lr": 0.01}
+    assert compose("conf", data="digits", model=None) == {
+        "seed": 1,
+        "data": {"classes": 10, "lr": 5, "size": {"train": 60, "test": 10}},
+    }
+    assert "_groups_" not in compose("conf", data=None)
+
+
+def test_several_choices_are_laid_on_each_other():
+    """Of a list a later choice wins, and what its files build upon in common is laid once."""
+    write({"conf/model/fast.yaml": "_base_: resnet50.yaml\nlr: 9"})
+    made = compose("conf", model=["fast", "wide"], data="digits").model
+    assert (made.lr, made.width, made.name) == (9, 2, "resnet")
+
+
+def test_a_choice_is_merged_deeply_over_the_config_file():
+    """What `config.*` says of a group stays where the chosen file says nothing."""
+    write({"conf/config.yaml": "data: {size: {train: 1, extra: 2}, classes: 0}"})
+    made = compose("conf", data="letters")
+    assert made == {"data": {"size": {"train": 90, "extra": 2}, "classes": 26}}
+    assert [kind for kind, _, _ in said(made, "data", "size", "train")] == ["config file", "group file"]
+
+
+def test_a_group_within_a_group_is_named_by_dots_or_a_dict():
+    """`data.augment` is the folder data/augment and the key data.augment; the order of the arguments is irrelevant."""
+    Path("conf/config.yaml").unlink()
+    write({"conf/data/noisy.yaml": "classes: 3\naugment: {p: 1, noise: 2}"})
+    dotted = compose("conf", **{"data.augment": "flip", "data": "noisy"})
+    assert dotted.data == {"classes": 3, "augment": {"p": 0.5, "noise": 2}}
+    assert compose("conf", **{"data": "noisy", "data.augment": "flip"}) == dotted
+    assert compose("conf", data={"augment": "none"}) == {"data": {"augment": {"p": 0}}}
+
+
+def test_groups_within_groups_can_be_chosen_in_the_file():
+    """`_groups_` names groups within groups by a mapping or by dots."""
+    for text in ("_groups_: {data: {augment: flip}}", "_groups_: {data.augment: flip}"):
+        write({"conf/config.yaml": text})
+        assert compose("conf") == {"data": {"augment": {"p": 0.5}}}
+
+
+def test_a_base_of_the_config_file_chooses_too():
+    """`_groups_` is inherited like everything else."""
+    write(
+        {
+            "conf/config.yaml": "_base_: ../common.yaml\n_groups_: {data: letters}",
+            "common.yaml": "seed: 3\n_groups_: {model: wide, data: digits}",
+        }
+    )
+    made = compose("conf")
+    assert (made.seed, made.model.width, made.data.classes) == (3, 2, 26)
+
+
+def test_a_choice_may_be_named_with_its_suffix():
+    """The full name of a file is a choice as well, which tells two of the same stem apart."""
+    write({"conf/model/wide.yaml": "width: 3"})
+    assert compose("conf", model="wide.json", data=None).model.width == 2
+    assert compose("conf", model="wide.yaml", data=None).model.width == 3
+    assert "wide.json" in refused("conf", model="wide", data=None).message
+
+
+def test_names_of_choices_may_hold_dots():
+    """`resnet.v2` is resnet.v2.yaml."""
+    write({"conf/model/resnet.v2.yaml": "lr: 2"})
+    assert compose("conf", model="resnet.v2", data=None).model.lr == 2
+
+
+def test_no_config_file_is_needed():
+    """A folder with groups alone is enough; without groups there is nothing."""
+    Path("conf/config.yaml").unlink()
+    assert compose(Path("conf"), data="digits").data.classes == 10
+    assert compose("conf") == {}
+
+
+def test_derived_values_of_a_group_read_their_own_file():
+    """A derivation in a group's Python file sees that file's keys, and as second argument the whole."""
+    write(
+        {
+            "conf/model/net.py": "from runctx.config.derived import derived\n"
+            "lr = 0.5\nstep = derived(lambda c: c.lr * 2)\nout = derived(lambda c, root: root.data.classes)"
+        }
+    )
+    made = compose("conf", model="net", data="digits")
+    assert (made.model.step, made.model.out) == (1.0, 10)
+
+
+# -- over a class ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("given", [Config, Config()])
+def test_a_class_fixes_keys_and_types(given):
+    """Files are laid over a dataclass or an instance of it, which is not modified."""
+    made: Config = compose("conf", given, model="resnet101", data="digits")
+    assert OmegaConf.get_type(made.model) is Model
+    assert (made.model.depth, made.model.half, made.data.lr) == (101, 0.1, 5.0)
+    assert Config() == Config(seed=0)
+
+
+def test_a_key_the_class_does_not_have_names_the_file():
+    """An unknown key in a group's file is an error with file and line."""
+    write({"conf/model/typo.yaml": "name: x\nlrr: 0.1"})
+    error = refused("conf", Config, model="typo", data="digits")
+    assert "conf/model/typo.yaml:2" in str(error) and "lrr" in str(error)
+
+
+def test_a_value_of_a_wrong_type_names_the_file():
+    """A value that does not fit the class is an error with file and line."""
+    write({"conf/model/typo.yaml": "name: x\ndepth: deep"})
+    error = refused("conf", Config, model="typo", data="digits")
+    assert "conf/model/typo.yaml:2" in str(error) and "model.depth" in str(error)
+
+
+def test_a_dict_or_config_can_lie_below():
+    """What lies below the files may be any configuration."""
+    for below in ({"seed": 7, "extra": 1}, OmegaConf.create({"seed": 7, "extra": 1})):
+        made = compose("conf", below, data="digits")
+        assert (made.seed, made.extra) == (1, 1)
+
+
+def test_who_set_what_is_known():
+    """Each key remembers its layers: class, config file, base file, group file."""
+    made = compose("conf", Config, model="resnet101", data="digits")
+    assert said(made, "model", "depth")[1:] == [("group file", "conf/model/resnet101.yaml:2", 101)]
+    assert said(made, "model", "lr")[1:] == [("base file", "conf/model/resnet50.yaml:2", 0.1)]
+    assert [kind for kind, _, _ in said(made, "seed")] == ["default", "config file"]
+
+
+# -- what goes wrong -------------------------------------------------------------------------------------------------
+
+
+def test_a_required_group_lists_its_choices():
+    """A group marked `???` must be chosen; the error says where it is required and what there is."""
+    error = refused("conf")
+    assert error.message == "conf/config.yaml:4: _groups_: nothing is chosen for data"
+    assert error.hint == "data: augment/flip, augment/none, digits, letters"
+
+
+def test_an_unknown_choice_lists_those_there_are():
+    """A choice that is no file in the group is an error with the nearest name and all choices."""
+    error = refused("conf", model="resnet11", data="digits")
+    assert error.message == "group model has no choice 'resnet11'"
+    assert error.hint == "did you mean resnet101? there are: resnet101, resnet50, vision/vit, wide"
+
+
+def test_an_unknown_choice_in_the_config_file_names_its_line():
+    """A default that is no choice is an error with the line it stands on."""
+    write({"conf/config.yaml": "_groups_:\n  data: digit"})
+    error = refused("conf")
+    assert error.message == "conf/config.yaml:2: _groups_: group data has no choice 'digit'"
+    assert "did you mean digits?" in error.hint
+
+
+def test_an_unknown_group_lists_those_there_are():
+    """A group that is no folder is an error with the nearest name and all groups."""
+    error = refused("conf", modle="resnet50", data="digits")
+    assert error.message == "there is no group modle in conf"
+    assert error.hint == "did you mean model? there are: data, model"
+    assert "there are: augment" in refused("conf", **{"data.agument": "flip"}).hint
+    assert "no group dta" in refused("conf", dta="digits").message
+
+
+def test_an_empty_group_says_so():
+    """A folder without configuration files has nothing to choose."""
+    Path("conf/optim").mkdir()
+    assert (
+        "conf/optim has no .yaml, .yml, .json, .toml, .py file"
+        in refused("conf", optim="x", data=None).message
+    )
+
+
+def test_two_config_files_are_refused():
+    """`config.yaml` beside `config.json` is ambiguous."""
+    write({"conf/config.json": "{}"})
+    assert "which is the configuration?" in refused("conf").message
+
+
+def test_a_root_that_is_no_folder_is_named():
+    """What is no folder cannot hold groups."""
+    assert refused("nothing").message.startswith("nothing is no folder")
+    assert refused("conf/config.yaml").message.startswith("conf/config.yaml is no folder")
+
+
+@pytest.mark.parametrize(
+    "escape", ["../outside", "/etc/passwd", "vision/../../outside", ".", "", "a//b", "a\0b"]
+)
+def test_no_choice_leads_out_of_its_group(escape):
+    """A choice names a file inside the folder of its group, and nothing else."""
+    write({"conf/outside.yaml": "x: 1"})
+    error = refused("conf", model=escape, data="digits")
+    assert "no name of a file in it" in error.message and repr(escape) in error.message
+
+
+@pytest.mark.parametrize("escape", ["..", "/etc", "model/../..", "", ".", "model.", "a/b"])
+def test_no_group_leads_out_of_the_root(escape):
+    """A group is a folder inside the root, and nothing else."""
+    error = refused("conf", **{escape: "x"})
+    assert error.message == f"{escape!r} is no group"
+
+
+@pytest.mark.parametrize("choice", [3, True, [1], {"augment": 3}, object])
+def test_a_choice_that_is_no_name_is_refused(choice):
+    """A choice is a name, a list of names, or None."""
+    assert "was given" in refused("conf", data=choice).message
+
+
+def test_choices_that_are_no_mapping_are_refused():
+    """`_groups_` maps groups to choices."""
+    write({"conf/config.yaml": "seed: 1\n_groups_: [model]"})
+    assert refused("conf").message == "conf/config.yaml:2: _groups_ was given ['model']"
+
+
+# -- again -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_group_can_be_chosen_again():
+    """Another choice replaces the former one's file, and leaves the other groups as they are."""
+    made = compose("conf", Config, data="digits")
+    again = recompose(made, model="resnet101")
+    assert (again.model.depth, again.data.classes, again.seed) == (101, 10, 1)
+    assert again == compose("conf", Config, data="digits", model="resnet101")
+    assert recompose(again, model="resnet50") == made
+    assert recompose(made, model=None).model == Model()
+
+
+def test_what_was_assigned_stays_when_a_group_is_chosen_again():
+    """Values that the program assigned after composing lie above every choice."""
+    made = compose("conf", Config, data="digits")
+    made.seed = 3
+    made.model.lr = 7.0
+    again = recompose(recompose(made, model="resnet101"), data="letters")
+    assert (again.seed, again.model.lr, again.model.depth, again.data.classes) == (3, 7, 101, 26)
+    assert [kind for kind, _, _ in said(again, "seed")] == ["default", "config file", "program"]
+
+
+def test_groups_are_remembered():
+    """The groups that were chosen, by whomever, are known to whoever lays the next layer; copies know them, too."""
+    made = compose("conf", data="digits", **{"data.augment": None})
+    for known in (made, copy.deepcopy(made), pickle.loads(pickle.dumps(made))):
+        composed = trace_of(known).composed
+        assert composed.groups == {"model": ("resnet50",), "data": ("digits",), "data.augment": None}
+        assert recompose(known, data="letters").data.classes == 26
+
+
+def test_only_what_was_composed_has_groups():
+    """A configuration that `compose` did not make has nothing to choose."""
+    with pytest.raises(ConfigError, match="was not made by compose"):
+        recompose(OmegaConf.create({"model": 1}), model="x")
+
+
+# -- one file --------------------------------------------------------------------------------------------------------
+
+
+def test_load_lays_a_file_over_a_class():
+    """A file, with its bases, over a dataclass, a dict, or nothing."""
+    write({"base.py": "seed = 3", "top.yaml": "_base_: base.py\nmodel: {lr: 0.3}"})
+    made: Config = load("top.yaml", Config)
+    assert (made.seed, made.model.lr, made.model.depth) == (3, 0.3, 50)
+    assert load("top.yaml") == {"seed": 3, "model": {"lr": 0.3}}
+    assert load("top.yaml#model", {"x": 1}) == {"x": 1, "lr": 0.3}
+    assert said(made, "seed")[1:] == [("base file", "base.py:1", 3)]
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "config.json", "config.toml", "config.py"])
+def test_a_run_takes_a_file_of_any_format(name):
+    """`Run("config.py")` holds what the file and its bases say."""
+    texts = {
+        ".yaml": "_base_: base.yaml\nlr: 0.2",
+        ".json": '{"_base_": "base.yaml", "lr": 0.2}',
+        ".toml": '_base_ = "base.yaml"\nlr = 0.2',
+        ".py": "_base_ = 'base.yaml'\nlr = 0.2",
+    }
+    write({name: texts[Path(name).suffix], "base.yaml": "lr: 0.1\nepochs: 5"})
+    with Run(name, stage="files") as run:
+        assert run.cfg == {"lr": 0.2, "epochs": 5}
