@@ -201,7 +201,7 @@ for _ in range(2000):
         (object(), "cannot be made of object"),
         (LOOP, "nested too deep, or contains itself"),
         (DEEP, "nested too deep, or contains itself"),
-        ({"a": "${b}", "b": "${a}"}, "config key a: Recursive interpolation"),
+        ({"a": "${b}", "b": "${a}"}, "computed from each other: a -> b -> a"),
         ({"n": {"a": "${nothing}"}}, "config key n.a: Interpolation key 'nothing' not found"),
         ({"n": {"a": "${nothing:1}"}}, "config key n.a: Unsupported interpolation type nothing"),
         ({"n": {"a": "${oc.env:RUNCTX_NOTHING}"}}, "config key n.a: "),

@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from datetime import datetime
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,15 @@ from omegaconf.errors import OmegaConfBaseException
 
 from .. import yamlfile
 from ..errors import ConfigError
+from .arithmetic import OPERATORS, provide
+from .derived import rooted
+from .evaluation import Derived, evaluation, path_of, told_of_cycle
+from .held import held, short
+from .known import raw, tree_of
+from .layers import Branch, at
+from .layers import Path as Keys
+from .references import cycle, needs_of
+from .trace import Trace, attach, trace_of
 
 _instant: ContextVar[datetime | None] = ContextVar("runctx_instant", default=None)
 
@@ -61,7 +69,7 @@ def open_config(given: Any) -> DictConfig:
             given = vars(given)
         if isinstance(given, DictConfig):
             return given.copy()
-        return OmegaConf.create(_held(given)) if isinstance(given, Mapping) else _structured(given)
+        return OmegaConf.create(rooted(held(given))) if isinstance(given, Mapping) else _structured(given)
     except (OmegaConfBaseException, RecursionError) as error:
         raise _told(error) from error
 
@@ -75,46 +83,14 @@ def _from_file(path: Path) -> DictConfig:
 
 def _structured(given: Any) -> DictConfig:
     if dataclasses.is_dataclass(given) or hasattr(given, "__attrs_attrs__"):
-        config: DictConfig = OmegaConf.structured(given if isinstance(given, type) else _held(given))
+        config: DictConfig = OmegaConf.structured(given if isinstance(given, type) else held(given))
         return config
     hint = "give a dataclass, a dict, a DictConfig, or the path of a YAML file"
     if hasattr(given, "model_dump"):
         hint = "give its .model_dump()"
     elif isinstance(given, ListConfig):
         hint = "give a mapping: {'items': [...]}"
-    raise ConfigError(f"a configuration cannot be made of {type(given).__name__} {_short(given)}", hint=hint)
-
-
-def _held(value: Any, key: str = "") -> Any:
-    """The same value in types that OmegaConf holds; numpy scalars become Python's."""
-    if value is None or isinstance(value, (DictConfig, ListConfig, Enum)):
-        return value
-    if type(value).__module__ == "numpy" and hasattr(value, "item") and getattr(value, "ndim", None) == 0:
-        value = value.item()
-    if isinstance(value, (bool, int, float, str, bytes)):
-        return value
-    if isinstance(value, os.PathLike):
-        return Path(value)
-    if isinstance(value, Mapping):
-        return {k: _held(v, f"{key}.{k}" if key else str(k)) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_held(v, f"{key}[{i}]") for i, v in enumerate(value)]
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return _held_instance(value, key)
-    if (isinstance(value, type) and dataclasses.is_dataclass(value)) or hasattr(value, "__attrs_attrs__"):
-        return value
-    raise ConfigError(
-        f"config key {key or '(top level)'} cannot hold {type(value).__name__} {_short(value)}",
-        hint="use numbers, strings, bools, None, paths, enums, lists and mappings of them",
-    )
-
-
-def _held_instance(instance: Any, key: str) -> Any:
-    new = object.__new__(type(instance))
-    for field in dataclasses.fields(instance):
-        path = f"{key}.{field.name}" if key else field.name
-        object.__setattr__(new, field.name, _held(getattr(instance, field.name), path))
-    return new
+    raise ConfigError(f"a configuration cannot be made of {type(given).__name__} {short(given)}", hint=hint)
 
 
 def save_dir_of(config: DictConfig, now: datetime) -> str | None:
@@ -129,25 +105,29 @@ def save_dir_of(config: DictConfig, now: datetime) -> str | None:
     finally:
         _instant.reset(token)
     if value is not None and not isinstance(value, (str, Path)):
-        raise ConfigError(f"config key save_dir: a path was expected, not {_short(value)}")
+        raise ConfigError(f"config key save_dir: a path was expected, not {short(value)}")
     return os.fspath(value) if value else None
 
 
-def fill_in(config: DictConfig, now: datetime, save_dir: str) -> None:
+def fill_in(config: DictConfig, now: datetime, save_dir: str, program: str = "the program") -> None:
     """Resolve every value once, in place, and freeze: what was `${now:...}` stays what it is.
+
+    Its trace is final then: it keeps the layers, and knows what each computed value was computed from.
 
     Parameters
     ----------
     now: local time of the run's start, what `${now:...}` means.
     save_dir: the folder that was really made; replaces `config.save_dir` where the config has that key.
+    program: what to call the place in the code that gave the values.
 
     Raises
     ------
-    ConfigError: an interpolation that cannot be resolved, or a mandatory value (`???`) that nobody set.
+    ConfigError: a value that cannot be computed, or a mandatory value (`???`) that nobody set.
     """
     token = _instant.set(now)
     try:
-        plain = OmegaConf.to_container(config, resolve=False)
+        trace = _final_trace(config, program)
+        plain = raw(config)
         missing = OmegaConf.missing_keys(config) if _mentions(plain, "???") else set()
         if "save_dir" in config or _mentions(plain, "${"):
             for part in _containers(config):  # a frozen dataclass is read-only at its own level
@@ -155,17 +135,75 @@ def fill_in(config: DictConfig, now: datetime, save_dir: str) -> None:
         if "save_dir" in config:
             config.save_dir = save_dir
         if not missing and _mentions(plain, "${"):
-            literal = list(_interpolation_like(OmegaConf.to_container(config, resolve=True)))
-            OmegaConf.resolve(config)
-            for path, text in literal:
-                _set(config, path, escaped(text))
+            trace.needs = _resolve(config, plain)
+    except ConfigError:
+        raise
     except (OmegaConfBaseException, RecursionError) as error:
-        raise _told(error) from error
+        raise _told(error, config) from error
     finally:
         _instant.reset(token)
     if missing:
         raise ConfigError(f"config keys without a value (???): {', '.join(sorted(missing))}", hint="set them")
+    config._set_parent(None)  # a part of another configuration has read there all that it needs
+    attach(config, trace)
     OmegaConf.set_readonly(config, True)
+
+
+def _final_trace(config: DictConfig, program: str) -> Trace:
+    root, before = config._get_root(), trace_of(config)
+    if root is config:
+        trace = Trace(tree_of(config, program), None)
+        trace.reads = before.reads if before else trace.reads
+        return trace
+    part = at(tree_of(root, program), path_of(config))
+    return Trace(part if isinstance(part, Branch) else Branch(), None)
+
+
+def _resolve(config: DictConfig, plain: dict[Any, Any]) -> dict[str, tuple[str, ...]]:
+    """Resolve in place; gives what each computed value was computed from."""
+    provide(plain)
+    with evaluation(config) as computed:
+        texts = [computed.value_of(_node(config, path)) for path in _derived(plain)]
+        may_be_literal = _mentions(texts, "${") or _calls_or_escapes(plain)
+        values = OmegaConf.to_container(config, resolve=True) if may_be_literal else {}
+        literal = list(_interpolation_like(values))
+        OmegaConf.resolve(config)
+        for path, text in literal:
+            _set(config, path, escaped(text))
+    if config._get_root() is not config:
+        return {}
+    return needs_of(plain, {key: tuple(read) for key, read in computed.reads.items()})
+
+
+def _derived(value: Any, path: Keys = ()) -> Iterator[Keys]:
+    """Where the derived values are."""
+    if isinstance(value, Derived):
+        yield path
+    elif isinstance(value, (dict, list)):
+        for k, v in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _derived(v, (*path, k))
+
+
+def _node(config: Any, path: Keys) -> Any:
+    for key in path:
+        config = config._get_node(key)
+    return config
+
+
+_OTHER_CALL = re.compile(rf"\$\{{\s*(?!(?:{'|'.join(OPERATORS)})\s*:)[A-Za-z_][\w.-]*\s*:")
+
+
+def _calls_or_escapes(value: Any) -> bool:
+    """Whether resolving may give a text that is literally `${...}`: escapes do, and resolvers of others."""
+    if isinstance(value, str):
+        return (
+            "${" in value
+            and not isinstance(value, Derived)
+            and ("\\" in value or bool(_OTHER_CALL.search(value)))
+        )
+    if isinstance(value, dict):
+        return any(map(_calls_or_escapes, value.values()))
+    return isinstance(value, list) and any(map(_calls_or_escapes, value))
 
 
 def _containers(config: Any) -> Iterator[Any]:
@@ -289,17 +327,15 @@ def _make_room(config: DictConfig, plain: dict[Any, Any]) -> None:
                 config[key] = {}
 
 
-def _told(error: BaseException) -> ConfigError:
+def _told(error: BaseException, config: DictConfig | None = None) -> ConfigError:
+    key = getattr(error, "full_key", None)
+    keys = cycle(needs_of(raw(config), {}), key) if config is not None else None
+    if keys:
+        return ConfigError(*told_of_cycle(keys))
     if isinstance(error, RecursionError):
         return ConfigError("the configuration is nested too deep, or contains itself")
-    key = getattr(error, "full_key", None)
     return ConfigError((f"config key {key}: " if key else "") + _first_line(error))
 
 
 def _first_line(error: BaseException) -> str:
     return str(error).split("\n", 1)[0]
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."

@@ -8,6 +8,7 @@ from typing import Any
 
 from omegaconf import Container, DictConfig
 
+from .arithmetic import provide
 from .layers import Branch
 
 _FLAG = (
@@ -38,15 +39,24 @@ class Trace:
         None for a configuration that cannot change any more.
     """
 
-    __slots__ = ("composed", "reads", "tree", "values")
+    __slots__ = ("composed", "needs", "reads", "tree", "values")
 
     def __init__(self, tree: Branch, values: dict[Any, Any] | None) -> None:
         self.tree = tree
         self.values = values
         self.reads: set[str] = set()
         """Dotted keys."""
+        self.needs: dict[str, tuple[str, ...]] = {}
+        """Of a configuration that cannot change any more: key of a computed value -> keys it was computed from."""
         self.composed: Composition | None = None
         """For a configuration that `compose` made, as long as no other layers are laid on it."""
+
+        provide(values)
+
+    def __setstate__(self, state: tuple[None, dict[str, Any]]) -> None:
+        for name, value in state[1].items():
+            setattr(self, name, value)
+        provide(self.values)  # a worker has registered nothing yet
 
     def __deepcopy__(self, memo: Any) -> Trace:
         return self
