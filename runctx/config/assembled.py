@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import re
+import dataclasses
+import typing
+from enum import Enum
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import KeyValidationError, OmegaConfBaseException
 
 from ..errors import ConfigError
+from ..redact import REDACTED, Redactor
+from .classes import type_text
+from .declared import declared_type, declares, key_type, required
 from .known import completed, raw, tree_of
-from .layers import Branch, Path, Setting, leaves, merge, plain
+from .layers import Branch, Leaf, Path, dotted, leaves, merge, plain
+from .nearest import did_you_mean
 from .trace import Trace, attach
 
 
@@ -31,7 +37,7 @@ def assemble(base: DictConfig, given: Branch, added: frozenset[Path] = frozenset
     try:
         config = _filled(base, values, added)
     except OmegaConfBaseException as error:
-        raise _misfit(error, base, tree) from error
+        raise _misfit(error, base, tree, added) from error
     except RecursionError as error:
         raise ConfigError("the configuration is nested too deep, or contains itself") from error
     attach(config, Trace(completed(tree, config), raw(config)))
@@ -76,34 +82,102 @@ def _let_in(config: DictConfig, path: Path) -> None:
         OmegaConf.set_struct(here, False)
 
 
-_STEP = re.compile(r"\[([^\]]+)\]|([^.\[]+)")
+def _misfit(
+    error: OmegaConfBaseException, base: DictConfig, tree: Branch, added: frozenset[Path]
+) -> ConfigError:
+    """What is wrong, at which key, and who said so."""
+    culprit = _culprit(base, list(leaves(tree)), added)
+    if culprit is None:
+        return ConfigError(_first_line(error))
+    path, leaf, error = culprit
+    setting = leaf[-1]
+    place = f"{setting.layer.kind} {setting.where}: config key "
+    unknown = _unknown(base, path)
+    if unknown is not None:
+        known = [dotted(each) for each, _ in leaves(tree_of(base))]
+        return ConfigError(f"{place}{dotted(unknown)} is unknown", hint=did_you_mean(dotted(unknown), known))
+    path, value = _where_a_mapping_is(base, path, setting.value)
+    declared = declared_type(base, path)
+    if declared is Any or isinstance(error, KeyValidationError):
+        return ConfigError(f"{place}{dotted(path)}: {Redactor().text(_first_line(error))}")
+    shown = REDACTED if Redactor().is_secret(dotted(path)) else _short(value)
+    inside = f" ({_first_line(error)})" if isinstance(value, (list, dict)) else ""
+    seen = "null" if value is None else f"{shown} of type {type(value).__name__}"
+    wrong = f"{type_text(declared)} was expected, not {seen}{inside}"
+    return ConfigError(f"{place}{dotted(path)}: {wrong}", hint=_how(declared, value))
 
 
-def _misfit(error: OmegaConfBaseException, base: DictConfig, tree: Branch) -> ConfigError:
-    path, setting = _culprit(str(error.full_key or ""), base, tree)
-    key = ".".join(map(str, path)) or "(top level)"
-    what = str(error).split("\n", 1)[0].rstrip(".")
-    told, _, meant = what.partition(". Did you mean: ")
-    hint = f"did you mean {meant.rstrip('?')}?" if meant else None
-    source = f"{setting.layer.kind} {setting.where}: " if setting else ""
-    return ConfigError(f"{source}config key {key}: {told}", hint=hint)
+def _culprit(
+    base: DictConfig, said: list[tuple[Path, Leaf]], added: frozenset[Path]
+) -> tuple[Path, Leaf, OmegaConfBaseException] | None:
+    """A leaf that does not fit by itself, found by halving: OmegaConf may name only the mapping around it."""
+    error = None
+    while len(said) > 1 or error is None:
+        half = said[: (len(said) + 1) // 2]
+        error = _objection(base, half, added)
+        if error is None and len(said) > 1:
+            half = said[len(half) :]
+            error = _objection(base, half, added)
+        if error is None:
+            return None
+        said = half
+    return *said[0], error
 
 
-def _culprit(full_key: str, base: DictConfig, tree: Branch) -> tuple[Path, Setting | None]:
-    """The key that OmegaConf complained about, and who set it."""
-    path: Path = ()
-    here: Any = tree
-    for bracketed, plain_key in _STEP.findall(full_key):
-        if not isinstance(here, Branch):
-            break
-        name = bracketed or plain_key
-        key = next((k for k in here.children if str(k) == name), name)
-        path, here = (*path, key), here.children.get(key)
-    if isinstance(here, Branch):
-        # of a value where a mapping belongs, OmegaConf names only the mapping around it
-        for under, leaf in leaves(here):
-            if len(under) == 1 and not path and isinstance(base._get_node(under[0]), DictConfig):
-                return under, leaf[-1]
-        found = next(iter(leaves(here)), None)
-        return path, found[1][-1] if found else None
-    return path, here[-1] if here else None
+def _objection(
+    base: DictConfig, said: list[tuple[Path, Leaf]], added: frozenset[Path]
+) -> OmegaConfBaseException | None:
+    """What OmegaConf has against these leaves alone."""
+    values: dict[Any, Any] = {}
+    for path, leaf in said:
+        here = values
+        for key in path[:-1]:
+            here = here.setdefault(key, {})
+        here[path[-1]] = leaf[-1].value
+    try:
+        _filled(base, values, added)
+    except OmegaConfBaseException as error:
+        return error
+    return None
+
+
+def _unknown(base: DictConfig, path: Path) -> Path | None:
+    """The path as far as it leads to a key that its dataclass does not have; None if all have theirs."""
+    for n, key in enumerate(path):
+        around, _ = required(declared_type(base, path[:n]))
+        if dataclasses.is_dataclass(around) and not declares(around, key):
+            return path[: n + 1]
+    return None
+
+
+def _where_a_mapping_is(base: DictConfig, path: Path, value: Any) -> tuple[Path, Any]:
+    """Path and value of the mapping that was given where none belongs, if that is what is wrong."""
+    for n in range(1, len(path)):
+        wanted, _ = required(declared_type(base, path[:n]))
+        if wanted is not Any and not dataclasses.is_dataclass(wanted) and key_type(wanted) is Any:
+            for key in reversed(path[n:]):
+                value = {key: value}
+            return path[:n], value
+    return path, value
+
+
+def _how(declared: Any, value: Any) -> str | None:
+    wanted, optional = required(declared)
+    if isinstance(wanted, type) and issubclass(wanted, Enum):
+        return f"one of {', '.join(wanted.__members__)}"
+    if value in ("None", "none", "~") and optional:
+        return "nothing is written null"
+    if value is None:
+        return "declare it as `| None` to allow null"
+    if typing.get_origin(wanted) in (list, tuple) and not isinstance(value, (list, tuple)):
+        return "a list is written [1, 2]"
+    return None
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).split("\n", 1)[0].rstrip(".")
+
+
+def _short(value: Any) -> str:
+    text = Redactor().text(repr(value))
+    return text if len(text) <= 80 else text[:77] + "..."

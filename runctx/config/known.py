@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -66,13 +67,22 @@ def _node_tree(config: DictConfig, given: _Said) -> Branch:
     return _with_changes(known, plain(known), raw(config), given)
 
 
+_class_trees: WeakKeyDictionary[Any, Branch] = WeakKeyDictionary()
+
+
 def _class_tree(cls: Any) -> Branch:
+    if cls not in _class_trees:  # holding a class takes OmegaConf longer than all else that is done here
+        _class_trees[cls] = _read_class(cls)
+    return _class_trees[cls]
+
+
+def _read_class(cls: Any) -> Branch:
     place = place_of(cls)
-    layer = Layer(kind="default", name=place.name)
     defaults = OmegaConf.structured(cls)
     branch = Branch()
     for key, value in raw(defaults).items():
-        given = _Said(layer, place.lines.get(key))
+        name, line = place.of(key)
+        given = _Said(Layer(kind="default", name=name), line)
         part = defaults._get_node(key)
         nested = isinstance(part, DictConfig) and isinstance(value, dict)
         branch.children[key] = _node_tree(part, given) if nested else (given(value),)

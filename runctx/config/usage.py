@@ -1,0 +1,85 @@
+"""What can be set on the command line? The text of `--help`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from textwrap import wrap
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from ..redact import REDACTED, Redactor
+from . import literals
+from .classes import Field, fields_of, summary_of
+from .declared import declared_type, required
+from .known import tree_of
+from .layers import Branch, Path, dotted
+
+_WIDTH = 79
+_HELP_AT = 30
+
+
+def keys_text(config: DictConfig) -> str:
+    """Every key with type, default and help, those of one mapping together; at most 80 columns, where words allow."""
+    groups: dict[Path, list[str]] = {}
+    fields = {field.name: field for field in _fields(config, "")}
+    for path, value in _values(tree_of(config)):
+        key = dotted(path)
+        field = fields.get(key)
+        declared = field.type if field else type(value).__name__
+        shown = _written(key, value)
+        left = f"  {key}: {declared} = {shown}" if field or value is not None else f"  {key} = {shown}"
+        groups.setdefault(path[:-1], []).extend(_row(left, field.help if field else ""))
+    parts = []
+    for path, rows in groups.items():
+        wanted, _ = required(declared_type(config, path))
+        summary = summary_of(wanted) if dataclasses.is_dataclass(wanted) and isinstance(wanted, type) else ""
+        title = dotted(path) if path else "configuration"
+        parts.append("\n".join([*wrap(f"{title}: {summary}" if summary else f"{title}:", _WIDTH), *rows]))
+    return "\n\n".join(parts) if parts else "configuration: empty"
+
+
+def _values(branch: Branch, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+    """Every leaf; a mapping without any is one itself."""
+    for key, child in branch.children.items():
+        if isinstance(child, tuple):
+            yield (*path, key), child[-1].value
+        elif child.children:
+            yield from _values(child, (*path, key))
+        else:
+            yield (*path, key), {}
+
+
+def _fields(config: DictConfig, prefix: str) -> Iterator[Field]:
+    """Of all dataclasses in `config`."""
+    cls = OmegaConf.get_type(config)
+    if isinstance(cls, type) and dataclasses.is_dataclass(cls):
+        for field in fields_of(cls):
+            yield dataclasses.replace(field, name=prefix + field.name)
+        return
+    for key, part in (config.__dict__["_content"] or {}).items():
+        if isinstance(part, DictConfig) and isinstance(part.__dict__["_content"], dict):
+            yield from _fields(part, f"{prefix}{dotted((key,))}.")
+
+
+def _written(key: str, value: Any) -> str:
+    if value not in ("", None) and Redactor().is_secret(key):
+        return REDACTED
+    if isinstance(value, str) and type(value) is not str:
+        return repr(value)  # a derived value, which no text stands for
+    try:
+        text = literals.written(value)
+    except ValueError:
+        text = repr(value)
+    text = text[1:-1] if text.startswith("'${") else text
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _row(left: str, text: str) -> list[str]:
+    """One key and its help: beside it where it is short, else below."""
+    lines = wrap(text, _WIDTH - _HELP_AT)
+    if not lines:
+        return [left]
+    first = f"{left:<{_HELP_AT - 2}}  {lines.pop(0)}" if len(left) <= _HELP_AT - 2 else left
+    return [first, *(" " * _HELP_AT + line for line in lines)]
