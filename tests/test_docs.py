@@ -19,6 +19,8 @@ from runctx.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 PYTHON = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+NAMED = re.compile(r"# (\S+\.\w+)\n")
 
 
 @pytest.fixture
@@ -35,17 +37,19 @@ def project(tmp_path, monkeypatch):
     return root
 
 
-@pytest.mark.parametrize("page", ["docs/run.md"])
+@pytest.mark.parametrize("page", ["docs/run.md", "docs/config-files.md"])
 def test_examples_run(project, page):
-    """The Python examples of a page run from top to bottom as one script."""
-    code = "\n".join(PYTHON.findall((ROOT / page).read_text()))
-    (project / "example.py").write_text(code)
+    """The Python examples of a page run from top to bottom as one script, beside the files that it shows."""
+    examples = []
+    for language, code in BLOCK.findall((ROOT / page).read_text()):
+        if named := NAMED.match(code):
+            (project / named[1]).parent.mkdir(parents=True, exist_ok=True)
+            (project / named[1]).write_text(code)
+        elif language == "python":
+            examples.append(code)
+    (project / "example.py").write_text("\n".join(examples))
     done = subprocess.run([sys.executable, "example.py"], cwd=project, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-
-
-BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-NAMED = re.compile(r"# (\S+\.\w+)\n")
 
 
 def sections(page):
