@@ -1,5 +1,6 @@
 """Why did this result change? One context manager that records code, data, configuration and lineage."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .errors import RunctxError
@@ -7,18 +8,45 @@ from .model import VERSION as __version__
 from .run import Run
 
 if TYPE_CHECKING:
+    from .config.combinations import grid
+    from .config.commandline import from_cli
+    from .config.compose import compose
+    from .config.derived import derived
+    from .config.origins import explain
+    from .config.text import to_text
     from .past.index import runs
 
-__all__ = ["Run", "RunctxError", "__version__", "runs"]
+__all__ = [
+    "Run",
+    "RunctxError",
+    "__version__",
+    "compose",
+    "derived",
+    "explain",
+    "from_cli",
+    "grid",
+    "runs",
+    "to_text",
+]
+
+_HOME = {
+    "compose": ".config.compose",
+    "derived": ".config.derived",
+    "explain": ".config.origins",
+    "from_cli": ".config.commandline",
+    "grid": ".config.combinations",
+    "runs": ".past.index",
+    "to_text": ".config.text",
+}
 
 
 def __getattr__(name: str) -> Any:
-    # a script that makes a run need not wait for what lists them
-    if name == "runs":
-        from .past.index import runs
-
-        return runs
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    # a script that makes a run need not wait for what it does not use
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name], __name__), name)
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:

@@ -74,6 +74,15 @@ def executed_cells(since: int = 0) -> tuple[model.Cell, ...]:
     return tuple(reversed(cells))
 
 
+def cell_name(file: str) -> str | None:
+    """`In[3]`, for the file name under which the code of a cell was compiled; None for any other.
+
+    >>> cell_name("train.py")
+    """
+    told = getattr(getattr(_shell(), "compile", None), "format_code_name", lambda _: None)(file)
+    return told[1] if told else None
+
+
 def _left_out(since: int, last: int) -> str:
     first = max(since, 1)
     cells = f"cell {last}" if first == last else f"cells {first} to {last}"

@@ -252,7 +252,7 @@ class Run(Told):
         self._frame = frame
         try:
             with held_back():
-                self._begin()
+                self._begin(frame)
         except BaseException as error:
             if hasattr(self, "_log"):
                 self._hashing.cancel()  # nothing was done with the inputs
@@ -261,7 +261,7 @@ class Run(Told):
                 self._discard()
             raise
 
-    def _begin(self) -> None:
+    def _begin(self, frame: FrameType) -> None:
         from . import command, config, environment, snapshot, upstream
         from .hashing import Hashing
 
@@ -295,12 +295,14 @@ class Run(Told):
             cache=layout.cache_dir(),
         )
 
-        folder = _make_folder(cfg, wanted, local)
+        program = _place_of(frame)
+        folder = _make_folder(cfg, wanted, local, program)
         self._pid, self._clock = os.getpid(), time.perf_counter()
         self._wishes, self._redactor = wishes, redactor
         self._files, self._cfg = layout.RunFiles(folder.resolve()), cfg
         self._snapshot, self._hashing, self._upstream = taken, hashing, earlier
-        values = redactor.mapping(config.to_plain(cfg))  # before any text: it may hold the secrets met here
+        plain = config.to_plain(cfg)
+        values = redactor.mapping(plain)  # before any text: it may hold the secrets met here
         self._lock = Lock(
             runctx=VERSION,
             id=run_id,
@@ -320,7 +322,7 @@ class Run(Told):
         )
         self._state = "open"
         _open[id(self)] = self
-        self._open_folder()
+        self._open_folder(plain, program)
         self._tell(self._lock.omissions)
         with self._step("look at .gitignore"):
             self._advise_ignoring(root, wishes)
@@ -339,7 +341,7 @@ class Run(Told):
         line = f"/{folder.relative_to(root).as_posix()}/"
         self._log.warn(f"git does not ignore {folder}: add the line {line} to {root / '.gitignore'}")
 
-    def _open_folder(self) -> None:
+    def _open_folder(self, plain: dict[Any, Any], program: str) -> None:
         """Liveness lock, log, config.yaml and the first run.lock: from here on, any kill leaves a readable run."""
         from . import config, lock
         from .logs import RunLog
@@ -348,6 +350,7 @@ class Run(Told):
         self._log.activate()
         with self._step("liveness lock"):
             self._alive = liveness.hold(self._files.alive)
+        self._trace_config(plain, program)
         if self._snapshot.root is None or self._lock.command.kind == "notebook":
             with self._step("source"):
                 self._collect_source()  # no commit holds the code, or the cells: take it now, in case of a kill
@@ -364,6 +367,20 @@ class Run(Told):
         if self._capture:
             with self._step("captured output"):
                 self._captured = self._log.capture()
+
+    def _trace_config(self, plain: dict[Any, Any], program: str) -> None:
+        """Where its values come from, what they are the same as, and from now on which of them are read."""
+        from . import config
+
+        with self._step("digests of the configuration"):
+            self._update(
+                config_digest=config.value_digest(self._lock.config),
+                config_structure=config.structure_digest(self._cfg, plain),
+            )
+        with self._step("origins of the configuration"):
+            self._update(origins=config.origins_of(self._cfg, program, self._redactor))
+        with self._step("keys that are read"):
+            config.watch(self._cfg)
 
     def _discard(self) -> None:
         """A run that could not be entered leaves nothing behind."""
@@ -430,6 +447,8 @@ class Run(Told):
             self._update(environment=environment.environment(self._wishes.variables, self._redactor))
         if self._seed is not None:
             self._omit(seeding.unseeded(self._seeded))
+        with self._step("keys that were read"):
+            self._collect_reads(interrupt)
 
     def _seal(self) -> None:
         from . import lock
@@ -573,6 +592,17 @@ class Run(Told):
         self._update(source=replace(self._lock.source, files=found.files, copies=copies, cells=cells))
         self._omit(found.omissions)
 
+    def _collect_reads(self, interrupt: Interrupt) -> None:
+        from . import config
+
+        self._update(keys_read=config.keys_read(self._cfg))
+        if self._lock.status != "done" or interrupt:
+            return  # she has not come to where they are read
+        unread = [f"{key}, set by {setting.where}" for key, setting in config.never_read(self._cfg).items()]
+        if unread:
+            more = f"; and {len(unread) - 5} more" if len(unread) > 5 else ""
+            self._log.warn(f"never read: {'; '.join(unread[:5])}{more}")
+
     def _failure(self, error: BaseException | None) -> Failure | None:
         if error is None or _status(error) == "done":
             return None
@@ -640,12 +670,21 @@ def _variables(frame: FrameType) -> dict[str, Any]:
     return {k: v for k, v in found.items() if not k.startswith("_") and k not in _OF_IPYTHON}
 
 
-def _make_folder(cfg: DictConfig, wanted: Path, local: datetime) -> Path:
+def _place_of(frame: FrameType) -> str:
+    """What to call the place in the code that entered a run, e.g. `train.py:42`."""
+    from . import notebook
+
+    file = frame.f_code.co_filename
+    name = notebook.cell_name(file) or (_relative(Path(file), _here()) if os.path.isabs(file) else file)
+    return f"{name}:{frame.f_lineno}"
+
+
+def _make_folder(cfg: DictConfig, wanted: Path, local: datetime, program: str) -> Path:
     from . import config
 
     folder = layout.make_exclusively(wanted)
     try:
-        config.fill_in(cfg, local, os.fspath(folder))
+        config.fill_in(cfg, local, os.fspath(folder), program)
     except BaseException:
         folder.rmdir()  # nothing of the run is on disk yet
         raise

@@ -24,6 +24,9 @@ from omegaconf.errors import ReadonlyConfigError
 
 from runctx import Run, layout
 from runctx import lock as lockfile
+from runctx.config import watch
+from runctx.config.assembled import assemble
+from runctx.config.layers import Layer, tree
 from runctx.errors import ConfigError, InputError, NoRunError, RunStateError, SaveDirError
 
 GIT = ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "init.defaultBranch=main"]
@@ -198,6 +201,118 @@ class TestConfig:
             pass
         assert not list(project.glob("results/**/run.lock"))
         assert not list(project.glob("results/*/*"))
+
+
+class TestLayers:
+    def test_origins(self, project):
+        """The lock says of each key who set it, and the place in the code that entered the run, without secrets."""
+        code = """
+        from dataclasses import dataclass
+        from runctx import Run
+        @dataclass
+        class Config:
+            lr: float = 0.1
+            epochs: int = 5
+            api_key: str = "s3cr3t-default"
+        with Run(Config(lr=0.3, api_key="s3cr3t-given"), console=False) as run:
+            pass
+        """
+        python(project, code)
+        folder = only_run(project)
+        told = {
+            key: [(origin.layer, origin.where, origin.value) for origin in origins]
+            for key, origins in Run.load(folder).lock.origins.items()
+        }
+        assert told == {
+            "lr": [("program", "train.py:9", 0.3), ("default", "train.py:6", 0.1)],
+            "epochs": [("default", "train.py:7", 5)],
+            "api_key": [("program", "train.py:9", "<redacted>"), ("default", "train.py:8", "<redacted>")],
+        }
+        for name in ("config.yaml", "run.lock", "run.log"):
+            assert "s3cr3t" not in (folder / name).read_text()
+
+    def test_a_dict_has_no_origins(self, project):
+        """Of a dict that the code wrote there is nothing more to say."""
+        with quiet({"lr": 0.1}) as run:
+            pass
+        assert run.lock.origins == {}
+
+    def test_digests(self, project):
+        """Runs of the same values, and of other values of the same keys and types, are told from others."""
+        locks = []
+        for cfg in ({"lr": 0.1, "save_dir": "a"}, {"save_dir": "b", "lr": 0.1}, {"lr": 0.2}, {"lr": "fast"}):
+            with quiet(cfg) as run:
+                pass
+            locks.append(Run.load(run.save_dir).lock)
+        first, same, other_number, other_type = locks
+        assert first.config_digest == same.config_digest != other_number.config_digest
+        assert first.config_structure == other_number.config_structure != other_type.config_structure
+
+    def test_keys_read(self, project):
+        """The lock names the keys that were read, of the run's configuration or of the one it was given."""
+        given = layered(lr=0.2, epochs=9, name="x")
+        with quiet(given) as run:
+            assert (run.cfg.lr, given.epochs) == (0.2, 9)
+            print(run.cfg)
+        assert run.keys_read == Run.load(run.save_dir).keys_read == ("epochs", "lr")
+
+    def test_keys_read_of_a_part(self, project):
+        """A run may be given a part of a configuration: what is read of either is read."""
+        given = layered(train={"lr": 0.2, "epochs": 9, "name": "x"}, lr=0.3)
+        assert given.lr == 0.3
+        with quiet(given.train) as run:
+            assert (run.cfg.lr, given.train.epochs) == (0.2, 9)
+        assert run.keys_read == ("epochs", "lr")
+        warnings = [
+            line for line in (run.save_dir / "run.log").read_text().splitlines() if "never read" in line
+        ]
+        assert [line.partition("never read: ")[2] for line in warnings] == ["name, set by argument 2"]
+
+    def test_never_read(self, project):
+        """What the command line set and nobody read is one warning in the log that names keys and arguments."""
+        with quiet(layered(lr=0.2, **{f"key{n}": n for n in range(7)})) as run:
+            assert run.cfg.lr == 0.2
+        warnings = [
+            line for line in (run.save_dir / "run.log").read_text().splitlines() if "never read" in line
+        ]
+        assert len(warnings) == 1
+        assert "key0, set by argument 2; key1, set by argument 2; " in warnings[0]
+        assert warnings[0].endswith("key4, set by argument 2; and 2 more")
+
+    def test_never_read_is_silent(self, project):
+        """A run that failed did not come to where they are read; one that read all has nothing to say."""
+        with quiet(layered(lr=0.2, save_dir="results/here")) as run:
+            assert run.cfg.lr == 0.2
+        with pytest.raises(ZeroDivisionError), quiet(layered(lr=0.2)) as failed:
+            1 / 0
+        for ended in (run, failed):
+            assert "never read" not in (ended.save_dir / "run.log").read_text()
+
+    def test_a_failure_of_ours(self, project, monkeypatch):
+        """What cannot be told of a configuration is an omission; the run goes on."""
+
+        def fail(*_):
+            raise OSError("no")
+
+        for name in ("value_digest", "origins_of", "watch", "keys_read"):
+            monkeypatch.setattr(f"runctx.config.{name}", fail)
+        with quiet(Config) as run:
+            assert run.cfg.opt.lr == 0.1
+        assert run.status == "done"
+        assert {o.what for o in run.omissions} == {
+            "digests of the configuration",
+            "origins of the configuration",
+            "keys that are read",
+            "keys that were read",
+        }
+
+
+def layered(**values):
+    """A configuration as a command line gives it."""
+    argument = Layer(kind="override", name="argument 2")
+    config = assemble(OmegaConf.create({"lr": 0.1}), tree(values, argument))
+    watch(config)
+    return config
 
 
 class TestSource:

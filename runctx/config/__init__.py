@@ -1,5 +1,68 @@
-"""Which values did the run use? The only place that imports omegaconf."""
+"""Which values did the run use, and who set them? The only place that imports omegaconf."""
 
-from .resolved import fill_in, from_plain, open_config, save_dir_of, to_class, to_plain, to_yaml
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["fill_in", "from_plain", "open_config", "save_dir_of", "to_class", "to_plain", "to_yaml"]
+if TYPE_CHECKING:
+    from .combinations import merged, sample, zipped
+    from .commandline import add_arguments
+    from .compose import load
+    from .origins import origins_of
+    from .reads import keys_read, never_read, watch
+    from .resolved import fill_in, from_plain, open_config, save_dir_of, to_class, to_plain, to_yaml
+    from .spaces import integers, log_spaced, log_uniform, spaced, uniform
+    from .structure import structure_digest
+    from .text import from_text, value_digest
+
+__all__ = [
+    "add_arguments",
+    "fill_in",
+    "from_plain",
+    "from_text",
+    "integers",
+    "keys_read",
+    "load",
+    "log_spaced",
+    "log_uniform",
+    "merged",
+    "never_read",
+    "open_config",
+    "origins_of",
+    "sample",
+    "save_dir_of",
+    "spaced",
+    "structure_digest",
+    "to_class",
+    "to_plain",
+    "to_yaml",
+    "uniform",
+    "value_digest",
+    "watch",
+    "zipped",
+]
+
+_MODULES = {
+    "combinations": "merged sample zipped",
+    "commandline": "add_arguments",
+    "compose": "load",
+    "origins": "origins_of",
+    "reads": "keys_read never_read watch",
+    "resolved": "fill_in from_plain open_config save_dir_of to_class to_plain to_yaml",
+    "spaces": "integers log_spaced log_uniform spaced uniform",
+    "structure": "structure_digest",
+    "text": "from_text value_digest",
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
+
+
+def __getattr__(name: str) -> Any:
+    # a run needs only some of them, and `runctx show --explain` not even omegaconf
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_HOME[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

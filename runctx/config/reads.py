@@ -1,0 +1,231 @@
+"""Which keys of a configuration were read, and which were set on the command line in vain?
+
+Each leaf is given a class of its own, a subclass of what it is, whose first reading notes the key and gives the
+leaf its old class back: from then on, reading it costs what it costs in any configuration.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
+
+from omegaconf import DictConfig, Node
+from omegaconf.base import Box, UnionNode
+
+from .layers import Path, Setting, dotted, leaves
+from .trace import Trace, trace_of
+
+
+def watch(config: DictConfig) -> None:
+    """Note from now on which keys of `config` are read, by whoever holds it or a copy of it.
+
+    Reading is every way to get at a value: attribute, item, `get`, `**config`, iteration, `OmegaConf.select`,
+    `to_container`, interpolation, comparison, and pickling, which hands all values on. A list is one key.
+    Printing, `OmegaConf.to_yaml`, completion and copying are none. Watching twice changes nothing; a
+    configuration without layers is left alone.
+
+    >>> from runctx.config import open_config
+    >>> config = open_config({"opt": {"lr": 0.1, "name": "sgd"}})
+    >>> from runctx.config.known import raw, tree_of
+    >>> from runctx.config.trace import Trace, attach
+    >>> attach(config, Trace(tree_of(config), raw(config)))
+    >>> watch(config)
+    >>> print(config)
+    {'opt': {'lr': 0.1, 'name': 'sgd'}}
+    >>> rate = config.opt.lr
+    >>> keys_read(config)
+    ('opt.lr',)
+    """
+    trace = trace_of(config)
+    if trace is None:
+        return
+    for path, leaf in _leaves(config, _path_of(config)):
+        if _WATCH not in leaf.__dict__:
+            _arm(leaf, type(leaf), _Watch(trace.reads, path))
+
+
+def keys_read(config: DictConfig) -> tuple[str, ...]:
+    """Dotted keys that were read, and what those were computed from; sorted."""
+    trace = trace_of(config)
+    if trace is None:
+        return ()
+    found: set[str] = set()
+    ahead = _noted(trace)
+    if _READ_BY_THE_RUN in trace.tree.children:
+        ahead.append(_READ_BY_THE_RUN)
+    while ahead:
+        key = ahead.pop()
+        if key not in found:
+            found.add(key)
+            ahead.extend(trace.needs.get(key, ()))
+    return tuple(sorted(found))
+
+
+def _noted(trace: Trace) -> list[str]:
+    noted = [*trace.reads]  # at once: another thread may be reading
+    if trace.within:
+        whole, key = trace.within
+        noted += [read.removeprefix(f"{key}.") for read in _noted(whole) if read.startswith(f"{key}.")]
+    return noted
+
+
+def never_read(config: DictConfig) -> dict[str, Setting]:
+    """Keys that a command line set and nobody read: what was set is a misspelling, or has no effect."""
+    trace = trace_of(config)
+    if trace is None:
+        return {}
+    winners = {dotted(path): leaf[-1] for path, leaf in leaves(trace.tree)}
+    wanted = {key: won for key, won in winners.items() if won.layer.kind in _FROM_COMMAND_LINE}
+    if not wanted:
+        return {}
+    read = set(keys_read(config))
+    return {key: won for key, won in wanted.items() if key not in read}
+
+
+_FROM_COMMAND_LINE = frozenset({"override", "overrides file"})
+
+_READ_BY_THE_RUN = "save_dir"
+
+_WATCH = "_runctx_watch"
+"""Name under which a leaf keeps its watch, in its `__dict__`."""
+
+
+class _Watch:
+    """What a leaf must know to note that it was read, also when it has been copied into another configuration."""
+
+    __slots__ = ("path", "reads")
+
+    def __init__(self, reads: set[str], path: Path) -> None:
+        self.reads = reads
+        self.path = path
+
+    def __deepcopy__(self, memo: Any) -> _Watch:
+        return self
+
+
+def _path_of(config: DictConfig) -> Path:
+    """The keys that lead to a configuration which is part of another."""
+    path: Path = ()
+    node: Box | None = config
+    while node is not None:
+        path = path if node._key() is None else (node._key(), *path)
+        node = node._get_parent()
+    return path
+
+
+def _leaves(config: DictConfig, path: Path) -> Iterator[tuple[Path, Node]]:
+    """Nodes that hold a value, as they are: a list is one, and so is a mapping that is None, `???` or `${...}`."""
+    content = config.__dict__["_content"]
+    if not isinstance(content, dict):
+        yield path, config
+        return
+    for key, node in content.items():
+        if isinstance(node, UnionNode) and isinstance(node.__dict__["_content"], Node):
+            node = node.__dict__["_content"]
+        if isinstance(node, DictConfig):
+            yield from _leaves(node, (*path, key))
+        else:
+            yield (*path, key), node
+
+
+# -- the class of a leaf that was not read yet -------------------------------------------------------------
+
+_GIVING = ("_value", "__len__", "_get_node", "_iter_ex")
+"""Methods through which OmegaConf 2.3 and 2.4 get at what a leaf or a list holds, if it has them."""
+
+_watched: dict[type, type] = {}
+
+
+def _arm(leaf: Node, plain: type, watch: _Watch) -> None:
+    if plain not in _watched:
+        _watched[plain] = _watched_class(plain)
+    leaf.__dict__[_WATCH] = watch
+    object.__setattr__(leaf, "__class__", _watched[plain])  # nodes of containers refuse, or take it for a key
+
+
+def _disarm(leaf: Node, plain: type) -> None:
+    # first the class: a leaf of that class always has its watch, whichever thread looks
+    object.__setattr__(leaf, "__class__", plain)
+    watch = leaf.__dict__.pop(_WATCH, None)
+    if watch is not None:
+        watch.reads.add(dotted(watch.path))
+
+
+def _watched_class(plain: Any) -> type:
+    """A subclass that nobody can tell from `plain`, but that notes its first reading."""
+
+    def copied(self: Any, memo: Any) -> Any:
+        watch = self.__dict__.get(_WATCH)
+        twin = plain.__deepcopy__(self, memo)
+        if watch is not None:
+            _arm(twin, plain, watch)
+        return twin
+
+    def handed_on(self: Any, protocol: Any) -> Any:
+        _disarm(self, plain)
+        return self.__reduce_ex__(protocol)
+
+    body = {name: _noticed(plain, name) for name in _GIVING if hasattr(plain, name)}
+    body |= {"__reduce_ex__": handed_on, "__module__": plain.__module__, "__qualname__": plain.__qualname__}
+    if hasattr(plain, "__deepcopy__"):
+        body["__deepcopy__"] = copied
+    made: type = type(plain)(plain.__name__, (plain,), body)
+    return made
+
+
+def _noticed(plain: Any, name: str) -> Callable[..., Any]:
+    method = getattr(plain, name)
+
+    def giving(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if _is_reading(sys._getframe(1)):
+            _disarm(self, plain)
+        return method(self, *args, **kwargs)
+
+    return giving
+
+
+# -- who is asking? ----------------------------------------------------------------------------------------
+
+_ASKING_OF_WHAT_KIND = frozenset({"_is_missing_value", "_is_interpolation", "_is_none"})
+"""What in OmegaConf looks at a value without giving it to anyone; who is given it asks again."""
+
+_SETTLED_BY_NONE = frozenset({"_to_content", "_item_eq"})
+"""Those in OmegaConf that ask no further where a value is None: hearing so is reading it."""
+
+_TELLING = frozenset({"to_yaml", "missing_keys"})
+"""Functions of OmegaConf that show a configuration to a person."""
+
+_LOOKING = frozenset({"runctx", "IPython", "jedi", "debugpy", "pydevd", "_pydevd_bundle"})
+"""Packages that look at values without using them: this one, completion and debuggers."""
+
+_PASSING = frozenset({"omegaconf", "collections", "_collections_abc"})
+"""Packages that ask on behalf of their caller."""
+
+
+def _is_reading(frame: FrameType | None) -> bool:
+    """Whether whoever made the calls that end in `frame` is going to use the value. In doubt, yes.
+
+    Only asked until a leaf has been read, so that it may look at the whole stack.
+    """
+    assert frame is not None
+    asker = frame.f_back
+    if (
+        frame.f_code.co_name in _ASKING_OF_WHAT_KIND
+        and asker
+        and asker.f_code.co_name not in _SETTLED_BY_NONE
+    ):
+        return False
+    reader: str | None = None
+    while frame is not None:
+        module = str(frame.f_globals.get("__name__"))
+        package = module.partition(".")[0]
+        if package not in _PASSING:
+            reader = reader or package
+        elif module == "omegaconf.grammar_visitor":
+            reader = None  # what a resolver or a derived value reads is read for whoever asked for its result
+        elif package == "omegaconf" and frame.f_code.co_name in _TELLING:
+            return False
+        frame = frame.f_back
+    return reader not in _LOOKING
