@@ -196,7 +196,7 @@ class _Own:
         self.mounts: list[tuple[Path, list[_Wanted]]] = []
         """Inner places first."""
         self.parts = 0
-        self.lines = {at[len(path) :]: line for at, line in document.lines.items() if at[: len(path)] == path}
+        self.lines = document.lines if not path else _below(document.lines, path)
         self.ends_lower = _ends_lower(values)
         self.values = self._without_bases(values, ())
 
@@ -208,12 +208,13 @@ class _Own:
                 result[key] = self._without_bases(value, (*path, key))
             elif key != BASE:
                 if isinstance(value, (list, tuple)) and _names_base(value):
+                    where = _where(self.source.file, self.lines.get((*path, key)))
                     raise ConfigError(
-                        f"{self._where((*path, key))}: {BASE} stands in a list, where nothing can be mounted",
+                        f"{where}: {BASE} stands in a list, where nothing can be mounted",
                         hint="a list is one value: mount into a mapping",
                     )
                 result[key] = value
-        if path and (bases := _bases(values, self._where((*path, BASE)), self.source)):
+        if path and (bases := _bases(values, self.source, self.lines.get((*path, BASE)))):
             self.mounts.append((path, bases))
             if (
                 result.get(DELETE) is True
@@ -221,8 +222,10 @@ class _Own:
                 result[REPLACE] = result.pop(DELETE)
         return result
 
-    def _where(self, path: Path) -> str:
-        return _where(self.source.file, self.lines.get(path))
+
+def _below(lines: Mapping[Path, int], path: Path) -> dict[Path, int]:
+    depth = len(path)
+    return {at[depth:]: line for at, line in lines.items() if at[:depth] == path}
 
 
 def _select(document: Document, source: _Source) -> tuple[Any, Path, list[_Wanted]]:
@@ -239,8 +242,7 @@ def _select(document: Document, source: _Source) -> tuple[Any, Path, list[_Wante
         if _ends_lower(here):
             bases.clear()
         rest = source.keys[depth:]
-        where = _where(source.file, document.lines.get((*path, BASE)))
-        bases += _bases(here, where, source, rest)
+        bases += _bases(here, source, document.lines.get((*path, BASE)), rest)
         if rest:
             key = _key(here, rest[0])
             if key is None:
@@ -252,9 +254,12 @@ def _select(document: Document, source: _Source) -> tuple[Any, Path, list[_Wante
 
 
 def _bases(
-    values: Mapping[Any, Any], where: str, source: _Source, rest: tuple[str, ...] = ()
+    values: Mapping[Any, Any], source: _Source, line: int | None, rest: tuple[str, ...] = ()
 ) -> list[_Wanted]:
-    given = values.get(BASE, ())
+    """The files that a mapping builds upon."""
+    if BASE not in values:
+        return []
+    given, where = values[BASE], _where(source.file, line)
     named = [given] if isinstance(given, (str, os.PathLike)) else given
     if not isinstance(named, (list, tuple)) or not all(isinstance(n, (str, os.PathLike)) for n in named):
         raise ConfigError(f"{where}: {BASE} was given {given!r}", hint=f"{BASE}: a file, or a list of files")
@@ -332,10 +337,10 @@ def _over(bases: Branch, own: Branch) -> Branch:
 
 def shown(file: File) -> str:
     """A file's name in messages and layers: relative to the working folder where it lies below that."""
-    path, here = os.path.normpath(file), os.path.join(File.cwd(), "")
-    if os.path.realpath(path) != os.path.realpath(file):  # `..` behind a symlink
+    path = os.path.normpath(file)
+    if ".." in file.parts and os.path.realpath(path) != os.path.realpath(file):  # behind a symlink
         return str(file)
-    return path.removeprefix(here)
+    return path.removeprefix(os.path.join(os.getcwd(), ""))
 
 
 def _where(file: File, line: int | None) -> str:
