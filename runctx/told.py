@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .model import Command, Data, Environment, Failure, Lock, Omission, Source
+    from .model import Command, Data, Environment, Failure, Lock, Omission, Origin, Source
 
 
 class Told:
@@ -51,6 +51,16 @@ class Told:
     def seed(self) -> int | None:
         """What the random generators were seeded with."""
         return self.lock.seed
+
+    @property
+    def origins(self) -> dict[str, tuple[Origin, ...]]:
+        """Dotted key -> who set it, the winner first, then those it beat; `explain(run)` shows it as a table."""
+        return self.lock.origins
+
+    @property
+    def keys_read(self) -> tuple[str, ...]:
+        """Dotted keys of the configuration that were read; known when the run has ended."""
+        return self.lock.keys_read
 
     @property
     def source(self) -> Source:

@@ -24,7 +24,10 @@ class Upstream:
     """Input as given -> id of the run it is, or lies in; None where it holds files of several."""
     parents: tuple[str, ...] = ()
     locks: tuple[Lock, ...] = ()
-    """Of the parents and all before them, each once and without its own `upstream`, oldest first."""
+    """Of the parents and all before them, each once and without its own `upstream`, oldest first.
+
+    Without `origins` too, which may be larger than all the rest: who set a value, a run's own lock tells.
+    """
     omissions: tuple[Omission, ...] = ()
 
     def owned(self, data: Data) -> Data:
@@ -80,7 +83,7 @@ def _add(
             why = f"{path} was read while that run was {status}, not done"
             omissions.append(Omission(what=f"upstream run {parent.id}", why=why))
         for earlier in (*parent.upstream, parent):
-            locks.setdefault(earlier.id, replace(earlier, upstream=()))
+            locks.setdefault(earlier.id, replace(earlier, upstream=(), origins={}))
     return parent.id
 
 

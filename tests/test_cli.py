@@ -15,7 +15,7 @@ import pytest
 
 from runctx import Run, lock
 from runctx.errors import ConfigError
-from runctx.model import Failure
+from runctx.model import Failure, Origin
 from runctx.past import record
 from runctx.past.index import runs
 from tests.pastruns import ESCAPE, child_of, make_lock, write_run
@@ -150,6 +150,58 @@ class TestShow:
         """A run is named by path, id, the beginning of an id, `latest` and `-`."""
         for name in ("results/evaluate/9", "results/evaluate/9/run.lock", "eval", "latest", "-"):
             assert told("show", name).startswith(make_lock(9, stage="evaluate").id)
+
+
+class TestExplain:
+    def test_table_and_json(self):
+        """Months later, from the lock alone: of each value who set it, and what that beat."""
+        origins = {
+            "lr": (
+                Origin(layer="override", where="argument 3", value=0.3),
+                Origin(layer="default", where="train.py:9", value=0.1),
+            )
+        }
+        write_run(Path(), make_lock(60, config={"lr": 0.3, "n": 1}, origins=origins))
+        lines = [line.split() for line in told("show", "latest", "--explain").splitlines()]
+        assert lines == [
+            ["key", "value", "set", "by", "where"],
+            ["lr", "0.3", "override", "argument", "3"],
+            ["beat", "0.1", "default", "train.py:9"],
+            ["n", "1"],
+        ]
+        assert json.loads(told("show", "latest", "--explain", "--json")) == {
+            "lr": {
+                "value": 0.3,
+                "origins": [
+                    {"layer": "override", "where": "argument 3", "value": 0.3},
+                    {"layer": "default", "where": "train.py:9", "value": 0.1},
+                ],
+            },
+            "n": {"value": 1, "origins": []},
+        }
+
+    def test_not_recorded(self):
+        """A lock without origins says so, and shows the values; one without configuration says that."""
+        text = told("show", "results/train/2", "--explain")
+        assert "lr    0.0\nname  sgd\n" in text
+        assert "was not recorded" in text
+        write_run(Path(), make_lock(61, config={}))
+        assert told("show", "latest", "--explain") == "no configuration\n"
+
+    def test_all(self):
+        """A pipe gets every key, each on a line of its own."""
+        write_run(Path(), make_lock(62, config={f"k{i}": "long " * 40 for i in range(300)}))
+        assert len(told("show", "latest", "--explain").splitlines()) == 1 + 300 + 1
+
+    def test_light(self):
+        """It loads no OmegaConf: nothing of the run is executed, not even an interpolation."""
+        code = (
+            MAIN[2].replace("; main(", "\ntry: main(")
+            + "\nfinally: import sys; print('omegaconf' in sys.modules)"
+        )
+        command = [sys.executable, "-c", code, "show", "latest", "--explain"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert done.stdout.endswith("False\n")
 
 
 class TestTree:

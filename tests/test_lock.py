@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import hashlib
+import math
 import os
 import subprocess
 import sys
@@ -131,6 +132,69 @@ def test_frozen_text() -> None:
     )
 
 
+ORIGINS = {
+    "opt.lr": (
+        Origin(layer="override", where="argument 3", value=0.3),
+        Origin(layer="config file", where="conf/a.yaml:4", value=1e-05),
+        Origin(layer="default", where="train.py:9", value="lambda c: 0.1", reads=("n", "m")),
+    ),
+    "on": (Origin(layer="default", where="train.py:10", value=False),),
+    '"a.b"': (Origin(layer="default", where="train.py:11", value="naïve\n\x85\ufeff\U0001f600"),),
+}
+ORIGINS_TEXT = r"""
+origins:
+  opt.lr: [{"layer": "override", "where": "argument 3", "value": 0.3}, {"layer": "config file", "where": "conf/a.yaml:4", "value": 1.0e-05}, {"layer": "default", "where": "train.py:9", "value": "lambda c: 0.1", "reads": ["n", "m"]}]
+  "on": [{"layer": "default", "where": "train.py:10", "value": false}]
+  "\"a.b\"": [{"layer": "default", "where": "train.py:11", "value": "naïve\n\u0085\ufeff😀"}]
+source:
+"""  # noqa: E501 - one line for each key
+
+
+def test_frozen_origins() -> None:
+    """Origins are one line for each key, the same in every release."""
+    text = lock.encode(dataclasses.replace(LOCK, origins=ORIGINS)).decode()
+    assert ORIGINS_TEXT in text
+    assert lock.decode(text.encode()).origins == ORIGINS
+    assert (
+        hashlib.sha256(text.encode()).hexdigest()
+        == "57f093ca759b8680c6a5e8286e93da03a5fb580db17765eaef418a727d8afb67"
+    )
+
+
+ODD_SETTINGS = (
+    math.nan,
+    math.inf,
+    -math.inf,
+    b"\x00\xff",
+    b"",
+    [],
+    [{}],
+    {3: {None: [1e300]}},
+    2**70,
+    -0.0,
+    "???",
+)
+
+
+@pytest.mark.parametrize(
+    "value", [*ODD_SETTINGS, False, None, (), {}, "x" * 3000, {"x" * 3000: {b"k": 1.5}}], ids=repr
+)
+def test_odd_settings_survive(value: Any) -> None:
+    """Of any value a layer can hold, the lock says that it was set to it, not nothing, whatever stands beside it."""
+    one = Origin(layer="default", where="x" * 2000, value=value)
+    origins = {"a": (one,), "x" * 3000: (Origin(layer="default", where="", value=1),)}
+    read = lock.decode(lock.encode(dataclasses.replace(LOCK, origins=origins)))
+    assert repr(read.origins["a"][0].value) == repr([] if value == () else value)
+    assert list(read.origins) == list(origins)
+
+
+def test_names_that_are_not_utf8_are_written() -> None:
+    """A path that is not UTF-8 may have been given as a value, and stands in the lock in a readable form."""
+    origins = {"\udcff": (Origin(layer="default", where="\udcff.py:1", value=["\udc80"]),)}
+    read = lock.decode(lock.encode(dataclasses.replace(LOCK, origins=origins)))
+    assert read.origins == {"\\udcff": (Origin(layer="default", where="\\udcff.py:1", value=["\\udc80"]),)}
+
+
 # -- broken and hostile ----------------------------------------------------------------------------
 
 
@@ -227,6 +291,52 @@ def test_the_fault_is_told(change: dict[Any, Any], told: str) -> None:
         decoded({**PLAIN, **change})
     assert told in caught.value.message
     assert len(caught.value.message) < 500
+
+
+LINE = b'  "lr": [{"layer": "default", "where": "a", "value": 1}]'
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        ([LINE, LINE], "a mapping has a key twice"),
+        ([LINE, b"  lr: []"], "a mapping has a key twice"),
+        ([b"  a: &x []", b"  b: *x"], "anchors and aliases are not read"),
+        ([b"  a: [!!python/name:os.system {}]"], "is not read"),
+        ([b"  a: " + b"[" * 5000 + b"]" * 5000], "nested more than 100 deep"),
+        ([b'  a: [{"layer": "x", "layer": "y", "where": "", "value": 1}]'], "a mapping has a key twice"),
+        ([b'  a: [{"layer": "x", "where": "", "value": ' + b"9" * 2000 + b"}]"], "a number of more than"),
+        ([LINE, b"lr: []", LINE], "not a readable lock"),
+        ([b'  a: [{"layer": "x", "where": ""}]'], "at origins['a'][0]: "),
+        ([LINE, b'  b: [{"layer": 1, "where": "", "value": 1}]'], "at origins['b'][0].layer: "),
+        ([b"  1: []"], "at origins: "),
+        ([b"  yes: []"], "at origins: "),
+    ],
+)
+def test_hostile_origins(lines: list[bytes], told: str) -> None:
+    """Origins have a reader of their own, which lets nothing pass that the whole would not."""
+    text = lock.encode(LOCK).replace(b"source:\n", b"\n".join([b"origins:", *lines, b"source:\n"]), 1)
+    with pytest.raises(LockError) as caught:
+        lock.decode(text)
+    assert told in caught.value.message
+
+
+LIKE_OURS = (
+    *(
+        b'  a: [{"v": %s}]' % value
+        for value in (b"1e5", b"1.5e5", b"1.0e+05", b"NaN", b"'x'", b"[1,2]", b"-0")
+    ),
+    *(b"  b: yes", b'  "n": {"x": "\\u0041\\/"}', b"  n: {}", b"  c: {", b"  # x", b"", b"   d: 1", b"  e: "),
+)
+
+
+@given(st.lists(st.sampled_from(LIKE_OURS), max_size=4))
+def test_lines_are_read_as_yaml(lines: list[bytes]) -> None:
+    """The quick reader of lines gives what YAML gives, or leaves them to YAML."""
+    text = b"".join(line + b"\n" for line in lines)
+    quick = yamlfile.load_lines(text)
+    if quick is not None:
+        assert repr(quick) == repr(yaml.safe_load(text))
 
 
 def test_unknown_keys_are_passed_over() -> None:

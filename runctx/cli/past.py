@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from ..model import Lock
 
 _run = click.argument("run", metavar="RUN")
 _json = click.option("--json", "as_json", is_flag=True, help="All of it, for programs.")
@@ -18,8 +21,9 @@ _LIMIT = 50
 @click.option(
     "--limit", type=click.IntRange(min=0), help=f"How many; 0: all. Default: {_LIMIT}, all in JSON."
 )
+@click.option("--like", metavar="RUN", help="Only runs of the same experiment: equal keys and types.")
 @_json
-def ls(pattern: str | None, stage: str | None, limit: int | None, as_json: bool) -> None:
+def ls(pattern: str | None, stage: str | None, limit: int | None, like: str | None, as_json: bool) -> None:
     """List runs, the newest first.
 
     PATTERN is a folder, searched with its subfolders, or a glob of such folders; without it, the project's
@@ -29,7 +33,7 @@ def ls(pattern: str | None, stage: str | None, limit: int | None, as_json: bool)
     from ..past import index
     from . import output
 
-    rows = [row for row in index.runs(pattern).rows if stage in (None, row.stage)]
+    rows = [row for row in index.runs(pattern, like=like).rows if stage in (None, row.stage)]
     most = (0 if as_json else _LIMIT) if limit is None else limit
     shown = rows[:most] if most else rows
     if as_json:
@@ -46,8 +50,11 @@ def ls(pattern: str | None, stage: str | None, limit: int | None, as_json: bool)
 
 @click.command("show")
 @_run
+@click.option(
+    "--explain", is_flag=True, help="Of each value of the configuration who set it, and what that beat."
+)
 @_json
-def show(run: str, as_json: bool) -> None:
+def show(run: str, explain: bool, as_json: bool) -> None:
     """Show what one run recorded.
 
     RUN is a path in the run's folder, an id or the beginning of one, or `latest`.
@@ -57,12 +64,28 @@ def show(run: str, as_json: bool) -> None:
     from . import output
 
     past = record.load(index.find(run))
+    if explain:
+        _explain(past.lock, as_json)
+        return
     if as_json:
         output.json({**to_plain(past.lock), "status": past.status})
         return
     from ..display import terminal
 
     output.show(terminal.run(past.lock, past.status, past.save_dir))
+
+
+def _explain(lock: Lock, as_json: bool) -> None:
+    from ..config.explanation import of_lock
+    from . import output
+
+    told = of_lock(lock)
+    if as_json:
+        output.json(told.to_dict())
+        return
+    from ..display.origins import Table
+
+    output.show(Table(told, most=None))
 
 
 @click.command("tree")
