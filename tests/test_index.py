@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -12,10 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runctx import Run, layout, lock, yamlfile
+from runctx.cli.past import ls
+from runctx.config.structure import structure_digest
 from runctx.errors import LockError, NoRunError, SettingsError
 from runctx.model import Command, Failure, Lock
 from runctx.past import index, remembered
@@ -63,6 +67,7 @@ class TestRow:
         row = parse(lock.encode(one))
         commit = one.source.commit
         assert row.commit == (commit and commit.removeprefix("git:"))
+        assert row.structure == one.config_structure
         said = (row.id, row.stage, row.status, row.started, row.seconds, row.parents, row.dirty)
         assert said == (
             one.id,
@@ -442,6 +447,70 @@ class TestRuns:
         told = runs(tmp_path / "many")
         assert "… 10 more" in repr(told)
         assert "… 10 more" in told._repr_html_()
+
+
+class TestLike:
+    """`runs(like=...)` finds the runs of one experiment, whatever their numbers."""
+
+    @pytest.fixture
+    def experiments(self, tmp_path, monkeypatch) -> Path:
+        monkeypatch.chdir(tmp_path)
+        for i, config in enumerate(({"lr": 0.1, "n": [1]}, {"lr": 0.2, "n": [3, 4]}, {"lr": 1, "n": [1]})):
+            structure = structure_digest(config)
+            write_run(tmp_path, make_lock(i, config=config, config_structure=structure))
+            write_run(tmp_path, make_lock(i + 10, config=config))  # written before locks said it
+        return tmp_path / "results"
+
+    def numbers(self, found: index.Runs) -> list[int]:
+        return [int(row.id[-6:], 16) for row in found.rows]
+
+    def test_same_structure(self, experiments):
+        """Runs with the same keys and types are found, whether their locks say the structure or only the values."""
+        run = Run.load(experiments / "train/0")
+        assert self.numbers(runs(experiments, like=run)) == [11, 10, 1, 0]
+        assert self.numbers(runs(experiments, like=Run.load(experiments / "train/10"))) == [11, 10, 1, 0]
+        assert self.numbers(runs(experiments, like=Run.load(experiments / "train/2"))) == [12, 2]
+
+    def test_names(self, experiments):
+        """The run is given by its folder, a file in it, or its id."""
+        for name in ("results/train/1", experiments / "train/1/run.lock", make_lock(1).id):
+            assert self.numbers(runs(like=name)) == [11, 10, 1, 0]
+        with pytest.raises(NoRunError, match="nothing"):
+            runs(like="nothing")
+
+    def test_live_run(self, experiments):
+        """A run that is not finished finds those before it, and itself."""
+        with Run({"lr": 7.0, "n": []}, save_dir=experiments / "train/live", console=False) as run:
+            assert self.numbers(runs(like=run))[1:] == []
+        with Run({"lr": 7.0, "n": [2]}, save_dir=experiments / "train/live2", console=False) as run:
+            assert self.numbers(runs(like=run))[1:] == [11, 10, 1, 0]
+
+    def test_what_a_class_says_counts(self, experiments):
+        """What the lock says of a structure goes before what its values look like."""
+        typed = make_lock(20, config={"lr": None}, config_structure="blake3:aa")
+        other = make_lock(21, config={"lr": 1.0}, config_structure="blake3:aa")
+        for one in (typed, other):
+            write_run(experiments.parent, one)
+        assert self.numbers(runs(like=typed.id)) == [21, 20]
+
+    def test_broken_locks(self, experiments):
+        """Locks that cannot be read are like no run, and are no error."""
+        (experiments / "train/11/run.lock").write_text("[")
+        text = (experiments / "train/10/run.lock").read_text()
+        (experiments / "train/10/run.lock").write_text(text.replace("config:\n", "config: [\n"))
+        assert self.numbers(runs(like=Run.load(experiments / "train/0"))) == [1, 0]
+
+    def test_answered_from_memory(self, experiments, old_enough):
+        """What is remembered gives the same answer."""
+        first = self.numbers(runs(like=make_lock(1).id))
+        assert len(remembered.recall(layout.cache_dir(), [os.fsencode(experiments)])) == 6
+        assert self.numbers(runs(like=make_lock(1).id)) == first == [11, 10, 1, 0]
+
+    def test_command_line(self, experiments):
+        """`runctx ls --like RUN` lists them."""
+        done = CliRunner().invoke(ls, ["--like", make_lock(2).id, "--json"])
+        assert done.exit_code == 0
+        assert [one["id"] for one in json.loads(done.stdout)] == [make_lock(12).id, make_lock(2).id]
 
 
 class TestFind:

@@ -11,7 +11,7 @@ import glob
 import itertools
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -21,10 +21,12 @@ import msgspec
 from .. import layout, settings
 from ..errors import NoRunError
 from ..liveness import is_alive
+from ..model import Lock
+from ..told import Told
 from . import remembered
-from .record import Record, row_now
+from .record import Record, load, row_now
 from .remembered import Entry
-from .row import Row, read_row
+from .row import Row, plain_config, read_row
 
 if TYPE_CHECKING:
     import pandas  # type: ignore[import-untyped]
@@ -34,17 +36,21 @@ _SHOWN = 50
 """Rows of a table in a notebook or at a prompt."""
 
 
-def runs(pattern: str | os.PathLike[str] | None = None) -> Runs:
+def runs(
+    pattern: str | os.PathLike[str] | None = None, *, like: Told | str | os.PathLike[str] | None = None
+) -> Runs:
     """Past runs, and those that are running now, the newest first.
 
     Parameters
     ----------
     pattern: a folder, searched with all its subfolders (but not below a run's folder, nor in hidden folders,
         nor through links); or a glob of such folders; default: the project's results folder.
+    like: a run, live or past, its folder or its id: only runs whose configuration has the same keys and types.
 
     Raises
     ------
-    NoRunError: `pattern` is no glob, and there is no such folder.
+    NoRunError: `pattern` is no glob, and there is no such folder; or there is no run `like`.
+    LockError: the lock of that run is broken.
     SettingsError: the project's settings are wrong.
 
     >>> import tempfile
@@ -72,8 +78,27 @@ def runs(pattern: str | os.PathLike[str] | None = None) -> Runs:
                     fresh.append(held)
             entries[folder] = held
     remembered.remember(cache, fresh, [folder for folder in known if folder not in entries])
-    told = (_with_process(entry) if entry.running else entry for entry in entries.values())
+    told = [_with_process(entry) if entry.running else entry for entry in entries.values()]
+    if like is not None:
+        told = _alike(told, like.lock if isinstance(like, Told) else load(find(os.fspath(like))).lock)
     return Runs(sorted(told, key=lambda entry: (entry.moment, entry.path), reverse=True))
+
+
+def _alike(entries: Iterable[Entry], lock: Lock) -> list[Entry]:
+    """Those with the structure of this run's configuration."""
+    return [entry for entry in entries if _is_alike(_row(entry), lock)]
+
+
+def _is_alike(row: Row, lock: Lock) -> bool:
+    if row.structure is not None and lock.config_structure is not None:
+        return row.structure == lock.config_structure
+    # one was written before locks said it: what both have is values
+    theirs = plain_config(row.path) if row.status != "broken" else None
+    if theirs is None:
+        return False
+    from ..config import structure_digest
+
+    return structure_digest(theirs) == structure_digest(lock.config)
 
 
 def searched(pattern: str | os.PathLike[str] | None = None) -> str:

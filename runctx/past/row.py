@@ -42,6 +42,8 @@ class Row:
     parents: tuple[str, ...] = ()
     config: dict[str, Any] = field(default_factory=dict)
     """Dotted key -> value; a list is one value."""
+    structure: str | None = None
+    """Digest of the configuration's keys and types; None if the lock does not tell."""
     error: str | None = None
     """Type of the exception that ended the run; of a broken lock, what is wrong with it."""
     host: str = ""
@@ -101,6 +103,17 @@ def read_row(folder: str | os.PathLike[str]) -> Row:
         return _broken(path, f"{file}: cannot be read: {error.strerror or error}")
 
 
+def plain_config(folder: str | os.PathLike[str]) -> dict[Any, Any] | None:
+    """The configuration that a lock holds, nested as it is; None if it cannot be read."""
+    try:
+        with open(os.path.join(folder, layout.LOCK), "rb") as stream:
+            data = stream.read(yamlfile.MAX_BYTES + 1)
+        config = _quick_config(data) or read_sections(data, {"config"}).get("config", {})
+    except (OSError, ValueError):
+        return None
+    return config if isinstance(config, dict) else None
+
+
 def _broken(path: str, why: str) -> Row:
     return Row(id="", stage=Path(path).parent.name, status="broken", started=None, error=why)
 
@@ -122,6 +135,7 @@ def parse(data: bytes, where: str = layout.LOCK) -> Row:
         head = msgspec.convert(plain, _Head)
         rest = msgspec.convert(read_sections(data, _REST), _Rest) if head.status != "done" else None
         commit, dirty = _commit(data)
+        structure = _structure(data)
     except (yamlfile.BrokenYaml, msgspec.ValidationError) as error:
         raise LockError(f"{where}: not a readable lock: {error}") from error
     if head.started.tzinfo is None:
@@ -136,6 +150,7 @@ def parse(data: bytes, where: str = layout.LOCK) -> Row:
         dirty=dirty,
         parents=head.parents,
         config=dict(_leaves(head.config, "")),
+        structure=structure,
         error=rest.error.type if rest and rest.error else None,
         host=rest.command.host if rest else "",
         pid=rest.command.pid if rest else 0,
@@ -226,6 +241,17 @@ def _commit(data: bytes) -> tuple[str | None, bool]:
     found = found if isinstance(found, dict) else {}
     named = found.get("commit")
     return (named.removeprefix("git:") if isinstance(named, str) else None), found.get("dirty") is True
+
+
+_STRUCTURE = re.compile(rb"\nconfig_structure: (blake3:[0-9a-f]+)\n")
+
+
+def _structure(data: bytes) -> str | None:
+    if found := _STRUCTURE.search(data):
+        return found[1].decode()
+    key = "config_structure"
+    said = read_sections(data, {key}).get(key) if _start(data, key) >= 0 else None  # not as we write it
+    return said if isinstance(said, str) else None
 
 
 def _leaves(config: dict[Any, Any], prefix: str) -> Any:
