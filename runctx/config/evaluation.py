@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import pickle
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -79,7 +80,7 @@ class Derived(str):
         return self
 
     def __reduce__(self) -> Any:
-        import cloudpickle
+        import cloudpickle  # type: ignore[import-untyped]
 
         return _unpickled, (cloudpickle.dumps(self.function), self.source, self.place, self.distance)
 
@@ -94,9 +95,7 @@ class Derived(str):
 
 
 def _unpickled(function: bytes, source: str, place: tuple[str, int], distance: int | None) -> Derived:
-    import cloudpickle
-
-    return Derived(cloudpickle.loads(function), source, place, distance)
+    return Derived(pickle.loads(function), source, place, distance)  # noqa: S301  # part of a pickle itself
 
 
 def _call_text(source: str, place: tuple[str, int]) -> str:
@@ -229,14 +228,49 @@ def path_of(node: Any) -> Path:
     return tuple(reversed(keys))
 
 
+def derived_in(values: Any, path: Path = ()) -> Iterator[tuple[Path, Derived]]:
+    """The derived values in plain data, and the keys that lead to them."""
+    if isinstance(values, Derived):
+        yield path, values
+    elif isinstance(values, (dict, list, tuple)):
+        for key, value in values.items() if isinstance(values, dict) else enumerate(values):
+            yield from derived_in(value, (*path, key))
+
+
+def anchored(values: dict[Any, Any], config: Any) -> dict[Any, Any]:
+    """The plain `values` of `config`, whose derived ones know without its dataclasses what they were written in."""
+    if any(value.distance is None for _, value in derived_in(values)):
+        values = {key: _anchored(value, config._get_node(key)) for key, value in values.items()}
+    return values
+
+
+def _anchored(value: Any, node: Any) -> Any:
+    if isinstance(value, Derived):
+        return value.at(len(_climbed(value, node)))
+    if isinstance(value, dict):
+        return {key: _anchored(part, node._get_node(key)) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_anchored(part, node._get_node(i)) for i, part in enumerate(value))
+    return value
+
+
 def _written_in(value: Derived, node: Any) -> Any:
     """The mapping that a derived value was written in."""
-    top, distance = node, 0
-    while distance != value.distance and (parent := top._get_parent_container()) is not None:
-        top, distance = parent, distance + 1
-        if value.distance is None and isinstance(top, DictConfig) and OmegaConf.get_type(top) is not dict:
+    return _climbed(value, node)[-1]
+
+
+def _climbed(value: Derived, node: Any) -> list[Any]:
+    """The containers from a value up to the mapping that it was written in."""
+    up = [node._get_parent_container()]
+    while len(up) != value.distance and (parent := up[-1]._get_parent_container()) is not None:
+        if (
+            value.distance is None
+            and isinstance(up[-1], DictConfig)
+            and OmegaConf.get_type(up[-1]) is not dict
+        ):
             break
-    return top
+        up.append(parent)
+    return up
 
 
 def _takes_two(function: Callable[..., Any]) -> bool:
@@ -290,7 +324,7 @@ def _register() -> None:
     register = getattr(OmegaConf, "register_resolver", None) or OmegaConf.register_new_resolver
     if not OmegaConf.has_resolver("derived"):
         register("derived", _resolve)
-    dumper = get_omega_conf_dumper()  # OmegaConf.to_yaml would write a pickle
+    dumper: Any = get_omega_conf_dumper()  # OmegaConf.to_yaml would write a pickle
     dumper.add_representer(Derived, lambda self, value: dumper.str_representer(self, str(value)))
 
 

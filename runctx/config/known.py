@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 from omegaconf import DictConfig, OmegaConf
 
 from .classes import place_of
+from .evaluation import anchored
 from .layers import Branch, Layer, Setting, plain
 from .trace import trace_of
 
@@ -48,7 +49,7 @@ def raw(config: DictConfig) -> dict[Any, Any]:
     """Values as they were written, neither resolved nor converted."""
     values = OmegaConf.to_container(config, resolve=False)
     assert isinstance(values, dict)
-    return values
+    return anchored(values, config)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -19,10 +19,10 @@ from .. import yamlfile
 from ..errors import ConfigError
 from .arithmetic import OPERATORS, provide
 from .derived import rooted
-from .evaluation import Derived, evaluation, path_of, told_of_cycle
+from .evaluation import Derived, derived_in, evaluation, path_of, told_of_cycle
 from .held import held, short
 from .known import raw, tree_of
-from .layers import Branch, at
+from .layers import Branch, at, dotted
 from .layers import Path as Keys
 from .references import cycle, needs_of
 from .trace import Trace, attach, trace_of
@@ -150,20 +150,24 @@ def fill_in(config: DictConfig, now: datetime, save_dir: str, program: str = "th
 
 
 def _final_trace(config: DictConfig, program: str) -> Trace:
-    root, before = config._get_root(), trace_of(config)
+    root: Any = config._get_root()
+    before = trace_of(config)
     if root is config:
         trace = Trace(tree_of(config, program), None)
         trace.reads = before.reads if before else trace.reads
         return trace
-    part = at(tree_of(root, program), path_of(config))
-    return Trace(part if isinstance(part, Branch) else Branch(), None)
+    path = path_of(config)
+    part = at(tree_of(root, program), path)
+    trace = Trace(part if isinstance(part, Branch) else Branch(), None)
+    trace.within = (before, dotted(path)) if before else None
+    return trace
 
 
 def _resolve(config: DictConfig, plain: dict[Any, Any]) -> dict[str, tuple[str, ...]]:
     """Resolve in place; gives what each computed value was computed from."""
     provide(plain)
     with evaluation(config) as computed:
-        texts = [computed.value_of(_node(config, path)) for path in _derived(plain)]
+        texts = [computed.value_of(_node(config, path)) for path, _ in derived_in(plain)]
         may_be_literal = _mentions(texts, "${") or _calls_or_escapes(plain)
         values = OmegaConf.to_container(config, resolve=True) if may_be_literal else {}
         literal = list(_interpolation_like(values))
@@ -173,15 +177,6 @@ def _resolve(config: DictConfig, plain: dict[Any, Any]) -> dict[str, tuple[str, 
     if config._get_root() is not config:
         return {}
     return needs_of(plain, {key: tuple(read) for key, read in computed.reads.items()})
-
-
-def _derived(value: Any, path: Keys = ()) -> Iterator[Keys]:
-    """Where the derived values are."""
-    if isinstance(value, Derived):
-        yield path
-    elif isinstance(value, (dict, list)):
-        for k, v in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from _derived(v, (*path, k))
 
 
 def _node(config: Any, path: Keys) -> Any:

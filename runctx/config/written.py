@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import dis
 import functools
 import linecache
 from types import CodeType
@@ -39,16 +38,16 @@ def _code(function: Any) -> CodeType | None:
 
 def _body(code: CodeType) -> str | None:
     """The expression of a lambda, found by the positions that its instructions have in the file or the cell."""
-    spans = [
-        (p.lineno, p.col_offset, p.end_lineno, p.end_col_offset)
-        for instruction in dis.get_instructions(code)
-        if (p := instruction.positions) is not None
-        and None not in (p.lineno, p.col_offset, p.end_lineno, p.end_col_offset)
-        and (p.lineno, p.col_offset) != (p.end_lineno, p.end_col_offset)
-    ]
-    if not spans:
-        return None  # python -X no_debug_ranges
-    (first, start), (last, end) = min(span[:2] for span in spans), max(span[2:] for span in spans)
+    starts, ends = [], []
+    for line, end_line, column, end_column in code.co_positions():
+        if line is None or end_line is None or column is None or end_column is None:
+            continue  # all of them under python -X no_debug_ranges
+        if (line, column) != (end_line, end_column):
+            starts.append((line, column))
+            ends.append((end_line, end_column))
+    if not starts:
+        return None
+    (first, start), (last, end) = min(starts), max(ends)
     lines = [linecache.getline(code.co_filename, number).encode() for number in range(first, last + 1)]
     if not all(lines):
         return None
