@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import functools
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -76,10 +77,7 @@ class Redactor:
         last = key.rsplit(".", 1)[-1]
         if any(fnmatch.fnmatchcase(key, p) or fnmatch.fnmatchcase(last, p) for p in self._patterns):
             return True
-        words = " ".join(_WORDS.findall(last)).lower()
-        return (
-            bool(_SECRET_WORDS.search(words)) and not _ABOUT.search(words) and not _VOCABULARY.search(words)
-        )
+        return _tells_a_secret(last)
 
     def mapping(self, value: dict[Any, Any]) -> dict[Any, Any]:
         """A copy of nested plain data without its secrets; everything under a secret key is secret."""
@@ -148,6 +146,12 @@ class Redactor:
             return assignment[0]
         self._remember(assignment["value"])
         return f"{assignment['key']}{assignment['is']}{assignment['quote']}{REDACTED}{assignment['quote']}"
+
+
+@functools.lru_cache(maxsize=10_000)  # each key of a configuration is asked about several times in every run
+def _tells_a_secret(name: str) -> bool:
+    words = " ".join(_WORDS.findall(name)).lower()
+    return bool(_SECRET_WORDS.search(words)) and not _ABOUT.search(words) and not _VOCABULARY.search(words)
 
 
 def _parts(value: Any, key: str) -> Iterator[tuple[Any, str, Any]]:

@@ -205,8 +205,11 @@ def _flow(value: Any) -> str:
     return json.dumps(value)
 
 
+_JSON_TEXT = json.JSONEncoder(ensure_ascii=False).encode  # `json.dumps` would make an encoder for each text
+
+
 def _quoted(text: str) -> str:
-    return _NOT_IN_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(text, ensure_ascii=False))
+    return _NOT_IN_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", _JSON_TEXT(text))
 
 
 def _float(value: float) -> str:
