@@ -240,6 +240,13 @@ def test_an_unknown_choice_lists_those_there_are():
     assert error.hint == "did you mean resnet101? there are: resnet101, resnet50, vision/vit, wide"
 
 
+@pytest.mark.parametrize("name", ["x" * 5000, "\ud800"])
+def test_names_that_no_file_can_have_are_unknown(name):
+    """A name that is too long, or that no file system can write, is unknown like any other."""
+    assert "has no choice" in refused("conf", model=name, data="digits").message
+    assert "there is no group" in refused("conf", **{name: "x"}).message
+
+
 def test_an_unknown_choice_in_the_config_file_names_its_line():
     """A default that is no choice is an error with the line it stands on."""
     write({"conf/config.yaml": "_groups_:\n  data: digit"})

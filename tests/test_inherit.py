@@ -335,6 +335,23 @@ def test_the_same_mount_twice_is_laid_once():
     assert values("top.yaml") == {"sched": {"epochs": 10, "warmup": 1}}
 
 
+@pytest.mark.parametrize(
+    "ended", ["{_delete_: [sched]}", "sched: {_replace_: true}", "sched: 3", "_replace_: true"]
+)
+def test_what_was_ended_is_laid_again(ended):
+    """A base that was laid once, and ended by a file in between, is there again for who asks for it after that."""
+    write(
+        sched_yaml="epochs: 30\nwarmup: 3",
+        a_yaml="sched: {_base_: sched.yaml, warmup: 2}",
+        ended_yaml=ended,
+        b_yaml="sched: {_base_: sched.yaml, epochs: 10}",
+        top_yaml="_base_: [a.yaml, ended.yaml, b.yaml]",
+        without_yaml="_base_: [a.yaml, b.yaml]",
+    )
+    assert values("top.yaml") == {"sched": {"epochs": 10, "warmup": 3}}
+    assert values("without.yaml") == {"sched": {"epochs": 10, "warmup": 2}}
+
+
 def test_one_file_can_be_mounted_at_several_places():
     """The same base at two places is laid at both."""
     write(adam_yaml="lr: 0.1", top_yaml="g: {_base_: adam.yaml}\nd: {_base_: adam.yaml, lr: 0.2}")
@@ -378,6 +395,21 @@ def test_what_a_file_builds_upon_is_selected_with_it():
     assert values("e.yaml#experiments.b") == {"x": 2}
     assert values("e.yaml#experiments.c") == {"x": 2, "z": 4}
     assert values("r.yaml#experiments.a") == values("d.yaml#experiments.a") == {"y": 3}
+
+
+def test_a_mapping_may_build_upon_a_part_of_itself():
+    """A file's default may be one of its own experiments."""
+    write(
+        e_yaml="_base_: '#experiments.a'\nepochs: 5\nexperiments: {a: {lr: 1}, b: {_base_: '#experiments.a', wd: 1}}",
+        inner_yaml="x: {_base_: '#x.y', y: {z: 1}}",
+    )
+    assert values("e.yaml") == {
+        "lr": 1,
+        "epochs": 5,
+        "experiments": {"a": {"lr": 1}, "b": {"lr": 1, "wd": 1}},
+    }
+    assert values("e.yaml#experiments.b") == {"lr": 1, "wd": 1}
+    assert values("inner.yaml") == {"x": {"z": 1, "y": {"z": 1}}}
 
 
 def test_keys_that_are_numbers_or_hold_dots_can_be_selected():
@@ -441,12 +473,6 @@ def test_a_cycle_through_a_link_is_named():
     assert "builds upon itself" in refused("a.yaml").message
 
 
-def test_a_mapping_inside_its_own_base_is_refused():
-    """A part that builds upon its own inside has no end, and is refused."""
-    write(a_yaml="x: {_base_: '#x.y', y: {z: 1}}")
-    assert "build upon each other" in refused("a.yaml").message
-
-
 def test_too_long_a_chain_is_refused():
     """The depth of inheritance is bounded."""
     for number in range(60):
@@ -501,6 +527,13 @@ def test_a_selected_value_must_be_a_mapping():
     write(e_yaml=EXPERIMENTS)
     assert refused("e.yaml#lr").message == "e.yaml#lr is no mapping of keys to values"
     assert refused("e.yaml#lr.x").message == "e.yaml has no key lr.x"
+
+
+def test_names_that_no_file_can_have_are_refused():
+    """A name that is too long, or that no file system can write, is an error like any other."""
+    for number, name in enumerate(("x" * 5000 + ".yaml#key", "\ud800.yaml", "a\0.yaml")):
+        Path(f"{number}.json").write_text(json.dumps({"_base_": name}))
+        assert refused(f"{number}.json").message.startswith(f"{number}.json:1: _base_ ")
 
 
 @pytest.mark.parametrize("reference", ["#x", "e.yaml#a..b", "e.yaml#a.", 'e.yaml#"a', "e\0.yaml"])

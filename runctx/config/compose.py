@@ -18,7 +18,7 @@ from ..errors import ConfigError
 from .assembled import assemble
 from .derived import as_subtree
 from .formats import SUFFIXES
-from .inherit import Reference, load_tree, nearest, shown
+from .inherit import Reference, among, load_tree, shown
 from .known import tree_of
 from .layers import Branch, at, below, leaves, merge
 from .resolved import open_config
@@ -205,15 +205,15 @@ def _refuse_missing(picks: Mapping[str, _Pick], folders: Mapping[str, Path]) -> 
 def _folder(root: Path, group: str, pick: _Pick) -> Path:
     folder = root
     for name in group.split("."):
-        if not (folder / name).is_dir():
+        if not os.path.isdir(folder / name):
             there = sorted(f.name for f in folder.iterdir() if f.is_dir() and f.name[0] not in "._")
-            raise pick.refused(f"there is no group {group} in {shown(root)}", hint=nearest(name, there))
+            raise pick.refused(f"there is no group {group} in {shown(root)}", hint=among(name, there))
         folder /= name
     return folder
 
 
 def _file(folder: Path, group: str, choice: str, pick: _Pick) -> Path:
-    if (folder / choice).suffix in SUFFIXES and (folder / choice).is_file():
+    if choice.endswith(SUFFIXES) and os.path.isfile(folder / choice):
         return folder / choice
     found = _with_suffix(folder / choice)
     if len(found) == 1:
@@ -225,12 +225,12 @@ def _file(folder: Path, group: str, choice: str, pick: _Pick) -> Path:
     choices = _choices(folder)
     if not choices:
         raise pick.refused(f"group {group}: {shown(folder)} has no {', '.join(SUFFIXES)} file")
-    raise pick.refused(f"group {group} has no choice {choice!r}", hint=nearest(choice, choices))
+    raise pick.refused(f"group {group} has no choice {choice!r}", hint=among(choice, choices))
 
 
 def _with_suffix(file: Path) -> list[Path]:
     named = (file.with_name(file.name + suffix) for suffix in SUFFIXES)
-    return [path for path in named if path.is_file()]
+    return [path for path in named if os.path.isfile(path)]  # unlike Path.is_file, of no name an error
 
 
 def _choices(folder: Path) -> list[str]:

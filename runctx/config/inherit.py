@@ -7,7 +7,6 @@ same place is laid once, at its first place: else a base that two files share wo
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import re
@@ -19,7 +18,8 @@ from typing import Any
 from ..errors import ConfigError
 from .derived import as_subtree, rooted
 from .formats import Document, read
-from .layers import DELETE, REPLACE, Branch, Kind, Layer, Path, merge, tree
+from .layers import DELETE, REPLACE, Branch, Kind, Layer, Leaf, Path, merge, tree
+from .nearest import nearest
 
 BASE = "_base_"
 
@@ -77,7 +77,8 @@ class _Wanted:
     """As it was written."""
     where: str | None = None
     """File and line of the `_base_`."""
-    optional: bool = False
+    around: tuple[str, Path] | None = None
+    """The mapping that builds upon it, by file and keys, if only a part of that is wanted, which need not exist."""
 
     def refused(self, why: str, hint: str | None = None) -> ConfigError:
         return ConfigError(why if self.where is None else f"{self.where}: _base_ {self.text}: {why}", hint)
@@ -93,6 +94,7 @@ class _Loading:
     def __init__(self) -> None:
         self._documents: dict[str, Document] = {}
         self._chain: list[_Source] = []
+        self._around: set[tuple[str, Path]] = set()
         self._sources = self._parts = 0
 
     def required(self, wanted: _Wanted, kind: Kind, laid: set[_Laid]) -> Branch:
@@ -109,7 +111,6 @@ class _Loading:
             raise wanted.refused(f"builds upon itself: {' -> '.join(s.name for s in circle)}")
         if ((), source) in laid:
             return Branch()
-        laid.add(((), source))
         self._bound(wanted)
         self._chain.append(source)
         try:
@@ -123,22 +124,32 @@ class _Loading:
         own = _Own(values, path, wanted.source, document) if isinstance(values, Mapping) else None
         if own is None and values is not None:
             raise wanted.refused(f"{wanted.source.name} is no mapping of keys to values")
-        inner = set() if own and own.ends_lower else laid
-        lower = [found for base in bases if (found := self._base(base, inner)) is not None]
-        laid |= inner
+        if own and own.ends_lower:
+            laid.clear()
+        laid.add(((), wanted.source))
+        lower = [found for base in bases if (found := self._base(base, laid)) is not None]
         if own is None:
             return _merged(lower) if lower else None
         self._count(own.parts, wanted)
         return _over(_merged(lower), self._with_mounts(own, kind, laid))
 
     def _base(self, base: _Wanted, laid: set[_Laid]) -> Branch | None:
-        return (self._tree if base.optional else self.required)(base, "base file", laid)
+        if base.around is None:
+            return self.required(base, "base file", laid)
+        if base.around in self._around:  # a mapping that builds upon a part of itself
+            return None
+        self._around.add(base.around)
+        try:
+            return self._tree(base, "base file", laid)
+        finally:
+            self._around.remove(base.around)
 
     def _with_mounts(self, own: _Own, kind: Kind, laid: set[_Laid]) -> Branch:
         branch = tree(rooted(own.values), Layer(kind=kind, name=shown(own.source.file)), own.lines)
+        laid -= {(path, source) for path, source in laid if path and _ends(branch, path)}
         for path, bases in own.mounts:
             parent, child = _place(branch, path)
-            fresh = [base for base in bases if child.whole or (path, base.source) not in laid]
+            fresh = [base for base in bases if (path, base.source) not in laid]
             laid.update((path, base.source) for base in bases)
             inner: set[_Laid] = set()
             mounted = _merged(self.required(base, "base file", inner) for base in fresh)
@@ -178,14 +189,9 @@ class _Loading:
             if key is None:
                 break
             here = here[key]
-        there = (
-            [str(key) for key in here if key not in (BASE, DELETE, REPLACE)]
-            if isinstance(here, Mapping)
-            else []
-        )
-        return wanted.refused(
-            f"{shown(source.file)} has no key {'.'.join(found)}", hint=nearest(found[-1], there)
-        )
+        there = [str(key) for key in here if key != BASE] if isinstance(here, Mapping) else []
+        missing = ".".join(found)
+        return wanted.refused(f"{shown(source.file)} has no key {missing}", hint=among(found[-1], there))
 
 
 class _Own:
@@ -216,10 +222,8 @@ class _Own:
                 result[key] = value
         if path and (bases := _bases(values, self.source, self.lines.get((*path, BASE)))):
             self.mounts.append((path, bases))
-            if (
-                result.get(DELETE) is True
-            ):  # not the key goes, there is something to mount: all that was there
-                result[REPLACE] = result.pop(DELETE)
+            if result.get(DELETE) is True:
+                result[REPLACE] = result.pop(DELETE)  # what was there goes, but there is something to mount
         return result
 
 
@@ -242,7 +246,7 @@ def _select(document: Document, source: _Source) -> tuple[Any, Path, list[_Wante
         if _ends_lower(here):
             bases.clear()
         rest = source.keys[depth:]
-        bases += _bases(here, source, document.lines.get((*path, BASE)), rest)
+        bases += _bases(here, source, document.lines.get((*path, BASE)), depth)
         if rest:
             key = _key(here, rest[0])
             if key is None:
@@ -254,35 +258,44 @@ def _select(document: Document, source: _Source) -> tuple[Any, Path, list[_Wante
 
 
 def _bases(
-    values: Mapping[Any, Any], source: _Source, line: int | None, rest: tuple[str, ...] = ()
+    values: Mapping[Any, Any], source: _Source, line: int | None, depth: int | None = None
 ) -> list[_Wanted]:
-    """The files that a mapping builds upon."""
+    """What a mapping in a source's file builds upon: that at so many of its keys, else one inside of it."""
     if BASE not in values:
         return []
     given, where = values[BASE], _where(source.file, line)
     named = [given] if isinstance(given, (str, os.PathLike)) else given
     if not isinstance(named, (list, tuple)) or not all(isinstance(n, (str, os.PathLike)) for n in named):
         raise ConfigError(f"{where}: {BASE} was given {given!r}", hint=f"{BASE}: a file, or a list of files")
+    rest = () if depth is None else source.keys[depth:]
+    around = (source.identity, source.keys[:depth]) if rest else None
     wanted = []
     for text in map(os.fspath, named):
         base = _source(text, source.file.parent, source.file, where)
         base = _Source(base.identity, (*base.keys, *rest), base.file)
-        wanted.append(_Wanted(base, text, where, optional=bool(rest)))
+        wanted.append(_Wanted(base, text, where, around))
     return wanted
 
 
 def _source(text: str, folder: File, this: File | None, where: str | None = None) -> _Source:
     name, keys = text, ""
-    if "#" in text and not (folder / text).exists():
+    if "#" in text and not os.path.exists(folder / text):
         name, _, keys = text.rpartition("#")
     if not name and this is None:
         raise ConfigError(f"configuration {text!r} names no file", hint="file.yaml#key")
-    if "\0" in name or (keys and not _KEYS.fullmatch(keys)):
+    if not _is_path(name) or (keys and not _KEYS.fullmatch(keys)):
         asked = f"{where}: {BASE} " if where else "configuration "
         raise ConfigError(f"{asked}{text!r} is no file and keys in it", hint="file.yaml#key.path")
     file = folder / name if name or this is None else this
     found = tuple(json.loads(key) if key.startswith('"') else key for key in _KEY.findall(keys))
     return _Source(os.path.realpath(file), found, file)
+
+
+def _is_path(name: str) -> bool:
+    try:
+        return b"\0" not in os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
 
 
 _KEY = re.compile(r'"(?:[^"\\\n]|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})*"|[^".\n]+')
@@ -320,6 +333,21 @@ def _place(branch: Branch, path: Path) -> tuple[Branch, Branch]:
     return parent, here
 
 
+def _ends(branch: Branch, path: Path) -> bool:
+    """Whether a tree leaves nothing of what lower ones have at a place below its top."""
+    here: Branch | Leaf | None = branch
+    for key in path:
+        assert isinstance(here, Branch)
+        if key in here.removed:
+            return True
+        here = here.children.get(key)
+        if here is None:
+            return False
+        if isinstance(here, tuple) or here.whole:
+            return True
+    return False
+
+
 def _merged(branches: Iterable[Branch]) -> Branch:
     merged = Branch()
     for branch in branches:
@@ -347,7 +375,7 @@ def _where(file: File, line: int | None) -> str:
     return shown(file) if line is None else f"{shown(file)}:{line}"
 
 
-def nearest(name: str, there: Sequence[str]) -> str:
+def among(name: str, there: Sequence[str]) -> str:
     """A hint: which of those there are was meant, and all of them."""
-    near = difflib.get_close_matches(name, there, 1)
-    return (f"did you mean {near[0]}? " if near else "") + f"there are: {', '.join(there) or 'none'}"
+    meant = "".join(f"did you mean {near}? " for near in nearest(name, there, 1))
+    return f"{meant}there are: {', '.join(there) or 'none'}"
