@@ -18,7 +18,7 @@ from runctx import Run, lock
 from runctx.config.assembled import assemble
 from runctx.config.derived import derived
 from runctx.config.explanation import Explanation, Unknown, of_lock
-from runctx.config.layers import Branch, Layer, merge, tree
+from runctx.config.layers import Branch, Layer, merge, plain, tree
 from runctx.config.origins import explain, origins_of
 from runctx.config.reads import keys_read
 from runctx.display import origins as display
@@ -89,6 +89,32 @@ def test_the_layer_that_won_is_named(layers: list[dict[str, Any]]) -> None:
     }
     assert told.resolved == {".".join(path): spoken[0][1] for path, spoken in law.items()}
     assert origins_of(cfg) == told.origins
+
+
+marked = st.recursive(
+    st.one_of(values, st.just("???")),
+    lambda inner: st.dictionaries(keys, inner, max_size=3).flatmap(
+        lambda nest: st.sampled_from(
+            [
+                nest,
+                nest,
+                nest | {"_replace_": True},
+                nest | {"_delete_": True},
+                nest | {"_delete_": ["a", "b"]},
+            ]
+        )
+    ),
+    max_leaves=6,
+).filter(lambda nest: isinstance(nest, dict))
+
+
+@given(marked, marked, marked)
+def test_merging_is_associative(low: Any, middle: Any, high: Any) -> None:
+    """Layers may be merged in any grouping, also where they replace, delete, or leave a value open."""
+    a, b, c = (
+        tree(layer, Layer(kind="config file", name=str(i))) for i, layer in enumerate((low, middle, high))
+    )
+    assert plain(merge(merge(a, b), c)) == plain(merge(a, merge(b, c)))
 
 
 shapes = st.recursive(
@@ -183,6 +209,19 @@ def test_what_was_left_open_was_not_beaten() -> None:
     assert "(nobody set it)" in repr(open_still)
 
 
+def test_leaving_open_beats_nothing() -> None:
+    """A layer that says `???` of what a lower one has set leaves it so, as in OmegaConf."""
+    for base in (None, Opt):
+        low, high = tree({"name": "adam", "lr": 0.3}, FILE), tree({"name": "???", "lr": "???"}, OVERRIDE)
+        cfg = laid(base, low, high)
+        assert cfg == {"name": "adam", "lr": 0.3}
+        assert said(explain(cfg)["lr"])[0] == ("config file", "a.yaml", 0.3)
+    assert laid(None, tree({"opt": {"lr": 1}}, FILE), tree({"opt": "???"}, OVERRIDE)) == {"opt": {"lr": 1}}
+    cfg.lr = "???"
+    assert isinstance(explain(cfg).resolved["lr"], Unknown)
+    assert explain(cfg)["lr"][0].layer == "program"
+
+
 def test_computed() -> None:
     """A computed value is shown with what it was computed from, and which keys that read."""
     told = explain(laid(Config, tree({"batch_size": 10}, OVERRIDE)), "steps")
@@ -190,6 +229,7 @@ def test_computed() -> None:
     assert told["steps"][0].value == "lambda c: 1000 // c.batch_size"
     assert told["steps"][0].reads == ("batch_size",)
     assert re.search(r"^  from +lambda c: 1000 // c.batch_size +reads batch_size$", str(told), re.MULTILINE)
+    assert "from" not in repr(explain(laid(Opt, tree({"lr": "2"}, OVERRIDE))))
     other = explain({"a": 2, "b": "${a}"})
     assert (other.resolved["b"], other["b"][0].value, other["b"][0].reads) == (2, "${a}", ("a",))
 

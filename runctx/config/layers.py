@@ -24,6 +24,9 @@ Path = tuple[Any, ...]
 
 REPLACE, DELETE = "_replace_", "_delete_"
 
+MISSING = "???"
+"""Says that a value must be given; said above one that was given, it says nothing."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Layer:
@@ -136,9 +139,21 @@ def merge(lower: Branch, upper: Branch) -> Branch:
     if not upper.whole:
         merged.children = {k: child for k, child in lower.children.items() if k not in upper.removed}
     for key, child in upper.children.items():
+        below = lower.children.get(key)
         ended = upper.whole or key in upper.removed
-        merged.children[key] = _over(lower.children.get(key), _alone(child) if ended else child)
+        merged.children[key] = _over(below, _alone(child)) if ended else _beside(below, child)
     return merged
+
+
+def _beside(below: Branch | Leaf | None, child: Branch | Leaf) -> Branch | Leaf:
+    """`child` over `below`, of which the one that leaves the value open says nothing, as in OmegaConf."""
+    if _is_open(child) and below is not None:
+        return (*child, *below) if isinstance(child, tuple) and isinstance(below, tuple) else below
+    return child if _is_open(below) and isinstance(child, Branch) else _over(below, child)
+
+
+def _is_open(child: Branch | Leaf | None) -> bool:
+    return isinstance(child, tuple) and bool(child[-1].value == MISSING)
 
 
 def _over(below: Branch | Leaf | None, child: Branch | Leaf) -> Branch | Leaf:

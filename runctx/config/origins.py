@@ -16,13 +16,11 @@ from .derived import source_of
 from .evaluation import Derived, evaluation
 from .explanation import Explanation, Unknown, of_lock
 from .known import raw, tree_of
-from .layers import Branch, Leaf, Setting, dotted, leaves
+from .layers import MISSING, Branch, Leaf, Setting, dotted, leaves
 from .layers import Path as Keys
 from .references import needs_of
 from .resolved import open_config
 from .trace import trace_of
-
-_MISSING = "???"
 
 
 def explain(what: Any, key: str | None = None) -> Explanation:
@@ -110,7 +108,7 @@ def _told(
 
 def _said(leaf: Leaf) -> list[Setting]:
     """The winner first; a layer that left the value to others was not beaten."""
-    return [leaf[-1], *(one for one in reversed(leaf[:-1]) if one.value != _MISSING)]
+    return [leaf[-1], *(one for one in reversed(leaf[:-1]) if one.value != MISSING)]
 
 
 def _by_key(
@@ -137,7 +135,7 @@ def _at(nested: Any, path: Keys) -> list[Any] | None:
 
 
 def _hidden(value: Any) -> Any:
-    return value if value in (None, "", _MISSING) or isinstance(value, (bool, Unknown)) else REDACTED
+    return value if value in (None, "", MISSING) or isinstance(value, (bool, Unknown)) else REDACTED
 
 
 _PLAIN = (bool, int, float, str, bytes, Unknown)
@@ -188,7 +186,7 @@ def _computed(config: DictConfig, path: Keys) -> Any:
 
 
 def _value(value: Any) -> Any:
-    return Unknown("nobody set it") if isinstance(value, str) and value == _MISSING else value
+    return Unknown("nobody set it") if isinstance(value, str) and value == MISSING else value
 
 
 def _place(config: DictConfig) -> tuple[DictConfig, Keys]:

@@ -118,7 +118,17 @@ def _is_computed(written: object, value: object) -> bool:
     """Whether an interpolation or a function made it; that a text became a number is no news."""
     if not isinstance(written, str) or written == "???":
         return False
+    if isinstance(value, float):
+        return words.value(written) != words.value(value) and not _is_number(written)
     return isinstance(value, Unknown) or words.value(written) != words.value(value)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _notes(told: Explanation, most: int | None) -> Iterator[str]:
