@@ -35,7 +35,7 @@ def of_value(value: Any) -> str:
         return name
     plain = _plain(value)
     text = plain if isinstance(plain, str) else written(plain)
-    return _shortened(text, f"{type(value).__name__} {written(plain)}", 20)
+    return _shortened(text, f"{type(plain).__name__} {written(plain)}", 20)
 
 
 def _plain_name(value: Any) -> str | None:

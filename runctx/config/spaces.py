@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Context, Decimal
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 from ..errors import ConfigError
@@ -124,13 +125,13 @@ def log_spaced(first: float, last: float, count: int) -> list[float]:
 
 
 def _steps(first: float, last: float, count: int, at: Callable[[Fraction], Decimal]) -> list[float]:
-    """Rounded to six digits, or to as many as keep different numbers different."""
+    """Rounded to six digits, or to as many as keep them different and in order."""
     exact = [at(Fraction(i, count - 1)) for i in range(1, count - 1)]
     ends = [float(first), float(last)][: min(count, 2)]
     numbers: list[float] = []
     for digits in range(_DIGITS, 18):
         numbers = [ends[0], *(_rounded(value, digits) for value in exact), *ends[1:]]
-        if len(set(numbers)) == count:
+        if all(a < b for a, b in pairwise(numbers)) or all(a > b for a, b in pairwise(numbers)):
             break
     return numbers
 
