@@ -12,8 +12,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from omegaconf import OmegaConf
-
+from . import resolvers
 from .evaluation import DerivationError, path_of
 from .layers import dotted
 
@@ -53,9 +52,8 @@ OPERATORS: dict[str, tuple[Callable[..., Any], int, int | None]] = {
 def provide(values: Any) -> None:
     """Register the operators that `values`, nested plain data, call."""
     for name in {name for text in _texts(values) for name in _CALL.findall(text)}:
-        if name in OPERATORS and not OmegaConf.has_resolver(name):
-            register = getattr(OmegaConf, "register_resolver", None) or OmegaConf.register_new_resolver
-            register(name, _resolver(name))
+        if name in OPERATORS:
+            resolvers.register(name, _resolver(name))
 
 
 _CALL = re.compile(r"\$\{\s*([a-z]+)\s*:")

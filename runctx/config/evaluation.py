@@ -17,6 +17,7 @@ from omegaconf._utils import get_omega_conf_dumper
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
 from ..errors import ConfigError
+from . import resolvers
 from .held import held, short
 from .layers import Path, dotted
 from .references import cycle, needs_of
@@ -320,10 +321,7 @@ def _resolve(*_: Any, _node_: Any) -> Any:
 
 
 def _register() -> None:
-    # 2.4 deprecates `register_new_resolver`, 2.3 does not have `register_resolver`
-    register = getattr(OmegaConf, "register_resolver", None) or OmegaConf.register_new_resolver
-    if not OmegaConf.has_resolver("derived"):
-        register("derived", _resolve)
+    resolvers.register("derived", _resolve)
     dumper: Any = get_omega_conf_dumper()  # OmegaConf.to_yaml would write a pickle
     dumper.add_representer(Derived, lambda self, value: dumper.str_representer(self, str(value)))
 

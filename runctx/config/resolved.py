@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from .. import yamlfile
 from ..errors import ConfigError
+from . import resolvers
 from .arithmetic import OPERATORS, provide
 from .derived import rooted
 from .evaluation import Derived, derived_in, evaluation, path_of, told_of_cycle
@@ -34,15 +35,7 @@ def _now(pattern: str = "%y%m%d-%H%M%S") -> str:
     return (_instant.get() or datetime.now()).strftime(pattern)
 
 
-def _register_resolvers() -> None:
-    # 2.4 deprecates `register_new_resolver`, 2.3 does not have `register_resolver`. Hydra registers a `now`
-    # of the same meaning: whoever came first stays.
-    register = getattr(OmegaConf, "register_resolver", None) or OmegaConf.register_new_resolver
-    if not OmegaConf.has_resolver("now"):
-        register("now", _now)
-
-
-_register_resolvers()
+resolvers.register("now", _now)  # Hydra registers one of the same meaning
 
 
 def open_config(given: Any) -> DictConfig:
@@ -61,17 +54,24 @@ def open_config(given: Any) -> DictConfig:
     'sgd'
     """
     try:
-        if given is None:
-            return OmegaConf.create({})
-        if isinstance(given, (str, os.PathLike)):
-            return _from_file(Path(given))
-        if isinstance(given, argparse.Namespace):
-            given = vars(given)
-        if isinstance(given, DictConfig):
-            return given.copy()
-        return OmegaConf.create(rooted(held(given))) if isinstance(given, Mapping) else _structured(given)
+        config = _opened(given)
+        if trace_of(config) is None:
+            provide(raw(config))
+        return config
     except (OmegaConfBaseException, RecursionError) as error:
         raise _told(error) from error
+
+
+def _opened(given: Any) -> DictConfig:
+    if given is None:
+        return OmegaConf.create({})
+    if isinstance(given, (str, os.PathLike)):
+        return _from_file(Path(given))
+    if isinstance(given, argparse.Namespace):
+        given = vars(given)
+    if isinstance(given, DictConfig):
+        return given.copy()
+    return OmegaConf.create(rooted(held(given))) if isinstance(given, Mapping) else _structured(given)
 
 
 def _from_file(path: Path) -> DictConfig:
