@@ -180,6 +180,31 @@ class TestIdentity:
         assert "sk-4fT9qLw2Zr8vKp1x" not in text and "hunter2-b81c" not in text
         assert "api_key = " in text
 
+    def test_origins(self, kernel):
+        """Values are from the cell that holds the class, and from the one that holds the function, line by line."""
+        kernel.run(
+            "from dataclasses import dataclass\n@dataclass\nclass Config:\n    lr: float = 0.1\n"
+            "def main():\n    with Run(Config(lr=0.3)) as run:\n        pass\n    return run"
+        )
+        cell = f"In[{kernel.value('len(In) - 2')}]"
+        kernel.run("run = main()")
+        where = [(origin.layer, origin.where) for origin in load(kernel).origins["lr"]]
+        assert where == [("program", f"{cell}:6"), ("default", f"{cell}:4")]
+
+    def test_completion_reads_nothing(self, kernel):
+        """Completing a configuration's keys does not count as reading them."""
+        kernel.run("run = Run({'opt': {'lr': 0.1, 'name': 'sgd'}, 'layers': [1]}).start()")
+        for typed in (
+            "run.cfg.",
+            "run.cfg.opt.",
+            "run.cfg.opt.name.",
+            "run.cfg.layers.",
+            "run.cfg['opt'].lr.",
+        ):
+            kernel.complete(typed)
+        kernel.run("run.cfg\nrun.cfg.opt.lr\nrun.finish()")
+        assert load(kernel).keys_read == ("opt.lr",)
+
     def test_reloaded_module(self, kernel):
         """A module that was edited and reloaded between two runs is in the snapshot as it then was."""
         kernel.run("import model\nwith Run() as before:\n    pass")

@@ -194,13 +194,13 @@ _ASKING_OF_WHAT_KIND = frozenset({"_is_missing_value", "_is_interpolation", "_is
 _SETTLED_BY_NONE = frozenset({"_to_content", "_item_eq"})
 """Those in OmegaConf that ask no further where a value is None: hearing so is reading it."""
 
-_TELLING = frozenset({"to_yaml", "missing_keys"})
-"""Functions of OmegaConf that show a configuration to a person."""
+_TELLING = frozenset({"to_yaml", "missing_keys", "format_and_raise"})
+"""Functions of OmegaConf that show a configuration to a person, or say what is wrong with it."""
 
 _LOOKING = frozenset({"runctx", "IPython", "jedi", "debugpy", "pydevd", "_pydevd_bundle"})
 """Packages that look at values without using them: this one, completion and debuggers."""
 
-_PASSING = frozenset({"omegaconf", "collections", "_collections_abc"})
+_PASSING = frozenset({"omegaconf", "collections", "_collections_abc", "inspect", "antlr4"})
 """Packages that ask on behalf of their caller."""
 
 
