@@ -1,0 +1,4 @@
+_base_ = "base.py"
+
+data = {"batch_size": 256}
+sched = {"epochs": 15}
