@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 # a loaded machine is no fault of the code under test
-settings.register_profile("runctx", deadline=None)
+settings.register_profile("runctx", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("runctx")
 
 GIT_CONFIG = """\

@@ -273,6 +273,18 @@ def test_an_empty_group_says_so():
     )
 
 
+def test_a_group_does_not_choose():
+    """`_groups_` in a group's file would be a key like any other, and is refused instead."""
+    write({"conf/data/more.yaml": "classes: 1\n_groups_: {augment: flip}"})
+    assert refused("conf", data="more").message == "conf/data/more.yaml: _groups_ was given in a group"
+
+
+def test_files_that_begin_with_an_underscore_are_no_choices():
+    """A package of Python configurations has no choice `__init__`."""
+    write({"conf/optim/__init__.py": "", "conf/optim/adam.py": "lr = 1"})
+    assert refused("conf", optim="sgd", data=None).hint == "there are: adam"
+
+
 def test_two_config_files_are_refused():
     """`config.yaml` beside `config.json` is ambiguous."""
     write({"conf/config.json": "{}"})

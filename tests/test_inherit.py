@@ -127,21 +127,24 @@ def test_several_files_are_laid_on_each_other_as_bases_are():
 
 
 NAMES = st.sampled_from(["a", "b", "c"])
-MAPPINGS = st.recursive(
-    st.integers(0, 9),
-    lambda inner: st.builds(
-        lambda markers, rest: {**markers, **rest},
-        st.one_of(
-            st.just({}),
-            st.sampled_from([{REPLACE: True}, {DELETE: True}]),
-            st.lists(NAMES, max_size=2).map(lambda keys: {DELETE: keys}),
-        ),
-        st.dictionaries(NAMES, inner, max_size=3),
-    ),
-    max_leaves=8,
-).filter(lambda value: isinstance(value, dict))
+MARKERS = st.one_of(
+    st.just({}),
+    st.sampled_from([{REPLACE: True}, {DELETE: True}]),
+    st.lists(NAMES, max_size=2).map(lambda keys: {DELETE: keys}),
+)
+
+
+def mappings(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    return st.builds(
+        lambda markers, rest: {**markers, **rest}, MARKERS, st.dictionaries(NAMES, inner, max_size=3)
+    )
+
+
+MAPPINGS = mappings(st.recursive(st.integers(0, 9), mappings, max_leaves=5))
 UNMARKED = MAPPINGS.map(lambda values: {k: v for k, v in values.items() if k not in (REPLACE, DELETE)})
-many_files = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+many_files = settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=60
+)
 
 
 @many_files

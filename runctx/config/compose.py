@@ -118,8 +118,7 @@ def _composed(root: Path, base: DictConfig, groups: Mapping[str, Any], above: Br
     for group in sorted(picks, key=lambda name: name.count(".")):  # a group within a group lies above it
         chosen = [_file(folders[group], group, choice, picks[group]) for choice in picks[group].choices or ()]
         if chosen:
-            said = as_subtree(load_tree(chosen, "group file"))
-            files = merge(files, below(said, tuple(group.split("."))))
+            files = merge(files, below(_said(chosen), tuple(group.split("."))))
     config = assemble(base, merge(files, above))
     trace = trace_of(config)
     assert trace is not None
@@ -148,6 +147,15 @@ def _lowest(root: Path) -> Branch:
             f"{' and '.join(map(shown, found))}: which is the configuration?", hint="keep one of them"
         )
     return load_tree(found) if found else Branch()
+
+
+def _said(chosen: list[Path]) -> Branch:
+    """What the files chosen for a group say, to be mounted under its name."""
+    said = load_tree(chosen, "group file")
+    if GROUPS in said.children:
+        where = " and ".join(map(shown, chosen))
+        raise ConfigError(f"{where}: {GROUPS} was given in a group", hint="choose in config.* of the root")
+    return as_subtree(said)
 
 
 def _defaults(files: Branch) -> dict[str, _Pick]:
@@ -242,7 +250,7 @@ def _choices(folder: Path) -> list[str]:
 def _files(folder: Path) -> Iterator[Path]:
     for inside, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if name[0] not in "._")
-        yield from (Path(inside, name) for name in names if name.endswith(SUFFIXES))
+        yield from (Path(inside, name) for name in names if name.endswith(SUFFIXES) and name[0] not in "._")
 
 
 def _assigned(before: Branch, now: Branch) -> Branch:
