@@ -7,7 +7,7 @@ import typing
 from enum import Enum
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, flag_override
 from omegaconf.errors import KeyValidationError, OmegaConfBaseException
 
 from ..errors import ConfigError
@@ -46,7 +46,7 @@ def assemble(base: DictConfig, given: Branch, added: frozenset[Path] = frozenset
 
 def _filled(base: DictConfig, values: dict[Any, Any], added: frozenset[Path]) -> DictConfig:
     """`values`, with the dataclasses of `base` if it has any."""
-    if OmegaConf.get_type(base) is dict:
+    if not _has_dataclasses(base):
         return OmegaConf.create(values)  # merging into an empty one would copy every node
     config = base.copy()
     OmegaConf.set_readonly(config, None)
@@ -57,17 +57,26 @@ def _filled(base: DictConfig, values: dict[Any, Any], added: frozenset[Path]) ->
     return config
 
 
+def _has_dataclasses(config: DictConfig) -> bool:
+    if OmegaConf.get_type(config) is not dict:
+        return True
+    parts = config.__dict__["_content"]
+    return isinstance(parts, dict) and any(
+        _has_dataclasses(part) for part in parts.values() if isinstance(part, DictConfig)
+    )
+
+
 def _make_room(config: DictConfig, values: dict[Any, Any]) -> None:
-    """Empty the untyped mappings of `config`, whose entries merging would keep beside those of `values`."""
+    """Take from the untyped mappings of `config` what `values` no longer has: merging would keep it."""
+    if OmegaConf.get_type(config) is dict:
+        with flag_override(config, ["struct", "readonly"], False):
+            for key in [key for key in config if key not in values]:
+                del config[key]
     for key, value in values.items():
         part = config._get_node(key) if key in config else None
         if not isinstance(part, DictConfig) or not isinstance(value, dict):
             continue
-        if part._is_none() or part._is_missing() or part._is_interpolation():
-            continue
-        if OmegaConf.get_type(part) is dict:
-            config[key] = {}
-        else:
+        if not (part._is_none() or part._is_missing() or part._is_interpolation()):
             _make_room(part, value)
 
 

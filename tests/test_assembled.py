@@ -1,0 +1,80 @@
+"""A class and the layers above it make one configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from runctx.config import open_config
+from runctx.config.assembled import assemble
+from runctx.config.layers import Layer, tree
+from runctx.errors import ConfigError
+
+
+@dataclass
+class Opt:
+    lr: float = 0.1
+    wd: float = 0.0
+
+
+@dataclass
+class Sgd(Opt):
+    momentum: float = 0.9
+
+
+@dataclass
+class Config:
+    opt: Opt = field(default_factory=Opt)
+    parts: dict[str, Opt] = field(default_factory=lambda: {"a": Sgd(), "b": Opt()})
+    free: dict[str, Any] = field(default_factory=lambda: {"x": {"y": 1, "z": 2}})
+
+
+def above(base, values):
+    return assemble(open_config(base), tree(values, Layer(kind="override", name="argument 1")))
+
+
+@pytest.mark.parametrize("base", [{"opt": Opt, "n": 1}, {"in": {"opt": Opt()}}, Config])
+def test_dataclasses_fix_types_wherever_they_lie(base):
+    """A value of a wrong type is refused also where a dataclass lies inside of plain mappings."""
+    values = (
+        {"in": {"opt": {"lr": "fast"}}}
+        if isinstance(base, dict) and "in" in base
+        else {"opt": {"lr": "fast"}}
+    )
+    with pytest.raises(ConfigError, match=r"argument 1: config key .*opt\.lr"):
+        above(base, values)
+
+
+def test_dataclasses_in_mappings_stay_what_they_are():
+    """Laying values on a mapping of dataclasses keeps the class of each entry, and its other values."""
+    config = above(Config, {"parts": {"a": {"lr": 1}}})
+    assert OmegaConf.get_type(config.parts.a) is Sgd
+    assert (config.parts.a, config.parts.b) == (
+        {"lr": 1.0, "wd": 0.0, "momentum": 0.9},
+        {"lr": 0.1, "wd": 0.0},
+    )
+
+
+@pytest.mark.parametrize("free", [{"x": {"_delete_": ["z"]}}, {"x": {"_replace_": True, "y": 1}}])
+def test_what_was_deleted_is_gone(free):
+    """An entry of an untyped mapping that a layer deletes is not kept by the dataclass around it."""
+    assert above(Config, {"free": free}).free == {"x": {"y": 1}}
+    assert above({"opt": Opt, "free": {"x": {"y": 1, "z": 2}}}, {"free": free}).free == {"x": {"y": 1}}
+
+
+def test_a_mapping_gives_way_to_a_value_and_back():
+    """In an untyped mapping a layer may put a value where a mapping was, and the other way round."""
+    config = above({"opt": Opt, "a": {"b": 1}, "c": 2}, {"a": 5, "c": {"d": 6}})
+    assert (config.a, config.c) == (5, {"d": 6})
+
+
+def test_the_base_stays_as_it_is():
+    """Assembling modifies nothing that was given, even where entries are deleted."""
+    base = open_config(Config)
+    OmegaConf.set_struct(base, True)
+    OmegaConf.set_readonly(base, True)
+    assemble(base, tree({"free": {"_delete_": ["x"]}}, Layer(kind="override", name="argument 1")))
+    assert base == open_config(Config)
