@@ -260,7 +260,9 @@ def _from_cli(
         config = assemble(config, _of_files(files, (), config))
         _print_help(config, whole=not isinstance(argv, argparse.Namespace))
     config, tokens = _regrouped(config, asked.tokens)
-    config = assemble(config, _of_files([*files, *asked.config], asked.experiment, config))
+    named = [*files, *asked.config]
+    if named or asked.experiment or trace_of(config) is None:
+        config = assemble(config, _of_files(named, asked.experiment, config))
     for path in asked.overrides_path:
         config = _with_file(config, path)
     config = assemble(config, *overrides.given(tokens, config)) if tokens else config
