@@ -228,7 +228,9 @@ def load_lines(data: bytes) -> dict[str, Any] | None:
     try:
         for line in lines:
             key, value = _LINE.fullmatch(line).groups()  # type: ignore[union-attr]
-            found[_key_of(key.decode())] = _JSON.decode(value.decode())
+            found[_key_of(key.decode())] = entry = _JSON.decode(value.decode())
+            if value.count(b"[") + value.count(b"{") > MAX_DEPTH - 2:
+                _refuse_depth(entry, MAX_DEPTH - 2)  # two mappings lie around it
     except (AttributeError, ValueError, RecursionError):
         return None
     return found if len(found) == len(lines) else None
@@ -241,6 +243,14 @@ def _key_of(text: str) -> str:
     if _AMBIGUOUS.match(text):
         raise ValueError("no text in YAML")
     return text
+
+
+def _refuse_depth(value: Any, most: int) -> None:
+    if isinstance(value, (dict, list)):
+        if most == 0:
+            raise ValueError("nested too deep")
+        for part in value.values() if isinstance(value, dict) else value:
+            _refuse_depth(part, most - 1)
 
 
 def _only_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -82,7 +82,7 @@ def html(told: Explanation) -> str:
 
 
 _CELL = "padding:1px 14px 1px 0;text-align:left;vertical-align:top;max-width:36em;overflow-wrap:"
-_WRAPPING = ("break-word", "anywhere", "break-word", "anywhere")
+_WRAPPING = ("break-word", "anywhere", "normal;white-space:nowrap", "anywhere")
 """Of each column: what is long breaks where it must, before a short key does."""
 
 
