@@ -282,6 +282,11 @@ def test_text_that_is_not_utf8_is_named(suffix: str, folder: Path) -> None:
         ("broken.py", "def f():\n  raise KeyError('x')\nf()", "line 2: KeyError: 'x'"),
         ("broken.py", "a = 1\nimport json; json.loads('{')", "line 2: JSONDecodeError: "),
         ("broken.py", "import sys\nsys.exit('bye')", "line 2: SystemExit: bye"),
+        (
+            "broken.py",
+            "from runctx.errors import ConfigError\nraise ConfigError('no', 'do')",
+            "line 2: ConfigError: no\nhint: do",
+        ),
         ("broken.py", "def f():\n  return f()\nf()", "line 2: RecursionError: "),
         (
             "value.py",

@@ -33,7 +33,7 @@ def parse(data: bytes, path: Path) -> Document:
     namespace = _executed(module, path)
     values: dict[Any, Any] = {}
     for name, value in namespace.items():
-        if (name.startswith("_") and name not in _MARKERS) or isinstance(value, _NO_VALUES):
+        if (str(name).startswith("_") and name not in _MARKERS) or isinstance(value, _NO_VALUES):
             continue
         try:
             values.update(held({name: value}))
@@ -57,7 +57,7 @@ def _syntax(data: bytes, path: Path) -> tuple[ast.Module, Lines]:
 
 def _executed(module: ast.Module, path: Path) -> dict[str, Any]:
     file = os.path.abspath(path)
-    namespace: dict[str, Any] = {"__name__": "__config__", "__file__": file, "__builtins__": __builtins__}
+    namespace: dict[str, Any] = {"__name__": "__config__", "__file__": file}
     try:
         exec(compile(module, file, "exec", dont_inherit=True), namespace)  # noqa: S102 - it is code
     except (Exception, SystemExit) as error:
@@ -74,7 +74,8 @@ def _failed(error: BaseException, file: str, path: Path) -> ConfigError:
             line = traceback.tb_lineno
         traceback = traceback.tb_next
     said = str(error).split("\n", 1)[0]
-    return fault(path, line, f"{type(error).__name__}: {said}" if said else type(error).__name__)
+    what = f"{type(error).__name__}: {said}" if said else type(error).__name__
+    return fault(path, line, what, getattr(error, "hint", None))
 
 
 def _unfit(unfit: Unfit, name: str, lines: Mapping[tuple[Any, ...], int], path: Path) -> ConfigError:
