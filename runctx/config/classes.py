@@ -115,7 +115,7 @@ def type_text(annotation: Any) -> str:
     if isinstance(annotation, str):
         return annotation
     if isinstance(annotation, type) and not typing.get_args(annotation):
-        return annotation.__name__
+        return "None" if annotation is type(None) else annotation.__name__
     text = re.sub(
         r"\b(?:[A-Za-z_]\w*\.|<locals>\.)+(?=[A-Za-z_])", "", str(annotation).replace("NoneType", "None")
     )

@@ -175,11 +175,13 @@ class _Reader:
         """Where `${...}` ends, which may hold commas, brackets and further interpolations."""
         depth = 0
         for part in _IN_INTERPOLATION.finditer(self.text, self.at):
+            if part[0] in ("'", '"'):
+                break
             depth += part[0].endswith("{")
             depth -= part[0] == "}"
             if depth == 0:
                 return part.end()
-        raise self.broken("`${` is not closed")
+        raise self.broken("`${`, or a quote in it, is not closed")
 
     def peek(self) -> str:
         """The next character that is no space; empty at the end."""
@@ -192,7 +194,7 @@ class _Reader:
         return BrokenLiteral(f"{problem} " + (f"at {seen!r}" if seen else "at the end"))
 
 
-_IN_INTERPOLATION = re.compile(_QUOTED.pattern + r"|\$\{|\{|\}", re.DOTALL)
+_IN_INTERPOLATION = re.compile(_QUOTED.pattern + r"|['\"]|\$\{|\{|\}", re.DOTALL)
 
 
 def _typed(value: Any, declared: Any) -> Any:

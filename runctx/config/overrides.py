@@ -155,7 +155,7 @@ def tokens_of(text: str, name: str) -> list[Token]:
 
 _KEY = re.compile(
     r"(?P<quoted>\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*')"
-    r"|\[\s*(?P<index>\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|[^\[\]='\"]*)\s*\]"
+    r"|\[(?P<index>\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|[^\[\]='\"]*)\]"
     r"|(?P<bare>[^.\[\]=\s'\"]+)",
     re.DOTALL,
 )
@@ -387,7 +387,7 @@ def as_override(path: Path, value: Any) -> str:
     key = dotted(tuple(part.name if isinstance(part, Enum) else part for part in path))
     if key.startswith("-"):  # it would be taken for an option
         first = dotted(path[:1])
-        key = f'"{first}"{key[len(first) :]}'
+        key = (f'"{first}"' if isinstance(path[0], str) else f"[{first}]") + key[len(first) :]
     return f"{key}={literals.written(value)}"
 
 

@@ -1,0 +1,414 @@
+"""What an override on the command line does, and what its text means."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given as cases
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from runctx.config import literals
+from runctx.config.assembled import assemble
+from runctx.config.layers import Layer, at, plain
+from runctx.config.literals import BrokenLiteral
+from runctx.config.overrides import Token, as_override, given, refuse_unknown, tokens_of
+from runctx.config.resolved import open_config
+from runctx.config.trace import trace_of
+from runctx.errors import ConfigError
+
+
+class Color(Enum):
+    RED = 1
+    BLUE = 2
+
+
+@dataclass
+class Opt:
+    name: str = "sgd"
+    lr: float = 0.1
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.99])
+
+
+@dataclass
+class Config:
+    epochs: int = 5
+    flag: bool = False
+    tag: str | None = None
+    color: Color = Color.RED
+    path: Path = Path("data")
+    names: list[str] = field(default_factory=lambda: ["a"])
+    counts: dict[str, int] = field(default_factory=dict)
+    weights: dict[int, str] = field(default_factory=lambda: {1: "x"})
+    opt: Opt = field(default_factory=Opt)
+    blocks: list[Opt] = field(default_factory=lambda: [Opt(), Opt()])
+    spare: Opt | None = None
+
+
+def tokens(*texts):
+    return [Token(text, Layer(kind="override", name=f"argument {n}")) for n, text in enumerate(texts, 1)]
+
+
+def laid(config, *texts):
+    config = open_config(config)
+    return assemble(config, *given(tokens(*texts), config))
+
+
+# -- the grammar of values ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text, value",
+    [
+        ("3", 3),
+        ("-3", -3),
+        ("1_000", 1000),
+        ("1e-3", 0.001),
+        (".5", 0.5),
+        ("-INF", -math.inf),
+        ("TRUE", True),
+        ("null", None),
+        ("", ""),
+        ("''", ""),
+        ("[]", []),
+        ("{}", {}),
+        ("[1,2,]", [1, 2]),
+        ("[ 1 , [a b, 'c, d'] ]", [1, ["a b", "c, d"]]),
+        ("{a: 1, 'b c': {2: x:y}}", {"a": 1, "b c": {2: "x:y"}}),
+        ("{1: a, '1': b}", {1: "a", "1": "b"}),
+        ('"a\\n\\u00e9\\q"', "a\né\\q"),
+        ("'C:\\new\\''", "C:\\new'"),
+        ("${a.b}", "${a.b}"),
+        ("[${a}, ${f:1,[x,'}']}]", ["${a}", "${f:1,[x,'}']}"]),
+        ("  padded text ", "padded text"),
+    ],
+)
+def test_value(text, value):
+    """Numbers, words, lists, mappings and quoted strings are what Hydra takes them for."""
+    read = literals.read(text)
+    assert read == value and type(read) is type(value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "12:30",
+        "yes",
+        "on",
+        "0x10",
+        "007",
+        "None",
+        "a=b=c",
+        "1,2",
+        "2020-01-01",
+        "#x",
+        "a: b",
+        "~",
+        "@x",
+        "1e",
+        "٣",
+    ],
+)
+def test_surprises_of_yaml_are_text(text):
+    """What YAML would turn into a number, a bool, nothing, a mapping or an error stays the text it is."""
+    assert literals.read(text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[1", "[1]]", "{a}", "{a: }", "[1,,2]", "'a", "'a' b", "[a[0]]", "{a: 1, a: 2}", "[${a]", "9" * 5000],
+    ids=range(11),
+)
+def test_broken_value(text):
+    """A value that begins like a list, mapping or string and is none is refused, not guessed at."""
+    with pytest.raises(BrokenLiteral):
+        literals.read(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 100_000, "{a:" * 100_000, "[" + "${" * 100_000, "'" + "\\'" * 100_000, "[${'" + "\\'" * 100_000],
+    ids=range(5),
+)
+def test_hostile_value(text):
+    """Deep and long texts end in an error, not in a recursion or a wait."""
+    with pytest.raises(BrokenLiteral):
+        literals.read(text)
+
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
+POINTED = st.floats(allow_nan=False).filter(lambda x: not x.is_integer())  # 1.0 and 1 are one key
+KEYS = st.text() | st.integers() | st.booleans() | POINTED
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.integers(), inner),
+    max_leaves=8,
+)
+
+
+def same(a: Any, b: Any) -> bool:
+    if isinstance(a, dict) and isinstance(b, dict):
+        return [*map(repr, a)] == [*map(repr, b)] and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(same, a, b))
+    return type(a) is type(b) and a == b
+
+
+@cases(VALUES)
+def test_what_is_written_is_read(value):
+    """The text written for a value is read back as an equal value of the same type."""
+    assert same(literals.read(literals.written(value)), value)
+
+
+@cases(st.text(), st.sampled_from([str, str | None, Path]))
+def test_text_written_for_a_text_field_is_read(text, declared):
+    """A text field gets back the very text that was written for it."""
+    assert literals.read(literals.written(text), declared) == text
+
+
+@cases(st.lists(KEYS, min_size=1, max_size=4).map(tuple), VALUES.filter(lambda v: not isinstance(v, dict)))
+def test_override_written_for_a_value_sets_it(path, value):
+    """`+` before the override written for a key and a value adds exactly these."""
+    branch, added = given(tokens("+" + as_override(path, value)), open_config({}))
+    assert [*map(repr, *added)] == [*map(repr, path)]
+    (setting,) = at(branch, path)
+    assert same(setting.value, value)
+
+
+@pytest.mark.parametrize(
+    "path", [("-x", "y"), (-1,), ("--lr",), (b"ab",), (1.5, "a.b"), ("",), ("a=b", "[0]")]
+)
+def test_odd_keys_are_written_as_they_are_read(path):
+    """No key is taken for an option, an index or a path of keys."""
+    text = as_override(path, 1)
+    assert not text.startswith("-")
+    _, added = given(tokens(f"+{text}"), open_config({}))
+    assert added == {path}
+
+
+@pytest.mark.parametrize("value", [object(), 10**5000, {"a": b"x"}, {None}], ids=range(4))
+def test_value_without_text(value):
+    """A value that no text stands for is refused."""
+    with pytest.raises(ConfigError, match="cannot be written"):
+        as_override(("a",), value)
+
+
+# -- setting, adding, deleting --------------------------------------------------------------------------------------
+
+
+def test_types_of_the_dataclass_decide():
+    """A text field takes the text as it stands; null is None only where None is allowed."""
+    config = laid(
+        Config, "opt.name=5", "tag=null", "names=[1, null, 1e-3]", "path=007", "color=BLUE", "opt.lr=1"
+    )
+    assert config.opt.name == "5"
+    assert config.tag is None
+    assert config.names == ["1", "null", "1e-3"]
+    assert config.path == Path("007")
+    assert config.color == Color.BLUE
+    assert config.opt.lr == 1.0
+    assert laid(Config, "opt.name=null").opt.name == "null"
+    assert laid(Config, "tag='null'").tag == "null"
+    assert laid(Config, "flag=yes").flag is True
+    assert laid(Config, "opt.name=[a").opt.name == "[a"
+    assert laid(Config, "opt.name=").opt.name == ""
+
+
+def test_elements_of_a_list():
+    """`a[0]=1` and `a.0=1` set one element of a list that is there, also within elements."""
+    config = laid(Config, "opt.betas[1]=0.5", "opt.betas.0=0.1", "blocks[-1].lr=3", "blocks.0.name=4")
+    assert config.opt.betas == [0.1, 0.5]
+    assert [(block.name, block.lr) for block in config.blocks] == [("4", 0.1), ("sgd", 3.0)]
+    nested = laid({"a": [[1, 2], {"b": (3, 4)}]}, "a[0][1]=x", "a[1].b[0]=y")
+    assert nested == {"a": [[1, "x"], {"b": ["y", 4]}]}
+
+
+def test_given_list_is_not_modified():
+    """Setting an element leaves the configuration below as it was."""
+    config = open_config({"a": [[1, 2]]})
+    assert laid(config, "a[0][0]=5") == {"a": [[5, 2]]}
+    assert config == {"a": [[1, 2]]}
+
+
+@pytest.mark.parametrize(
+    "text", ["opt.betas[2]=1", "opt.betas.x=1", "opt.betas[-3]=1", "blocks[0].lx=1", "epochs[0]=1"]
+)
+def test_element_that_is_not_there(text):
+    """An index beyond the list, or a key that an element does not have, is refused."""
+    with pytest.raises(ConfigError, match="argument 1"):
+        laid(Config, text)
+
+
+def test_adding_on_purpose():
+    """`+` adds a key to a dataclass, a mapping, or where nothing was; later overrides know it."""
+    config = laid(
+        Config, "+note=hi", "note=ho", "+counts.a=1", "+opt.new.deep=2", "++epochs=7", "+weights.3=4"
+    )
+    assert (config.note, config.counts.a, config.opt.new.deep, config.epochs) == ("ho", 1, 2, 7)
+    assert config.weights == {1: "x", 3: "4"}
+
+
+def test_deleting():
+    """`~a.b` deletes a key of a mapping; `~a.b=1` only if it has that value."""
+    assert laid({"a": {"b": 1, "c": 2}}, "~a.b") == {"a": {"c": 2}}
+    assert laid({"a": {"b": 1}}, "~a") == {}
+    assert laid({"a": {"b": 1}}, "~a.b=1") == {"a": {}}
+    with pytest.raises(ConfigError, match=r"a\.b has another value"):
+        laid({"a": {"b": 1}}, "~a.b=2")
+    assert laid(Config, "+counts.a=1", "~counts.a").counts == {}
+
+
+def test_field_of_a_dataclass_cannot_be_deleted():
+    """What the class has, every configuration of it has."""
+    with pytest.raises(ConfigError, match=r"opt\.lr is a field of Opt") as caught:
+        laid(Config, "~opt.lr")
+    assert caught.value.hint == "where it may be empty: opt.lr=null"
+
+
+def test_mapping_is_merged_or_replaces():
+    """A mapping is laid on what is there; with `_replace_` it takes its place."""
+    assert laid({"a": {"b": 1, "c": 2}}, "a={b: 3}") == {"a": {"b": 3, "c": 2}}
+    assert laid({"a": {"b": 1, "c": 2}}, "a={_replace_: true, d: 3}") == {"a": {"d": 3}}
+    assert laid({"a": {}}, "a={b: 1}") == {"a": {"b": 1}}
+
+
+def test_optional_dataclass_comes_into_being():
+    """A key within an optional dataclass that is None makes one."""
+    assert laid(Config, "spare.lr=3").spare == {"name": "sgd", "lr": 3.0, "betas": [0.9, 0.99]}
+
+
+def test_keys_are_found_by_what_is_there():
+    """Without quotes `3` is the number where there is one, else the text; with quotes it is the text."""
+    assert laid({"w": {3: "a"}}, "w.3=b") == {"w": {3: "b"}}
+    assert laid({"w": {"3": "a"}}, "w.3=b") == {"w": {"3": "b"}}
+    assert laid({"w": {"3": "a", "x.y": 1}}, "w.'3'=b", 'w."x.y"=2') == {"w": {"3": "b", "x.y": 2}}
+    with pytest.raises(ConfigError, match="unknown"):
+        laid({"w": {3: "a"}}, "w.'3'=b")
+
+
+@pytest.mark.parametrize(
+    "config, text, hint",
+    [
+        (Config, "lr=1", "did you mean opt.lr?; to add it, write +lr=..."),
+        (Config, "opt.lrr=1", "did you mean opt.lr?; to add it, write +opt.lrr=..."),
+        (Config, "opt={lrr: 1}", "did you mean opt.lr?; to add it, write +opt.lrr=..."),
+        (Config, "epoch=1", "did you mean epochs?; to add it, write +epoch=..."),
+        (Config, "~epoch", "did you mean epochs?"),
+        ({"opt": {"lr": 1}}, "opt.lrr=1", "did you mean opt.lr?; to add it, write +opt.lrr=..."),
+        ({"opt": {"lr": 1}}, "lr=1", "did you mean opt.lr?; to add it, write +lr=..."),
+        ({"opt": {"lr": 1}}, "opt={lrr: 1}", "did you mean opt.lr?; to add it, write +opt.lrr=..."),
+        ({}, "lr=1", "to add it, write +lr=..."),
+        ({"a": "${b}", "b": {"c": 1}}, "a.c=1", "set the key where ${b} leads"),
+    ],
+)
+def test_unknown_key(config, text, hint):
+    """A key that is not there is refused, by the nearest name, with and without a dataclass."""
+    with pytest.raises(
+        ConfigError, match=r"override argument 1: config key .* (unknown|keys of its own)"
+    ) as caught:
+        laid(config, text)
+    assert caught.value.hint == hint
+
+
+@pytest.mark.parametrize(
+    "text, message, hint",
+    [
+        ("epochs=abc", "epochs: int was expected, not 'abc' of type str", None),
+        ("epochs=1.5", "epochs: int was expected, not 1.5 of type float", None),
+        ("epochs=null", "epochs: int was expected, not null", "declare it as `| None` to allow null"),
+        ("opt.lr=x", "opt.lr: float was expected, not 'x' of type str", None),
+        ("opt=3", "opt: Opt was expected, not 3 of type int", None),
+        ("spare=3", "spare: Opt | None was expected, not 3 of type int", None),
+        ("names=1,2", "names: list[str] was expected, not '1,2' of type str", "a list is written [1, 2]"),
+        (
+            "names={a: 1}",
+            "names: list[str] was expected, not {'a': '1'} of type dict",
+            "a list is written [1, 2]",
+        ),
+        ("color=GREEN", "color: Color was expected, not 'GREEN' of type str", "one of RED, BLUE"),
+        ("+counts.a=x", "counts.a: int was expected, not 'x' of type str", None),
+        ("blocks=[{lr: x}]", "blocks: list[Opt] was expected, not [{'lr': 'x'}] of type list", None),
+        ("+weights.x=1", "weights.x: Key x (str) is incompatible with (int)", None),
+    ],
+)
+def test_wrong_type(text, message, hint):
+    """A value of a wrong type names layer, key, type and value."""
+    with pytest.raises(ConfigError) as caught:
+        laid(Config, "flag=true", text)
+    assert caught.value.message.startswith(f"override argument 2: config key {message}")
+    assert caught.value.hint == hint
+
+
+def test_wrong_type_of_a_secret_is_not_shown():
+    """No message shows the value of a key that looks secret."""
+
+    @dataclass
+    class Login:
+        api_token: int = 0
+
+    with pytest.raises(ConfigError) as caught:
+        laid(Login, "api_token=hunter22")
+    assert "hunter22" not in str(caught.value)
+    with pytest.raises(ConfigError) as caught:
+        laid({"password": ""}, "password=[hunter22")
+    assert "hunter22" not in str(caught.value)
+
+
+NO_OVERRIDES = ["a", "=1", "a..b=1", ".a=1", "a.=1", "+a", "'a=1", "a b=1", "~"]
+
+
+@pytest.mark.parametrize("text", [*NO_OVERRIDES, "a." * 200 + "b=1", "[" + " " * 50_000], ids=range(11))
+def test_no_override(text):
+    """What is no override is named as what it is."""
+    with pytest.raises(ConfigError, match=r"argument 1: .* is no override"):
+        laid({"a": 1}, text)
+
+
+def test_later_overrides_beat_earlier_ones():
+    """Every override is a layer of its own, and what it beat is kept."""
+    config = laid(Config, "opt.lr=1", "opt.lr=2")
+    leaf = at(trace_of(config).tree, ("opt", "lr"))
+    assert [(setting.layer.name, setting.value) for setting in leaf[1:]] == [
+        ("argument 1", 1),
+        ("argument 2", 2),
+    ]
+
+
+# -- files of overrides ---------------------------------------------------------------------------------------------
+
+
+def test_lines_of_an_overrides_file():
+    """One override on each line; the lines are kept, comments and empty lines are none."""
+    found = tokens_of("# why\n\na.b=1 # text\n  +c=2\n", "o.txt")
+    assert [(token.text.strip(), token.line) for token in found] == [("a.b=1 # text", 3), ("+c=2", 4)]
+    with pytest.raises(ConfigError, match=r"overrides file o.txt:2: config key x is unknown"):
+        given(tokens_of("\nx=1", "o.txt"), open_config({"a": 1}))
+
+
+def test_unknown_key_of_an_overrides_file():
+    """A mapping of overrides cannot add keys, with and without a dataclass."""
+
+    def branch(values):
+        from runctx.config.layers import tree
+
+        return tree(values, Layer(kind="overrides file", name="o.yaml"), {("opt", "lrr"): 4})
+
+    config = open_config({"opt": {"lr": 1}, "free": {}})
+    refuse_unknown(branch({"opt": {"lr": 2}, "free": {"x": 1}}), config)
+    for given_config in (config, open_config(Config)):
+        with pytest.raises(
+            ConfigError, match=r"overrides file o.yaml:4: config key opt.lrr is unknown"
+        ) as caught:
+            refuse_unknown(branch({"opt": {"lrr": 2}}), given_config)
+        assert caught.value.hint == "did you mean opt.lr?"
+
+
+def test_plain_values_stay_as_written():
+    """Interpolations are not computed when they are laid."""
+    branch, _ = given(tokens("a=${b}"), OmegaConf.create({"a": 1, "b": 2}))
+    assert plain(branch) == {"a": "${b}"}
