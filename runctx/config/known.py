@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, Node, OmegaConf
 
 from .classes import place_of
 from .evaluation import anchored
@@ -47,9 +47,28 @@ def completed(known: Branch, config: DictConfig) -> Branch:
 
 def raw(config: DictConfig) -> dict[Any, Any]:
     """Values as they were written, neither resolved nor converted."""
-    values = OmegaConf.to_container(config, resolve=False)
+    values = _written(config)
     assert isinstance(values, dict)
     return anchored(values, config)
+
+
+def _written(node: Any) -> Any:
+    """What `OmegaConf.to_container(node, resolve=False)` gives, in a tenth of the time."""
+    held = node.__dict__
+    if "_content" not in held:
+        return _unescaped(held["_val"])
+    content = held["_content"]
+    if isinstance(content, dict):
+        return {_unescaped(key): _written(child) for key, child in content.items()}
+    if isinstance(content, list):
+        parts = map(_written, content)
+        return list(parts) if isinstance(node, ListConfig) else tuple(parts)
+    return _written(content) if isinstance(content, Node) else content
+
+
+def _unescaped(value: Any) -> Any:
+    # how OmegaConf 2.4 holds a text that is written `\\???`
+    return str(value) if type(value).__name__ == "_EscapedMissing" else value
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
