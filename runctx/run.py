@@ -372,13 +372,15 @@ class Run(Told):
         """Where its values come from, what they are the same as, and from now on which of them are read."""
         from . import config
 
+        with self._step("origins of the configuration"):
+            origins = config.origins_of(self._cfg, program, self._redactor)
+            if origins:  # among those that were beaten are secrets that may stand in other values
+                self._update(origins=origins, config=self._redactor.mapping(self._lock.config))
         with self._step("digests of the configuration"):
             self._update(
                 config_digest=config.value_digest(self._lock.config),
                 config_structure=config.structure_digest(self._cfg, plain),
             )
-        with self._step("origins of the configuration"):
-            self._update(origins=config.origins_of(self._cfg, program, self._redactor))
         with self._step("keys that are read"):
             config.watch(self._cfg)
 

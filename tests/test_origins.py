@@ -367,11 +367,12 @@ def test_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told = explain(cfg)
     with Run(cfg, save_dir=tmp_path / "run", console=False) as run:
         pass
-    recorded = lock.read(run.save_dir).origins
-    of_all = (recorded, origins_of(cfg, redactor=Redactor(["pin"])))
-    for shown in (repr(told), told._repr_html_(), json.dumps(told.to_dict()), *map(repr, of_all)):
+    written = [(run.save_dir / name).read_text() for name in ("run.lock", "config.yaml", "run.log")]
+    origins = origins_of(cfg, redactor=Redactor(["pin"]))
+    shown_or_written = [repr(told), told._repr_html_(), json.dumps(told.to_dict()), repr(origins), *written]
+    assert all("ada" in text for text in shown_or_written[:-1])
+    for shown in shown_or_written:
         assert not re.search("(beaten|winning|fallback|literal|top)-secret|secret-of-project", shown)
-        assert "ada" in shown
     assert [one.value for one in told["login.password"]] == ["<redacted>"] * 2
     assert told["access_token"][0].value == told.resolved["access_token"] == ""
     assert told["note"][0].value == "was <redacted>, is <redacted>"
