@@ -223,6 +223,10 @@ class TestNames:
         assert names(points) == ["password=0", "password=1"]
         assert points[0]["db.password"] == "hunter22"
         assert "hunter" not in repr(points) + points._repr_html_()
+        parts = grid(
+            {"db": [{"user": "ada", "password": "hunter22"}], "url": ["https://ada:hunter22@host/x"]}
+        )
+        assert names(parts) == ["db=0,url=0"]
 
 
 def _typed(value: Any) -> str:

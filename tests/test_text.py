@@ -179,6 +179,7 @@ class TestText:
             ("9" * 100_000 + " = 1", "not a key"),
             ('"' + "\\" * 100_000, "a key was expected"),
             ("null = 1", "NoneType"),
+            ("a = [" + "9," * 100_000 + "9]", "more than 100000 values"),
             ("a" * 6_000_000, "6000000 characters"),
         ],
         ids=lambda value: value[:20],

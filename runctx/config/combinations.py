@@ -285,8 +285,13 @@ class _Axis:
             if self.names is not None and not self.whole:
                 yield key, self.names[index]
             else:
-                # a name ends in logs and paths, where a secret must not
-                yield key, str(index) if Redactor().is_secret(key) else naming.of_value(value)
+                yield key, str(index) if _is_secret(key, value) else naming.of_value(value)
+
+
+def _is_secret(key: str, value: Any) -> bool:
+    """Whether the value, or a part of it, must not be told: a name ends in logs and paths."""
+    given = {key: value}
+    return Redactor().mapping(given) != given
 
 
 class _Source(Protocol):

@@ -20,6 +20,7 @@ SAVE_DIR = "save_dir"
 
 _MAX_CHARACTERS = 5_000_000
 _MAX_DEPTH = 100
+_MAX_VALUES = 100_000  # OmegaConf makes an object of each, some ten thousand in a second
 
 
 def to_text(what: Any) -> str:
@@ -64,12 +65,16 @@ def from_text(text: str) -> DictConfig:
             f"a configuration of {len(text)} characters was given, {_MAX_CHARACTERS} is the most that is read"
         )
     values: dict[Any, Any] = {}
+    size = 0
     ends: set[int] = set()  # ids of the mappings that are values: no key lies below one
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip() or line.startswith("#"):
             continue
         try:
             path, value = _read_line(line)
+            size += _size(value, len(path))
+            if size > _MAX_VALUES:
+                raise _WrongError(f"more than {_MAX_VALUES} values")
             _put(values, path, value, ends)
         except _WrongError as error:
             raise ConfigError(f"line {number}: {error}: {_short(line)}", hint=_HINT) from error
@@ -234,7 +239,6 @@ def _read_line(line: str) -> tuple[Path, Any]:
         raise
     except ValueError as error:
         raise _WrongError(f"the value is no JSON ({error})") from error
-    _check_depth(value, len(path))
     return path, value
 
 
@@ -283,12 +287,12 @@ def _object(pairs: list[tuple[str, Any]]) -> Any:
 _decoder = json.JSONDecoder(object_pairs_hook=_object)
 
 
-def _check_depth(value: Any, depth: int) -> None:
+def _size(value: Any, depth: int) -> int:
+    """How many values it consists of."""
     if depth > _MAX_DEPTH:
         raise _WrongError(f"more than {_MAX_DEPTH} keys deep")
-    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-        if isinstance(item, (dict, list)):
-            _check_depth(item, depth + 1)
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + sum(_size(one, depth + 1) if isinstance(one, (dict, list)) else 1 for one in inner)
 
 
 def _put(values: dict[Any, Any], path: Path, value: Any, ends: set[int]) -> None:
