@@ -18,10 +18,11 @@ from ..errors import ConfigError
 from .assembled import assemble
 from .derived import as_subtree
 from .formats import SUFFIXES
-from .inherit import Reference, among, load_tree, shown
+from .inherit import load_tree
 from .known import tree_of
 from .layers import Branch, at, below, leaves, merge
 from .resolved import open_config
+from .sources import Reference, among, shown
 from .trace import Composition, trace_of
 
 GROUPS = "_groups_"

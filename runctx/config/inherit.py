@@ -7,28 +7,23 @@ same place is laid once, at its first place: else a base that two files share wo
 
 from __future__ import annotations
 
-import json
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path as File
 from typing import Any
 
 from ..errors import ConfigError
 from .derived import as_subtree, rooted
 from .formats import Document, read
-from .layers import DELETE, REPLACE, Branch, Kind, Layer, Leaf, Path, merge, tree
-from .nearest import nearest
-
-BASE = "_base_"
+from .layers import Branch, Kind, Layer, Leaf, Path, merge, tree
+from .sources import BASE, Own, Reference, Source, Wanted, among, key_of, select, shown, source_at
 
 MAX_CHAIN = 50
+"""Files of which each builds upon the next."""
 MAX_LAID = 1_000
+"""Files, each as often as it is laid or mounted."""
 MAX_PARTS = 1_000_000
-
-Reference = str | os.PathLike[str]
-"""A file, or a mapping in a file: `configs/opt.yaml#schedules.cosine`."""
+"""Keys of all of them together."""
 
 
 def load_tree(reference: Reference | Sequence[Reference], kind: Kind = "config file") -> Branch:
@@ -47,44 +42,14 @@ def load_tree(reference: Reference | Sequence[Reference], kind: Kind = "config f
     loading, laid, merged = _Loading(), set[_Laid](), Branch()
     try:
         for given in references:
-            wanted = _Wanted(_source(os.fspath(given), File.cwd(), None), text=os.fspath(given))
+            wanted = Wanted(source_at(os.fspath(given), File.cwd(), None), text=os.fspath(given))
             merged = merge(merged, loading.required(wanted, kind, laid))
     except RecursionError as error:
         raise ConfigError(f"configuration {reference} is nested too deep") from error
     return merged
 
 
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """A mapping in a file."""
-
-    identity: str
-    """Where the file really is: by whatever name it is reached, it is the same."""
-    keys: tuple[str, ...]
-    file: File = field(compare=False)
-
-    @property
-    def name(self) -> str:
-        return shown(self.file) + ("#" + ".".join(self.keys) if self.keys else "")
-
-
-@dataclass(frozen=True, slots=True)
-class _Wanted:
-    """A source, and who asks for it."""
-
-    source: _Source
-    text: str
-    """As it was written."""
-    where: str | None = None
-    """File and line of the `_base_`."""
-    around: tuple[str, Path] | None = None
-    """The mapping that builds upon it, by file and keys, if only a part of that is wanted, which need not exist."""
-
-    def refused(self, why: str, hint: str | None = None) -> ConfigError:
-        return ConfigError(why if self.where is None else f"{self.where}: _base_ {self.text}: {why}", hint)
-
-
-_Laid = tuple[Path, _Source]
+_Laid = tuple[Path, Source]
 """A source that was laid, and the place where it was mounted."""
 
 
@@ -93,17 +58,17 @@ class _Loading:
 
     def __init__(self) -> None:
         self._documents: dict[str, Document] = {}
-        self._chain: list[_Source] = []
+        self._chain: list[Source] = []
         self._around: set[tuple[str, Path]] = set()
         self._sources = self._parts = 0
 
-    def required(self, wanted: _Wanted, kind: Kind, laid: set[_Laid]) -> Branch:
+    def required(self, wanted: Wanted, kind: Kind, laid: set[_Laid]) -> Branch:
         found = self._tree(wanted, kind, laid)
         if found is None:
             raise self._no_such_key(wanted)
         return found
 
-    def _tree(self, wanted: _Wanted, kind: Kind, laid: set[_Laid]) -> Branch | None:
+    def _tree(self, wanted: Wanted, kind: Kind, laid: set[_Laid]) -> Branch | None:
         """What a source and its bases say, except what is laid already; None if it does not exist in its file."""
         source = wanted.source
         if source in self._chain:
@@ -118,10 +83,10 @@ class _Loading:
         finally:
             self._chain.pop()
 
-    def _laid_on_bases(self, wanted: _Wanted, kind: Kind, laid: set[_Laid]) -> Branch | None:
+    def _laid_on_bases(self, wanted: Wanted, kind: Kind, laid: set[_Laid]) -> Branch | None:
         document = self._read(wanted)
-        values, path, bases = _select(document, wanted.source)
-        own = _Own(values, path, wanted.source, document) if isinstance(values, Mapping) else None
+        values, path, bases = select(document, wanted.source)
+        own = Own(values, path, wanted.source, document) if isinstance(values, Mapping) else None
         if own is None and values is not None:
             raise wanted.refused(f"{wanted.source.name} is no mapping of keys to values")
         if own and own.ends_lower:
@@ -133,7 +98,7 @@ class _Loading:
         self._count(own.parts, wanted)
         return _over(_merged(lower), self._with_mounts(own, kind, laid))
 
-    def _base(self, base: _Wanted, laid: set[_Laid]) -> Branch | None:
+    def _base(self, base: Wanted, laid: set[_Laid]) -> Branch | None:
         if base.around is None:
             return self.required(base, "base file", laid)
         if base.around in self._around:  # a mapping that builds upon a part of itself
@@ -144,7 +109,7 @@ class _Loading:
         finally:
             self._around.remove(base.around)
 
-    def _with_mounts(self, own: _Own, kind: Kind, laid: set[_Laid]) -> Branch:
+    def _with_mounts(self, own: Own, kind: Kind, laid: set[_Laid]) -> Branch:
         branch = tree(rooted(own.values), Layer(kind=kind, name=shown(own.source.file)), own.lines)
         laid -= {(path, source) for path, source in laid if path and _ends(branch, path)}
         for path, bases in own.mounts:
@@ -156,7 +121,7 @@ class _Loading:
             parent.children[path[-1]] = _over(as_subtree(mounted), child)
         return branch
 
-    def _read(self, wanted: _Wanted) -> Document:
+    def _read(self, wanted: Wanted) -> Document:
         source = wanted.source
         if source.identity not in self._documents:
             try:
@@ -167,7 +132,7 @@ class _Loading:
                 raise wanted.refused(error.message, error.hint) from error
         return self._documents[source.identity]
 
-    def _bound(self, wanted: _Wanted) -> None:
+    def _bound(self, wanted: Wanted) -> None:
         self._sources += 1
         if len(self._chain) >= MAX_CHAIN:
             last = " -> ".join(source.name for source in self._chain[-3:])
@@ -175,152 +140,23 @@ class _Loading:
         if self._sources > MAX_LAID:
             raise wanted.refused(f"more than {MAX_LAID} files make one configuration")
 
-    def _count(self, parts: int, wanted: _Wanted) -> None:
+    def _count(self, parts: int, wanted: Wanted) -> None:
         self._parts += parts
         if self._parts > MAX_PARTS:
             raise wanted.refused(f"more than {MAX_PARTS} keys make one configuration")
 
-    def _no_such_key(self, wanted: _Wanted) -> ConfigError:
+    def _no_such_key(self, wanted: Wanted) -> ConfigError:
         source, found = wanted.source, list[str]()
         here: Any = self._documents[source.identity].values
         for name in source.keys:
             found.append(name)
-            key = _key(here, name)
+            key = key_of(here, name)
             if key is None:
                 break
             here = here[key]
         there = [str(key) for key in here if key != BASE] if isinstance(here, Mapping) else []
         missing = ".".join(found)
         return wanted.refused(f"{shown(source.file)} has no key {missing}", hint=among(found[-1], there))
-
-
-class _Own:
-    """What a mapping says itself, and what is to be mounted in it."""
-
-    def __init__(self, values: Mapping[Any, Any], path: Path, source: _Source, document: Document) -> None:
-        self.source = source
-        self.mounts: list[tuple[Path, list[_Wanted]]] = []
-        """Inner places first."""
-        self.parts = 0
-        self.lines = document.lines if not path else _below(document.lines, path)
-        self.ends_lower = _ends_lower(values)
-        self.values = self._without_bases(values, ())
-
-    def _without_bases(self, values: Mapping[Any, Any], path: Path) -> dict[Any, Any]:
-        result: dict[Any, Any] = {}
-        for key, value in values.items():
-            self.parts += 1
-            if isinstance(value, Mapping):
-                result[key] = self._without_bases(value, (*path, key))
-            elif key != BASE:
-                if isinstance(value, (list, tuple)) and _names_base(value):
-                    where = _where(self.source.file, self.lines.get((*path, key)))
-                    raise ConfigError(
-                        f"{where}: {BASE} stands in a list, where nothing can be mounted",
-                        hint="a list is one value: mount into a mapping",
-                    )
-                result[key] = value
-        if path and (bases := _bases(values, self.source, self.lines.get((*path, BASE)))):
-            self.mounts.append((path, bases))
-            if result.get(DELETE) is True:
-                result[REPLACE] = result.pop(DELETE)  # what was there goes, but there is something to mount
-        return result
-
-
-def _below(lines: Mapping[Path, int], path: Path) -> dict[Path, int]:
-    depth = len(path)
-    return {at[depth:]: line for at, line in lines.items() if at[:depth] == path}
-
-
-def _select(document: Document, source: _Source) -> tuple[Any, Path, list[_Wanted]]:
-    """The values at a source's keys (None if there are none), their path, and the bases below them.
-
-    What a mapping around them builds upon may have something at the rest of the keys, too.
-    """
-    here: Any = document.values
-    path: Path = ()
-    bases: list[_Wanted] = []
-    for depth in range(len(source.keys) + 1):
-        if not isinstance(here, Mapping):
-            return (None if depth < len(source.keys) else here), path, bases
-        if _ends_lower(here):
-            bases.clear()
-        rest = source.keys[depth:]
-        bases += _bases(here, source, document.lines.get((*path, BASE)), depth)
-        if rest:
-            key = _key(here, rest[0])
-            if key is None:
-                return None, path, bases
-            if isinstance(here.get(DELETE), (list, tuple)) and key in here[DELETE]:
-                bases.clear()
-            here, path = here[key], (*path, key)
-    return here, path, bases
-
-
-def _bases(
-    values: Mapping[Any, Any], source: _Source, line: int | None, depth: int | None = None
-) -> list[_Wanted]:
-    """What a mapping in a source's file builds upon: that at so many of its keys, else one inside of it."""
-    if BASE not in values:
-        return []
-    given, where = values[BASE], _where(source.file, line)
-    named = [given] if isinstance(given, (str, os.PathLike)) else given
-    if not isinstance(named, (list, tuple)) or not all(isinstance(n, (str, os.PathLike)) for n in named):
-        raise ConfigError(f"{where}: {BASE} was given {given!r}", hint=f"{BASE}: a file, or a list of files")
-    rest = () if depth is None else source.keys[depth:]
-    around = (source.identity, source.keys[:depth]) if rest else None
-    wanted = []
-    for text in map(os.fspath, named):
-        base = _source(text, source.file.parent, source.file, where)
-        base = _Source(base.identity, (*base.keys, *rest), base.file)
-        wanted.append(_Wanted(base, text, where, around))
-    return wanted
-
-
-def _source(text: str, folder: File, this: File | None, where: str | None = None) -> _Source:
-    name, keys = text, ""
-    if "#" in text and not os.path.exists(folder / text):
-        name, _, keys = text.rpartition("#")
-    if not name and this is None:
-        raise ConfigError(f"configuration {text!r} names no file", hint="file.yaml#key")
-    if not _is_path(name) or (keys and not _KEYS.fullmatch(keys)):
-        asked = f"{where}: {BASE} " if where else "configuration "
-        raise ConfigError(f"{asked}{text!r} is no file and keys in it", hint="file.yaml#key.path")
-    file = folder / name if name or this is None else this
-    found = tuple(json.loads(key) if key.startswith('"') else key for key in _KEY.findall(keys))
-    return _Source(os.path.realpath(file), found, file)
-
-
-def _is_path(name: str) -> bool:
-    try:
-        return b"\0" not in os.fsencode(name)
-    except UnicodeEncodeError:
-        return False
-
-
-_KEY = re.compile(r'"(?:[^"\\\n]|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})*"|[^".\n]+')
-_KEYS = re.compile(rf"(?:{_KEY.pattern})(?:\.(?:{_KEY.pattern}))*")
-
-
-def _key(values: Any, name: str) -> Any:
-    """The key of a mapping that is written so; None if it has no such key."""
-    if not isinstance(values, Mapping):
-        return None
-    return name if name in values else next((key for key in values if str(key) == name), None)
-
-
-def _ends_lower(values: Mapping[Any, Any]) -> bool:
-    return values.get(REPLACE) is True or values.get(DELETE) is True
-
-
-def _names_base(values: Sequence[Any]) -> bool:
-    for value in values:
-        if isinstance(value, Mapping):
-            if BASE in value or _names_base(list(value.values())):
-                return True
-        elif isinstance(value, (list, tuple)) and _names_base(value):
-            return True
-    return False
 
 
 def _place(branch: Branch, path: Path) -> tuple[Branch, Branch]:
@@ -361,21 +197,3 @@ def _over(bases: Branch, own: Branch) -> Branch:
     merged = merge(bases, own)
     merged.whole |= whole
     return merged
-
-
-def shown(file: File) -> str:
-    """A file's name in messages and layers: relative to the working folder where it lies below that."""
-    path = os.path.normpath(file)
-    if ".." in file.parts and os.path.realpath(path) != os.path.realpath(file):  # behind a symlink
-        return str(file)
-    return path.removeprefix(os.path.join(os.getcwd(), ""))
-
-
-def _where(file: File, line: int | None) -> str:
-    return shown(file) if line is None else f"{shown(file)}:{line}"
-
-
-def among(name: str, there: Sequence[str]) -> str:
-    """A hint: which of those there are was meant, and all of them."""
-    meant = "".join(f"did you mean {near}? " for near in nearest(name, there, 1))
-    return f"{meant}there are: {', '.join(there) or 'none'}"
