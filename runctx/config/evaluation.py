@@ -17,10 +17,10 @@ from omegaconf._utils import get_omega_conf_dumper
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
 from ..errors import ConfigError
-from . import resolvers
 from .held import held, short
 from .layers import Path, dotted
 from .references import cycle, needs_of
+from .resolvers import register
 from .view import PASS, view
 
 
@@ -187,8 +187,7 @@ class Evaluation:
         if self._open and not (isinstance(node, DictConfig) and isinstance(node._content, dict)):
             self.reads[self._open[-1]][dotted((*path_of(parent), key))] = None
         if isinstance(node, ValueNode) and isinstance(node._value(), Derived):
-            result = self.value_of(node)
-            return PASS if isinstance(result, (dict, list)) or not _is_scalar(result) else result
+            return self.value_of(node)  # as OmegaConf would, through many more calls
         return PASS
 
     def _cycle(self, key: str) -> list[str]:
@@ -289,8 +288,9 @@ def _fitting(result: Any, value: Derived, node: Any, key: str) -> Any:
         if isinstance(result, (DictConfig, ListConfig)):
             result = OmegaConf.to_container(result, resolve=True)
         result = held(result, key)
-        if isinstance(node, ValueNode) and (_is_scalar(result) or not isinstance(node, AnyNode)):
+        if isinstance(node, ValueNode) and not (isinstance(node, AnyNode) and _is_nested(result)):
             return node.validate_and_convert(result)
+        return OmegaConf.create(result) if _is_nested(result) else result
     except (OmegaConfBaseException, ConfigError) as error:
         raise DerivationError(
             f"config key {key}: derived value {value.described} gave {short(result)} of type "
@@ -307,8 +307,8 @@ def _type_name(node: Any) -> str:
     return f"{name} or None" if node._metadata.optional else name
 
 
-def _is_scalar(value: Any) -> bool:
-    return not isinstance(value, (dict, list)) and not hasattr(value, "__dataclass_fields__")
+def _is_nested(value: Any) -> bool:
+    return isinstance(value, (dict, list)) or hasattr(value, "__dataclass_fields__")
 
 
 def _line(error: BaseException) -> str:
@@ -320,10 +320,6 @@ def _resolve(*_: Any, _node_: Any) -> Any:
         return current.value_of(_node_)
 
 
-def _register() -> None:
-    resolvers.register("derived", _resolve)
-    dumper: Any = get_omega_conf_dumper()  # OmegaConf.to_yaml would write a pickle
-    dumper.add_representer(Derived, lambda self, value: dumper.str_representer(self, str(value)))
-
-
-_register()
+register("derived", _resolve)
+_dumper: Any = get_omega_conf_dumper()  # OmegaConf.to_yaml would write a pickle
+_dumper.add_representer(Derived, lambda self, value: _dumper.str_representer(self, str(value)))

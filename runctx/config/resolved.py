@@ -167,8 +167,10 @@ def _resolve(config: DictConfig, plain: dict[Any, Any]) -> dict[str, tuple[str, 
     """Resolve in place; gives what each computed value was computed from."""
     provide(plain)
     with evaluation(config) as computed:
-        texts = [computed.value_of(_node(config, path)) for path, _ in derived_in(plain)]
-        may_be_literal = _mentions(texts, "${") or _calls_or_escapes(plain)
+        results = [computed.value_of(_node(config, path)) for path, _ in derived_in(plain)]
+        may_be_literal = any(_mentions(_unwrapped(result), "${") for result in results) or _calls_or_escapes(
+            plain
+        )
         values = OmegaConf.to_container(config, resolve=True) if may_be_literal else {}
         literal = list(_interpolation_like(values))
         OmegaConf.resolve(config)
@@ -177,6 +179,10 @@ def _resolve(config: DictConfig, plain: dict[Any, Any]) -> dict[str, tuple[str, 
     if config._get_root() is not config:
         return {}
     return needs_of(plain, {key: tuple(read) for key, read in computed.reads.items()})
+
+
+def _unwrapped(value: Any) -> Any:
+    return OmegaConf.to_container(value, resolve=False) if OmegaConf.is_config(value) else value
 
 
 def _node(config: Any, path: Keys) -> Any:

@@ -46,7 +46,8 @@ def _body(code: CodeType) -> str | None:
             starts.append((line, column))
             ends.append((end_line, end_column))
     if not starts:
-        return None
+        returns_constant = len(code.co_code) == 4  # two instructions; Python 3.12 gives them no position
+        return repr(code.co_consts[-1]) if returns_constant else None
     (first, start), (last, end) = min(starts), max(ends)
     lines = [linecache.getline(code.co_filename, number).encode() for number in range(first, last + 1)]
     if not all(lines):
