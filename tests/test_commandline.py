@@ -457,7 +457,6 @@ def test_arguments_that_a_test_sets(monkeypatch):
     assert from_cli(Config).epochs == 9
 
 
-@pytest.mark.slow
 def test_in_a_kernel(tmp_path):
     """In a notebook the default counts, arguments can be given, and a class in a cell is named by its cell."""
     import nbclient

@@ -37,7 +37,7 @@ def project(tmp_path, monkeypatch):
     return root
 
 
-@pytest.mark.parametrize("page", ["docs/run.md", "docs/config-files.md", "docs/combinations.md"])
+@pytest.mark.parametrize("page", ["docs/run.md", "docs/config-files.md", "docs/combinations.md", "docs/derived.md"])
 def test_examples_run(project, page):
     """The Python examples of a page run from top to bottom as one script, beside the files that it shows."""
     examples = []
@@ -77,6 +77,21 @@ def matches(shown, printed):
     return re.fullmatch(pattern, printed, re.DOTALL) is not None
 
 
+def play(blocks):
+    """Write the files, run the examples and compare what commands print with what is shown."""
+    for language, code in blocks:
+        if language == "console":
+            for step in re.split(r"^\$ ", code, flags=re.MULTILINE)[1:]:
+                command, _, shown = step.partition("\n")
+                printed = called(command)
+                assert matches(shown, printed), printed
+        elif named := NAMED.match(code):
+            Path(named[1]).write_text(code)
+        else:
+            Path("example.py").write_text(code)
+            called("python example.py")
+
+
 EQUIVALENTS = sections("docs/coming-from.md")
 
 
@@ -88,18 +103,14 @@ def test_equivalents_run(project, monkeypatch, heading):
     blocks = EQUIVALENTS[heading]
     lines = [line for language, code in blocks if language != "console" for line in code.splitlines()]
     assert len([line for line in lines if line.strip() and not NAMED.match(f"{line}\n")]) <= 10
-    for language, code in blocks:
-        named = NAMED.match(code)
-        if language == "console":
-            for step in re.split(r"^\$ ", code, flags=re.MULTILINE)[1:]:
-                command, _, shown = step.partition("\n")
-                printed = called(command)
-                assert matches(shown, printed), printed
-        elif named:
-            Path(named[1]).write_text(code)
-        else:
-            Path("example.py").write_text(code)
-            called("python example.py")
+    play(blocks)
+
+
+def test_command_line_prints_what_is_shown(project, monkeypatch):
+    """Every command of docs/command-line.md prints what the page shows."""
+    monkeypatch.chdir(project)
+    monkeypatch.setattr(sys, "argv", ["example.py"])
+    play(BLOCK.findall((ROOT / "docs/command-line.md").read_text()))
 
 
 def test_every_equivalent_is_linked():

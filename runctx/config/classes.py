@@ -153,8 +153,8 @@ class _Source:
 
 
 _sources_known: WeakKeyDictionary[type, _Source | None] = WeakKeyDictionary()
-_classes_known: dict[str, dict[str, _Source]] = {}
-"""File -> qualified name -> source: a file is parsed once, however many classes are in it."""
+_files_known: dict[str, tuple[tuple[int, int], dict[str, _Source]]] = {}
+"""File -> its state, and qualified name -> source: a file is parsed once, however many classes are in it."""
 
 
 def _sources(cls: type) -> Iterator[_Source]:
@@ -178,14 +178,19 @@ def _find(cls: type) -> _Source | None:
     name = cls.__qualname__.replace("<locals>.", "")
     if file is None:
         return _in_cells(name) if cls.__module__ == "__main__" else None
-    file = os.path.abspath(file)
-    if file not in _classes_known:
-        try:
+    return _classes_of(os.path.abspath(file)).get(name)
+
+
+def _classes_of(file: str) -> dict[str, _Source]:
+    try:
+        status = os.stat(file)
+        state = (status.st_mtime_ns, status.st_size)
+        if file not in _files_known or _files_known[file][0] != state:
             with tokenize.open(file) as opened:
-                _classes_known[file] = _classes_in(opened.read(), file)
-        except (OSError, SyntaxError, ValueError):
-            _classes_known[file] = {}
-    return _classes_known[file].get(name)
+                _files_known[file] = (state, _classes_in(opened.read(), file))
+        return _files_known[file][1]
+    except (OSError, SyntaxError, ValueError):
+        return {}
 
 
 def _in_cells(name: str) -> _Source | None:
