@@ -318,6 +318,21 @@ def test_what_the_run_reads() -> None:
     assert never_read(config) == {}
 
 
+@pytest.mark.parametrize("base", [{"lr": 0.1, "n": 1, "l": [1]}, Inner])
+def test_layers_laid_on_a_watched_one(base: Any) -> None:
+    """A configuration made from one that is watched has reads of its own, and tells the other, too."""
+    below = watched(base)
+    argument = Layer(kind="override", name="argument 3")
+    config = assemble(below, tree({"lr": 0.2}, argument))
+    watch(config)
+    watch(config)
+    assert config.lr == 0.2
+    assert keys_read(config) == ("lr",)
+    assert never_read(config) == {}
+    assert keys_of(config, lambda c: c.copy().lr) == ()
+    assert keys_of(config, OmegaConf.to_container) == tuple(sorted(set(config) - {"lr"}))
+
+
 def test_without_layers() -> None:
     """A configuration that has no layers is left alone."""
     config = OmegaConf.create({"a": 1})

@@ -12,8 +12,9 @@ from types import FrameType
 from typing import Any
 
 from omegaconf import DictConfig, Node
-from omegaconf.base import Box, UnionNode
+from omegaconf.base import UnionNode
 
+from .evaluation import path_of
 from .layers import Path, Setting, dotted, leaves
 from .trace import Trace, trace_of
 
@@ -26,24 +27,29 @@ def watch(config: DictConfig) -> None:
     Printing, `OmegaConf.to_yaml`, completion and copying are none. Watching twice changes nothing; a
     configuration without layers is left alone.
 
-    >>> from runctx.config import open_config
-    >>> config = open_config({"opt": {"lr": 0.1, "name": "sgd"}})
-    >>> from runctx.config.known import raw, tree_of
-    >>> from runctx.config.trace import Trace, attach
-    >>> attach(config, Trace(tree_of(config), raw(config)))
+    >>> from runctx.config.assembled import assemble
+    >>> from runctx.config.layers import Layer, tree
+    >>> values = {"opt": {"lr": 0.1, "name": "sgd"}}
+    >>> config = assemble(DictConfig({}), tree(values, Layer(kind="override", name="argument 1")))
     >>> watch(config)
     >>> print(config)
     {'opt': {'lr': 0.1, 'name': 'sgd'}}
+    >>> __name__ = "train"  # for this package only looks
     >>> rate = config.opt.lr
-    >>> keys_read(config)
-    ('opt.lr',)
+    >>> keys_read(config), never_read(config).keys()
+    (('opt.lr',), dict_keys(['opt.name']))
     """
     trace = trace_of(config)
     if trace is None:
         return
-    for path, leaf in _leaves(config, _path_of(config)):
-        if _WATCH not in leaf.__dict__:
-            _arm(leaf, type(leaf), _Watch(trace.reads, path))
+    for path, leaf in _leaves(config, path_of(config)):
+        watch = leaf.__dict__.get(_WATCH)
+        if watch is None:
+            _arm(leaf, type(leaf), _Watch(trace.reads, path, None))
+        elif not watch.notes_in(
+            trace.reads
+        ):  # a copy of a leaf of another configuration, which wants to know, too
+            leaf.__dict__[_WATCH] = _Watch(trace.reads, path, watch)
 
 
 def keys_read(config: DictConfig) -> tuple[str, ...]:
@@ -95,24 +101,23 @@ _WATCH = "_runctx_watch"
 class _Watch:
     """What a leaf must know to note that it was read, also when it has been copied into another configuration."""
 
-    __slots__ = ("path", "reads")
+    __slots__ = ("copied_from", "path", "reads")
 
-    def __init__(self, reads: set[str], path: Path) -> None:
+    def __init__(self, reads: set[str], path: Path, copied_from: _Watch | None) -> None:
         self.reads = reads
         self.path = path
+        self.copied_from = copied_from
+
+    def notes_in(self, reads: set[str]) -> bool:
+        return self.reads is reads or (self.copied_from is not None and self.copied_from.notes_in(reads))
+
+    def note(self) -> None:
+        self.reads.add(dotted(self.path))
+        if self.copied_from is not None:
+            self.copied_from.note()
 
     def __deepcopy__(self, memo: Any) -> _Watch:
         return self
-
-
-def _path_of(config: DictConfig) -> Path:
-    """The keys that lead to a configuration which is part of another."""
-    path: Path = ()
-    node: Box | None = config
-    while node is not None:
-        path = path if node._key() is None else (node._key(), *path)
-        node = node._get_parent()
-    return path
 
 
 def _leaves(config: DictConfig, path: Path) -> Iterator[tuple[Path, Node]]:
@@ -150,7 +155,7 @@ def _disarm(leaf: Node, plain: type) -> None:
     object.__setattr__(leaf, "__class__", plain)
     watch = leaf.__dict__.pop(_WATCH, None)
     if watch is not None:
-        watch.reads.add(dotted(watch.path))
+        watch.note()
 
 
 def _watched_class(plain: Any) -> type:
