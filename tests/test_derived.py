@@ -343,6 +343,13 @@ def test_a_subtree_reads_its_own_keys(text: str, expected: str) -> None:
     assert plain(branch)["a"]["b"]["c"] == expected
 
 
+@pytest.mark.parametrize("text", ["${" * 500, "${" * 900 + "x" + "}" * 900, "${f:" * 900 + "}" * 900])
+def test_hostile_texts_are_an_error_of_the_configuration(text: str) -> None:
+    """Interpolations nested without end end in one, where they are resolved, and not before."""
+    assert plain(as_subtree(tree({"x": text}, FILE))) == {"x": text}
+    error_of({"x": text})
+
+
 def test_markers_of_a_subtree_stay() -> None:
     """What a tree does to lower layers it does where it is mounted."""
     branch = tree({"a": {"_replace_": True, "x": "${b}"}, "b": 1, "_delete_": ["c"]}, FILE)

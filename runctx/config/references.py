@@ -109,7 +109,7 @@ def rebound(text: str, own: frozenset[str], depth: int) -> str:
         return text
     try:
         found = references(text)
-    except GrammarParseError:
+    except (GrammarParseError, RecursionError):
         return text  # whoever resolves it tells
     for start, dots, keys in reversed(found):
         if dots == 0 and keys[0] in own:
@@ -132,7 +132,7 @@ def needs_of(values: Any, computed: Mapping[str, tuple[str, ...]]) -> dict[str, 
             continue
         try:
             found = references(text)
-        except GrammarParseError:
+        except (GrammarParseError, RecursionError):
             continue
         if found:
             read = (_meant(reference, path, values) for reference in found)
