@@ -39,7 +39,7 @@ class Trace:
         None for a configuration that cannot change any more.
     """
 
-    __slots__ = ("composed", "needs", "reads", "tree", "values")
+    __slots__ = ("composed", "needs", "reads", "tree", "values", "within")
 
     def __init__(self, tree: Branch, values: dict[Any, Any] | None) -> None:
         self.tree = tree
@@ -48,6 +48,8 @@ class Trace:
         """Dotted keys."""
         self.needs: dict[str, tuple[str, ...]] = {}
         """Of a configuration that cannot change any more: key of a computed value -> keys it was computed from."""
+        self.within: tuple[Trace, str] | None = None
+        """Of a configuration that was a part of another: what is read of that, below this dotted key, is read of it."""
         self.composed: Composition | None = None
         """For a configuration that `compose` made, as long as no other layers are laid on it."""
 
