@@ -50,6 +50,16 @@ class Config:
     spare: Opt | None = None
 
 
+@dataclass
+class Login:
+    api_token: int = 0
+
+
+@dataclass
+class Logins:
+    logins: list[Login] = field(default_factory=list)
+
+
 def tokens(*texts):
     return [Token(text, Layer(kind="override", name=f"argument {n}")) for n, text in enumerate(texts, 1)]
 
@@ -347,12 +357,11 @@ def test_wrong_type(text, message, hint):
 def test_wrong_type_of_a_secret_is_not_shown():
     """No message shows the value of a key that looks secret."""
 
-    @dataclass
-    class Login:
-        api_token: int = 0
-
     with pytest.raises(ConfigError) as caught:
         laid(Login, "api_token=hunter22")
+    assert "hunter22" not in str(caught.value)
+    with pytest.raises(ConfigError) as caught:
+        laid(Logins, "logins=[{api_token: hunter22}]")
     assert "hunter22" not in str(caught.value)
     with pytest.raises(ConfigError) as caught:
         laid({"password": ""}, "password=[hunter22")

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf, flag_override
 from omegaconf.errors import KeyValidationError, OmegaConfBaseException
 
 from ..errors import ConfigError
-from ..redact import REDACTED, Redactor
+from ..redact import Redactor
 from .classes import type_text
 from .declared import declared_type, declares, key_type, required
 from .known import completed, raw, tree_of
@@ -107,10 +107,12 @@ def _misfit(
         return ConfigError(f"{place}{dotted(unknown)} is unknown", hint=did_you_mean(dotted(unknown), known))
     path, value = _where_a_mapping_is(base, path, setting.value)
     declared = declared_type(base, path)
+    redactor = Redactor()
+    shown = _short(redactor.mapping({dotted(path): value})[dotted(path)])
+    why = redactor.text(_first_line(error))
     if declared is Any or isinstance(error, KeyValidationError):
-        return ConfigError(f"{place}{dotted(path)}: {Redactor().text(_first_line(error))}")
-    shown = REDACTED if Redactor().is_secret(dotted(path)) else _short(value)
-    inside = f" ({_first_line(error)})" if isinstance(value, (list, dict)) else ""
+        return ConfigError(f"{place}{dotted(path)}: {why}")
+    inside = f" ({why})" if isinstance(value, (list, dict)) else ""
     seen = "null" if value is None else f"{shown} of type {type(value).__name__}"
     wrong = f"{type_text(declared)} was expected, not {seen}{inside}"
     return ConfigError(f"{place}{dotted(path)}: {wrong}", hint=_how(declared, value))
@@ -188,5 +190,5 @@ def _first_line(error: BaseException) -> str:
 
 
 def _short(value: Any) -> str:
-    text = Redactor().text(repr(value))
+    text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."

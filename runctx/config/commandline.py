@@ -18,7 +18,8 @@ from ..redact import Redactor
 from . import literals, overrides, reads
 from .assembled import assemble
 from .compose import recompose
-from .inherit import load_tree
+from .formats.source import bytes_of
+from .inherit import load_tree, shown
 from .known import tree_of
 from .layers import Branch, Layer, Leaf, at, dotted, leaves, merge
 from .layers import Path as Keys
@@ -49,7 +50,7 @@ def _several(metavar: str) -> dict[str, Any]:
     return {"action": "append", "default": [], "metavar": metavar}
 
 
-_FLAG: dict[str, Any] = {"action": "store_true"}
+_FLAG: dict[str, Any] = {"action": "store_true", "default": False}
 _OPTIONS = (
     _Option(("--config",), "configuration file, on all its _base_; a later one lies above", _several("FILE")),
     _Option(("--experiment",), f"what is under this key of `{EXPERIMENTS}` in the file", _several("KEY")),
@@ -261,11 +262,12 @@ def _from_cli(
         _print_help(config, whole=not isinstance(argv, argparse.Namespace))
     config, tokens = _regrouped(config, asked.tokens)
     named = [*files, *asked.config]
-    if named or asked.experiment or trace_of(config) is None:
+    if named or asked.experiment:
         config = assemble(config, _of_files(named, asked.experiment, config))
     for path in asked.overrides_path:
         config = _with_file(config, path)
-    config = assemble(config, *overrides.given(tokens, config)) if tokens else config
+    if tokens or trace_of(config) is None:
+        config = assemble(config, *overrides.given(tokens, config))
     if asked.explain:
         from .origins import explain
 
@@ -367,10 +369,11 @@ def _with_file(config: DictConfig, path: str) -> DictConfig:
     """`config`, with an overrides file upon it."""
     if path.endswith((".txt", ".overrides")):
         try:
-            text = Path(path).read_text("utf-8")
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"overrides file {path} cannot be read: {error}") from error
-        return assemble(config, *overrides.given(overrides.tokens_of(text, path), config))
+            text = bytes_of(Path(path)).decode()
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"overrides file {path} is no text in UTF-8: {error}") from error
+        name = shown(Path(path).absolute())
+        return assemble(config, *overrides.given(overrides.tokens_of(text, name), config))
     branch = load_tree(path, "overrides file")
     overrides.refuse_unknown(branch, config)
     return assemble(config, branch)

@@ -288,11 +288,7 @@ class _Laying:
         for key in reversed(path):
             nested = {key: nested}
         line = self.token.line
-        lines = (
-            {}
-            if line is None
-            else {path[:n]: line for n in range(1, len(path) + 1)} | _lines(path, value, line)
-        )
+        lines = {} if line is None else dict.fromkeys(_inside((), nested), line)
         return tree(nested, self.token.layer, lines)
 
     def _without(self, path: Path, here: Branch | Leaf | None) -> Branch:
@@ -362,12 +358,8 @@ def _leaf(key: Any, setting: Setting) -> Branch:
     return branch
 
 
-def _lines(path: Path, value: Any, line: int) -> dict[Path, int]:
-    """Everything in a mapping that is given on one line stands on that line."""
-    return dict.fromkeys(_inside(path, value), line)
-
-
 def _inside(path: Path, value: Any) -> Iterator[Path]:
+    """Every key of nested mappings, by its path."""
     if isinstance(value, dict):
         for key, part in value.items():
             yield (*path, key)
