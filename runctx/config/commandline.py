@@ -19,13 +19,14 @@ from . import literals, overrides, reads
 from .assembled import assemble
 from .compose import recompose
 from .formats.source import bytes_of
-from .inherit import load_tree, shown
+from .inherit import load_tree
 from .known import tree_of
 from .layers import Branch, Layer, Leaf, at, dotted, leaves, merge
 from .layers import Path as Keys
 from .nearest import nearest
 from .overrides import Token
 from .resolved import open_config, to_plain, to_yaml
+from .sources import shown
 from .trace import Trace, trace_of
 from .usage import keys_text
 
