@@ -331,6 +331,18 @@ def test_help_of_a_script(here):
         assert option in done.stdout
 
 
+def test_reader_that_has_seen_enough(here):
+    """A pipe that is closed early costs the rest of the text, and nothing else."""
+    folder = here({"train.py": SCRIPT + "from_cli(dict.fromkeys(map(str, range(9999))))\n"})
+    with subprocess.Popen(
+        [sys.executable, "train.py", "--help"], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as script:
+        assert script.stdout.readline().startswith(b"usage: train.py")
+        script.stdout.close()
+        assert script.stderr.read() == b""
+    assert script.returncode == 0
+
+
 def test_explain_and_print_config(here, capsys):
     """`--explain` and `--print-config` print what results, and exit with 0."""
     here({})

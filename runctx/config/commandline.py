@@ -260,7 +260,7 @@ def _from_cli(
     asked = _asked(argv, config)
     if asked.help:
         config = assemble(config, _of_files(files, (), config))
-        _print_help(config, whole=not isinstance(argv, argparse.Namespace))
+        _print_and_exit(_help(config, whole=not isinstance(argv, argparse.Namespace)))
     config, tokens = _regrouped(config, asked.tokens)
     named = [*files, *asked.config]
     if named or asked.experiment:
@@ -272,11 +272,9 @@ def _from_cli(
     if asked.explain:
         from .origins import explain
 
-        print(explain(config))
-        sys.exit(0)
+        _print_and_exit(f"{explain(config)}\n")
     if asked.print_config:
-        print(_yaml(config), end="")
-        sys.exit(0)
+        _print_and_exit(_yaml(config))
     reads.watch(config)
     return config
 
@@ -383,13 +381,21 @@ def _with_file(config: DictConfig, path: str) -> DictConfig:
 # -- telling -------------------------------------------------------------------------------------------------------
 
 
-def _print_help(config: DictConfig, *, whole: bool) -> NoReturn:
+def _help(config: DictConfig, *, whole: bool) -> str:
+    """What can be set; with `whole`, also by which options."""
+    if not whole:
+        return keys_text(config) + "\n"
     parser = _parser()
-    if whole:
-        print(f"{parser.format_usage()}\nKEY=VALUE sets a key, +KEY=VALUE adds one, ~KEY deletes one.\n")
-    print(keys_text(config))
-    if whole:
-        print("\n" + parser.format_help().partition("\n\n")[2], end="")
+    signs = "KEY=VALUE sets a key, +KEY=VALUE adds one, ~KEY deletes one."
+    options = parser.format_help().partition("\n\n")[2]
+    return "\n".join([parser.format_usage(), signs, "", keys_text(config), "", options])
+
+
+def _print_and_exit(text: str) -> NoReturn:
+    try:
+        print(text, end="", flush=True)
+    except BrokenPipeError:  # whoever reads has seen enough; Python would complain once more at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(0)
 
 
