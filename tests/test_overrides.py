@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 
 from runctx.config import literals
 from runctx.config.assembled import assemble
+from runctx.config.derived import derived
 from runctx.config.layers import Layer, at, plain
 from runctx.config.literals import BrokenLiteral
 from runctx.config.overrides import Token, as_override, given, refuse_unknown, tokens_of
@@ -201,7 +202,9 @@ def test_odd_keys_are_written_as_they_are_read(path):
     assert added == {path}
 
 
-@pytest.mark.parametrize("value", [object(), 10**5000, {"a": b"x"}, {None}], ids=range(4))
+@pytest.mark.parametrize(
+    "value", [object(), 10**5000, {"a": b"x"}, {None}, derived(lambda c: c.a)], ids=range(5)
+)
 def test_value_without_text(value):
     """A value that no text stands for is refused."""
     with pytest.raises(ConfigError, match="cannot be written"):

@@ -14,6 +14,7 @@ from typing import Any
 
 from ..errors import ConfigError
 from .declared import inner, key_type, required, takes_text
+from .derived import Derived
 
 MAX_DEPTH = 100
 """Lists and mappings inside each other."""
@@ -243,7 +244,7 @@ def written(value: Any) -> str:
         return json.dumps(value)
     if isinstance(value, Enum):
         return _text(value.name)
-    if isinstance(value, (str, PurePath)):
+    if isinstance(value, (str, PurePath)) and not isinstance(value, Derived):
         return _text(str(value))
     if isinstance(value, int) and abs(value) < 10**4000:
         return int.__repr__(value)
