@@ -192,7 +192,18 @@ def test_override_written_for_a_value_sets_it(path, value):
 
 
 @pytest.mark.parametrize(
-    "path", [("-x", "y"), (-1,), ("--lr",), (b"ab",), (1.5, "a.b"), ("",), ("a=b", "[0]")]
+    "path",
+    [
+        ("-x", "y"),
+        (-1,),
+        ("NaN", "inf"),
+        (math.inf,),
+        ("--lr",),
+        (b"ab",),
+        (1.5, "a.b"),
+        ("",),
+        ("a=b", "[0]"),
+    ],
 )
 def test_odd_keys_are_written_as_they_are_read(path):
     """No key is taken for an option, an index or a path of keys."""

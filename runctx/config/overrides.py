@@ -196,7 +196,7 @@ def _key(match: re.Match[str]) -> Any:
         return literals.unquoted(text)
     if match["bare"] is None and _HEX.fullmatch(text):
         return bytes.fromhex(text[2:])
-    if match["bare"] is None and isinstance(number := _bare_key(text), float):
+    if match["bare"] is None and isinstance(number := _scalar(text), float):
         return number  # with a dot in it, which only brackets can hold
     return Bare(text)
 
@@ -342,10 +342,15 @@ class _Laying:
 
 def _bare_key(name: str) -> Any:
     """What a key without quotes is in a mapping with keys of any type."""
+    key = _scalar(name)
+    return str(name) if isinstance(key, float) else key  # `inf` is a word
+
+
+def _scalar(text: str) -> Any:
     try:
-        return literals.scalar(name)
+        return literals.scalar(text)
     except BrokenLiteral:
-        return str(name)
+        return str(text)
 
 
 def _is_interpolation(value: Any) -> bool:
