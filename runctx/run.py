@@ -392,7 +392,7 @@ class Run(Told):
             self._log.close()
         if self._alive is not None:
             self._alive.release()
-        shutil.rmtree(self.save_dir, ignore_errors=True)  # made for this run alone, a moment ago
+        shutil.rmtree(self._files.root, ignore_errors=True)  # made for this run alone, a moment ago
 
     def _leave(self, error: BaseException | None, status: Status | None = None) -> None:
         if self._state != "open" or os.getpid() != self._pid:  # a forked child leaves its parent's run alone

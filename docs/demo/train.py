@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from runctx import Run, runs
+from runctx import Run, from_cli, runs
 
 
 @dataclass
@@ -50,4 +50,4 @@ def main(cfg: Config):
 
 # %%
 if __name__ == "__main__":
-    main(Config(input=latest("prepare")))
+    main(from_cli(Config(input=latest("prepare"))))  # python train.py -o lr=0.3

@@ -202,7 +202,7 @@ import os, shutil, tempfile, time
 from runctx import Run
 place = tempfile.mkdtemp(dir={str(root.parent)!r})
 with Run({{"lr": 0.1}}, ["train.py"], stage="train") as run:
-    while "digest: blake3:" not in (run.save_dir / "run.lock").read_text():
+    while "  digest: blake3:" not in (run.save_dir / "run.lock").read_text():
         time.sleep(0.01)  # so that nothing of ours is written while the folder is being removed
     {damage}
 print("after the run")
