@@ -8,10 +8,10 @@ from .model import VERSION as __version__
 from .run import Run
 
 if TYPE_CHECKING:
-    from .config.combinations import grid
-    from .config.commandline import from_cli
-    from .config.compose import compose
-    from .config.derived import derived
+    from .config.combinations.points import grid
+    from .config.commandline.arguments import from_cli
+    from .config.derivation.derived import derived
+    from .config.files.compose import compose
     from .config.origins import explain
     from .config.text import to_text
     from .past.index import runs
@@ -30,11 +30,11 @@ __all__ = [
 ]
 
 _HOME = {
-    "compose": ".config.compose",
-    "derived": ".config.derived",
+    "compose": ".config.files.compose",
+    "derived": ".config.derivation.derived",
     "explain": ".config.origins",
-    "from_cli": ".config.commandline",
-    "grid": ".config.combinations",
+    "from_cli": ".config.commandline.arguments",
+    "grid": ".config.combinations.points",
     "runs": ".past.index",
     "to_text": ".config.text",
 }

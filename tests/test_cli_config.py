@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from runctx.config.formats import SUFFIXES, read
+from runctx.config.files.formats import SUFFIXES, read
 
 MAIN = [sys.executable, "-c", "from runctx.cli import main; main(prog_name='runctx')"]
 
@@ -69,9 +69,7 @@ def test_resolved_values_can_be_written(suffix: str) -> None:
 
 def test_derived_values_need_to_be_resolved() -> None:
     """A function fits into no file: its value does."""
-    Path("derived.py").write_text(
-        "from runctx.config.derived import derived\na = 2\nb = derived(lambda c: c.a * 3)\n"
-    )
+    Path("derived.py").write_text("from runctx import derived\na = 2\nb = derived(lambda c: c.a * 3)\n")
     assert "config key b: a derived value is a function" in refused("derived.py", "out.json")
     assert convert("derived.py", "out.json", "--resolve").returncode == 0
     assert json.loads(Path("out.json").read_text()) == {"a": 2, "b": 6}

@@ -20,11 +20,11 @@ from joblib import Parallel, delayed
 from omegaconf import OmegaConf
 
 from runctx.config import open_config
-from runctx.config.combinations import Combinations, Point, grid, merged, name_of, sample, zipped
-from runctx.config.derived import derived
+from runctx.config.combinations.naming import of_keys, of_value
+from runctx.config.combinations.points import Combinations, Point, grid, merged, name_of, sample, zipped
+from runctx.config.combinations.spaces import integers, log_spaced, log_uniform, spaced, uniform
+from runctx.config.derivation.derived import derived
 from runctx.config.layers import at
-from runctx.config.naming import of_keys, of_value
-from runctx.config.spaces import integers, log_spaced, log_uniform, spaced, uniform
 from runctx.config.trace import trace_of
 from runctx.errors import ConfigError
 from tests.strategies import nested, scalars, texts
@@ -315,8 +315,8 @@ class TestSample:
     def test_other_processes_agree(self):
         """A process of its own, with other hashes of strings, draws the same."""
         code = (
-            "from runctx.config.combinations import sample\n"
-            "from runctx.config.spaces import integers, uniform\n"
+            "from runctx.config import sample\n"
+            "from runctx.config import integers, uniform\n"
             "space = {'a': integers(1, 9), 'b': uniform(0, 1), 'c': ['x', 'y']}\n"
             "print([dict(point) for point in sample(space, 3, seed=7)])"
         )

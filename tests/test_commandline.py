@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 import pytest
 from omegaconf import OmegaConf
 
-from runctx.config.commandline import add_arguments, from_cli
-from runctx.config.compose import compose
+from runctx.config.commandline.arguments import add_arguments, from_cli
+from runctx.config.files.compose import compose
 from runctx.config.layers import at
 from runctx.config.trace import trace_of
 from runctx.errors import ConfigError
@@ -21,7 +21,7 @@ SCRIPT = '''\
 from dataclasses import dataclass, field
 import sys
 
-from runctx.config.commandline import add_arguments, from_cli
+from runctx.config.commandline.arguments import add_arguments, from_cli
 
 @dataclass
 class Opt:
@@ -173,7 +173,7 @@ def test_experiment_of_a_python_file_reads_the_configuration(here):
     """A derived value in an experiment reads the keys beside it once it is laid."""
     here(
         {
-            "c.py": "from runctx.config.derived import derived\nepochs = 3\n"
+            "c.py": "from runctx import derived\nepochs = 3\n"
             "experiments = dict(a=dict(epochs=4, opt=dict(lr=derived(lambda c: c.epochs / 8))))\n"
         }
     )

@@ -12,7 +12,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from runctx import Run
-from runctx.config.compose import compose, load, recompose
+from runctx.config.files.compose import compose, load, recompose
 from runctx.config.known import tree_of
 from runctx.config.layers import at
 from runctx.config.trace import trace_of
@@ -174,7 +174,7 @@ def test_derived_values_of_a_group_read_their_own_file():
     """A derivation in a group's Python file sees that file's keys, and as second argument the whole."""
     write(
         {
-            "conf/model/net.py": "from runctx.config.derived import derived\n"
+            "conf/model/net.py": "from runctx import derived\n"
             "lr = 0.5\nstep = derived(lambda c: c.lr * 2)\nout = derived(lambda c, root: root.data.classes)"
         }
     )

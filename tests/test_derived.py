@@ -22,12 +22,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import GrammarParseError
 from omegaconf.grammar_parser import parse
 
-from runctx.config.arithmetic import OPERATORS, provide
 from runctx.config.assembled import assemble
-from runctx.config.derived import Derived, as_subtree, derived, rooted, source_of, where
+from runctx.config.derivation.arithmetic import OPERATORS, provide
+from runctx.config.derivation.derived import Derived, as_subtree, derived, rooted, source_of, where
+from runctx.config.derivation.references import references
 from runctx.config.known import raw
 from runctx.config.layers import Branch, Layer, below, merge, plain, tree
-from runctx.config.references import references
 from runctx.config.resolved import fill_in, open_config, to_plain
 from runctx.config.trace import trace_of
 from runctx.errors import ConfigError
@@ -480,7 +480,7 @@ SCRIPT = """
 import pickle, sys
 from dataclasses import dataclass
 from runctx.config.assembled import assemble
-from runctx.config.derived import derived
+from runctx import derived
 from runctx.config.layers import Layer, tree
 from omegaconf import OmegaConf
 
@@ -640,7 +640,7 @@ import warnings; warnings.simplefilter("error")
 from omegaconf import OmegaConf
 import runctx.config.resolved as config
 from datetime import datetime
-from runctx.config.resolvers import _register as register
+from runctx.config.derivation.resolvers import _register as register
 {before}
 cfg = config.open_config({{"x": "${{mul:2,3}}", "y": "${{add:1,2}}"}})
 config.fill_in(cfg, datetime.now(), "made")

@@ -37,7 +37,9 @@ def project(tmp_path, monkeypatch):
     return root
 
 
-@pytest.mark.parametrize("page", ["docs/run.md", "docs/config-files.md", "docs/combinations.md", "docs/derived.md"])
+@pytest.mark.parametrize(
+    "page", ["docs/run.md", "docs/config-files.md", "docs/combinations.md", "docs/derived.md"]
+)
 def test_examples_run(project, page):
     """The Python examples of a page run from top to bottom as one script, beside the files that it shows."""
     examples = []

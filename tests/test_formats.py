@@ -18,8 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from runctx.config.derived import Derived, derived
-from runctx.config.formats import SUFFIXES, encode, read
+from runctx.config.derivation.derived import Derived, derived
+from runctx.config.files.formats import SUFFIXES, encode, read
 from runctx.errors import ConfigError
 from tests.strategies import ODD_TEXTS, config_keys, names, nested, scalars, texts
 
@@ -576,7 +576,7 @@ def test_python_values_keep_their_types(folder: Path) -> None:
     """Paths, enums, tuples and derived values are what they were; values are copies, numpy's become Python's."""
     text = (
         "from enum import Enum\nfrom pathlib import Path\nimport numpy as np\n"
-        "from runctx.config.derived import derived\n"
+        "from runctx import derived\n"
         "class Color(Enum):\n    RED = 1\n"
         "path = Path('a')\ncolor = Color.RED\npair = (1, [2])\nnumber = np.float32(0.5)\nraw = b'x'\n"
         "half = derived(lambda c: c.number / 2)\nkeyed = {1: {2.5: 3}, True: 4} if False else {1: {2.5: 3}}\n"
@@ -714,7 +714,7 @@ HOSTILE = {
 
 READ = """
 import pickle, resource, sys
-from runctx.config.formats import read
+from runctx.config.files.formats import read
 from runctx.errors import ConfigError
 resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
 for suffix, cases in pickle.load(sys.stdin.buffer).items():

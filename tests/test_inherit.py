@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from runctx.config import inherit
-from runctx.config.inherit import load_tree
+from runctx.config.files import inherit
+from runctx.config.files.inherit import load_tree
 from runctx.config.layers import DELETE, REPLACE, Branch, Layer, at, leaves, merge, plain, tree
 from runctx.errors import ConfigError
 
@@ -311,7 +311,7 @@ def test_a_mounted_tree_reads_its_own_keys_first():
 def test_a_mounted_derivation_follows_its_own_tree():
     """A derived value in a mounted Python file is computed from that file's keys, as overridden where it is mounted."""
     write(
-        sched_py="from runctx.config.derived import derived\nepochs = 30\nwarmup = derived(lambda c: c.epochs // 10)",
+        sched_py="from runctx import derived\nepochs = 30\nwarmup = derived(lambda c: c.epochs // 10)",
         top_yaml="epochs: 1\nsched: {_base_: sched.py, epochs: 50}",
     )
     assert OmegaConf.create(values("top.yaml")).sched.warmup == 5
@@ -320,7 +320,7 @@ def test_a_mounted_derivation_follows_its_own_tree():
 def test_a_selected_mapping_is_the_top_of_its_derivations():
     """A derived value in a selected part of a Python file reads that part."""
     write(
-        all_py="from runctx.config.derived import derived\n"
+        all_py="from runctx import derived\n"
         "short = dict(epochs=20, warmup=derived(lambda c: c.epochs // 10))",
         top_yaml="deep: {sched: {_base_: all.py#short}}",
     )

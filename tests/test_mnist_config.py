@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from runctx import derived
 from runctx.config.assembled import assemble
-from runctx.config.inherit import load_tree
+from runctx.config.files.inherit import load_tree
 from runctx.config.layers import Layer, tree
 from runctx.config.resolved import fill_in, open_config, to_plain
 from runctx.config.trace import trace_of

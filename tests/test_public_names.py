@@ -82,5 +82,5 @@ def test_a_run_loads_what_it_needs(tmp_path: Path) -> None:
         f"os.chdir({str(tmp_path)!r})\nwith Run({{'lr': 0.1}}, console=False) as run: run.cfg.lr"
     )
     own = {name.removeprefix("runctx.config.") for name in loaded if name.startswith("runctx.config.")}
-    assert {"commandline", "overrides", "compose", "inherit", "formats", "combinations"}.isdisjoint(own)
+    assert {"commandline", "files", "combinations"}.isdisjoint(own)
     assert {"rich", "pandas", "IPython"}.isdisjoint(loaded)

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from runctx.config import resolvers
 from runctx.config.assembled import assemble
+from runctx.config.derivation import resolvers
 from runctx.config.known import raw, tree_of
 from runctx.config.layers import Kind, Layer, dotted, tree
 from runctx.config.reads import keys_read, never_read, watch

@@ -4,13 +4,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .combinations import merged, sample, zipped
-    from .commandline import add_arguments
-    from .compose import load
+    from .combinations.points import merged, sample, zipped
+    from .combinations.spaces import integers, log_spaced, log_uniform, spaced, uniform
+    from .commandline.arguments import add_arguments
+    from .files.compose import load
     from .origins import origins_of
     from .reads import keys_read, never_read, watch
     from .resolved import fill_in, from_plain, open_config, save_dir_of, to_class, to_plain, to_yaml
-    from .spaces import integers, log_spaced, log_uniform, spaced, uniform
     from .structure import structure_digest
     from .text import from_text, value_digest
 
@@ -42,13 +42,13 @@ __all__ = [
 ]
 
 _MODULES = {
-    "combinations": "merged sample zipped",
-    "commandline": "add_arguments",
-    "compose": "load",
+    "combinations.points": "merged sample zipped",
+    "combinations.spaces": "integers log_spaced log_uniform spaced uniform",
+    "commandline.arguments": "add_arguments",
+    "files.compose": "load",
     "origins": "origins_of",
     "reads": "keys_read never_read watch",
     "resolved": "fill_in from_plain open_config save_dir_of to_class to_plain to_yaml",
-    "spaces": "integers log_spaced log_uniform spaced uniform",
     "structure": "structure_digest",
     "text": "from_text value_digest",
 }

@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 from omegaconf import DictConfig, ListConfig, Node, OmegaConf
 
 from .classes import place_of
-from .evaluation import anchored
+from .derivation.evaluation import anchored
 from .layers import Branch, Layer, Setting, plain
 from .trace import trace_of
 

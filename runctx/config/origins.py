@@ -12,13 +12,13 @@ from .. import settings
 from ..model import Origin
 from ..redact import REDACTED, Redactor
 from ..told import Told
-from .derived import source_of
-from .evaluation import Derived, evaluation
+from .derivation.derived import source_of
+from .derivation.evaluation import Derived, evaluation
+from .derivation.references import needs_of
 from .explanation import Explanation, Unknown, of_lock
 from .known import raw, tree_of
 from .layers import MISSING, Branch, Leaf, Setting, dotted, leaves
 from .layers import Path as Keys
-from .references import needs_of
 from .resolved import open_config
 from .trace import trace_of
 

@@ -14,7 +14,7 @@ from typing import Any
 from omegaconf import DictConfig, Node
 from omegaconf.base import UnionNode
 
-from .evaluation import path_of
+from .derivation.evaluation import path_of
 from .layers import Path, Setting, dotted, leaves
 from .trace import Trace, trace_of
 

@@ -17,15 +17,15 @@ from omegaconf.errors import OmegaConfBaseException
 
 from .. import yamlfile
 from ..errors import ConfigError
-from . import resolvers
-from .arithmetic import OPERATORS, provide
-from .derived import rooted
-from .evaluation import Derived, derived_in, evaluation, path_of, told_of_cycle
+from .derivation import resolvers
+from .derivation.arithmetic import OPERATORS, provide
+from .derivation.derived import rooted
+from .derivation.evaluation import Derived, derived_in, evaluation, path_of, told_of_cycle
+from .derivation.references import cycle, needs_of
 from .held import held, short
 from .known import raw, tree_of
 from .layers import Branch, at, dotted
 from .layers import Path as Keys
-from .references import cycle, needs_of
 from .trace import Trace, attach, trace_of
 
 _instant: ContextVar[datetime | None] = ContextVar("runctx_instant", default=None)
@@ -76,7 +76,7 @@ def _opened(given: Any) -> DictConfig:
 
 def _from_file(path: Path) -> DictConfig:
     from .assembled import assemble  # most runs are not given a file
-    from .inherit import load_tree
+    from .files.inherit import load_tree
 
     return assemble(OmegaConf.create({}), load_tree(path))
 

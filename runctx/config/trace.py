@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import Container, DictConfig
 
-from .arithmetic import provide
+from .derivation.arithmetic import provide
 from .layers import Branch
 
 _FLAG = (

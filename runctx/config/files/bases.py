@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path as File
 from typing import Any
 
-from ..errors import ConfigError
+from ...errors import ConfigError
+from ..layers import DELETE, REPLACE, Path
+from ..nearest import nearest
 from .formats import Document
-from .layers import DELETE, REPLACE, Path
-from .nearest import nearest
 
 BASE = "_base_"
 

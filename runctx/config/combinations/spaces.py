@@ -14,7 +14,7 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
-from ..errors import ConfigError
+from ...errors import ConfigError
 
 _exactly = Context(prec=40)
 _DIGITS = 6

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from omegaconf.errors import GrammarParseError
 from omegaconf.grammar_parser import parse
 
-from .layers import Path, dotted
+from ..layers import Path, dotted
 
 
 class Reference(NamedTuple):

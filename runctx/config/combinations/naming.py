@@ -8,8 +8,8 @@ from enum import Enum
 from pathlib import PurePath
 from typing import Any
 
-from ..errors import ConfigError
-from .text import written
+from ...errors import ConfigError
+from ..text import written
 
 _LONGEST_VALUE = 32
 _LONGEST = 160

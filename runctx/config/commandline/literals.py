@@ -12,9 +12,9 @@ from enum import Enum
 from pathlib import PurePath
 from typing import Any
 
-from ..errors import ConfigError
-from .declared import inner, key_type, required, takes_text
-from .derived import Derived
+from ...errors import ConfigError
+from ..declared import inner, key_type, required, takes_text
+from ..derivation.derived import Derived
 
 MAX_DEPTH = 100
 """Lists and mappings inside each other."""

@@ -9,12 +9,11 @@ from typing import Any, NamedTuple
 
 from omegaconf import DictConfig
 
-from ..errors import ConfigError
-from ..redact import REDACTED, Redactor
-from . import literals
-from .declared import declared_type, declares, inner, key_type, required
-from .known import tree_of
-from .layers import (
+from ...errors import ConfigError
+from ...redact import REDACTED, Redactor
+from ..declared import declared_type, declares, inner, key_type, required
+from ..known import tree_of
+from ..layers import (
     DELETE,
     REPLACE,
     Branch,
@@ -29,8 +28,9 @@ from .layers import (
     plain,
     tree,
 )
+from ..nearest import did_you_mean
+from . import literals
 from .literals import Bare, BrokenLiteral
-from .nearest import did_you_mean
 
 MAX_KEYS = 100
 """Keys of one path."""

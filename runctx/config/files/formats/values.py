@@ -7,9 +7,9 @@ from enum import Enum
 from pathlib import PurePath
 from typing import Any
 
-from ...errors import ConfigError
-from ..derived import Derived
-from ..layers import Path, dotted
+from ....errors import ConfigError
+from ...derivation.derived import Derived
+from ...layers import Path, dotted
 from .document import MAX_DEPTH, MAX_PARTS
 
 _PLAIN: tuple[type[Any], ...] = (bool, int, float, str, bytes)

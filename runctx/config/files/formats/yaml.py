@@ -14,8 +14,8 @@ from typing import Any
 
 import yaml
 
-from ... import yamlfile
-from ...errors import ConfigError
+from .... import yamlfile
+from ....errors import ConfigError
 from .document import MAX_DEPTH, MAX_PARTS, Document, fault, too_deep
 from .source import text_of
 from .values import written

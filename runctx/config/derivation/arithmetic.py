@@ -12,9 +12,9 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from ..layers import dotted
 from . import resolvers
 from .evaluation import DerivationError, path_of
-from .layers import dotted
 
 _LARGEST = 2**1024
 """What integers stay below, as floats do: a text of a few bytes must not keep a machine busy."""

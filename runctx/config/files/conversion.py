@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from omegaconf.errors import OmegaConfBaseException
 
-from ..errors import ConfigError
+from ...errors import ConfigError
+from ..layers import plain
+from ..resolved import escaped, open_config, to_plain
 from .formats import encode
 from .inherit import load_tree
-from .layers import plain
-from .resolved import escaped, open_config, to_plain
 
 
 def converted(source: str, suffix: str, *, resolve: bool = False) -> bytes:

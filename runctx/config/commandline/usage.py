@@ -9,12 +9,12 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from ..redact import REDACTED, Redactor
+from ...redact import REDACTED, Redactor
+from ..classes import Field, fields_of, summary_of
+from ..declared import declared_type, required
+from ..known import tree_of
+from ..layers import Branch, Path, dotted
 from . import literals
-from .classes import Field, fields_of, summary_of
-from .declared import declared_type, required
-from .known import tree_of
-from .layers import Branch, Path, dotted
 
 _WIDTH = 79
 _HELP_AT = 30

@@ -7,7 +7,7 @@ import os
 import stat
 from pathlib import Path
 
-from ...errors import ConfigError
+from ....errors import ConfigError
 from .document import fault
 
 MAX_BYTES = 5_000_000

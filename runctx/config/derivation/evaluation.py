@@ -16,9 +16,9 @@ from omegaconf import AnyNode, Container, DictConfig, ListConfig, Node, OmegaCon
 from omegaconf._utils import get_omega_conf_dumper
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
-from ..errors import ConfigError
-from .held import held, short
-from .layers import Path, dotted
+from ...errors import ConfigError
+from ..held import held, short
+from ..layers import Path, dotted
 from .references import cycle, needs_of
 from .resolvers import register
 from .view import PASS, view

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ...errors import ConfigError
+from ....errors import ConfigError
 from .document import Document, fault, lines_within, too_deep
 from .pythonlines import NAMES, Lines, imported_names, key_lines
 from .values import Unfit, held, written

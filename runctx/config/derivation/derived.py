@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from ..errors import ConfigError
+from ...errors import ConfigError
+from ..layers import Branch, Leaf
 from . import written
 from .evaluation import DerivationError, Derived, evaluation
-from .layers import Branch, Leaf
 from .references import rebound
 
 __all__ = [

@@ -11,7 +11,7 @@ from typing import Any
 
 import tomli_w
 
-from ...errors import ConfigError
+from ....errors import ConfigError
 from .document import MAX_DEPTH, MAX_PARTS, Document, fault, lines_within, too_deep, too_many_digits
 from .source import text_of
 from .values import written

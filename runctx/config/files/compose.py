@@ -14,16 +14,16 @@ from typing import Any, NamedTuple, TypeVar, overload
 
 from omegaconf import DictConfig, ListConfig
 
-from ..errors import ConfigError
-from .assembled import assemble
-from .derived import as_subtree
+from ...errors import ConfigError
+from ..assembled import assemble
+from ..derivation.derived import as_subtree
+from ..known import tree_of
+from ..layers import Branch, at, below, leaves, merge
+from ..resolved import open_config
+from ..trace import Composition, trace_of
+from .bases import Reference, among, shown
 from .formats import SUFFIXES
 from .inherit import load_tree
-from .known import tree_of
-from .layers import Branch, at, below, leaves, merge
-from .resolved import open_config
-from .sources import Reference, among, shown
-from .trace import Composition, trace_of
 
 GROUPS = "_groups_"
 REQUIRED = "???"

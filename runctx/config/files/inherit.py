@@ -12,11 +12,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path as File
 from typing import Any
 
-from ..errors import ConfigError
-from .derived import as_subtree, rooted
+from ...errors import ConfigError
+from ..derivation.derived import as_subtree, rooted
+from ..layers import Branch, Kind, Layer, Leaf, Path, merge, tree
+from .bases import BASE, Own, Reference, Source, Wanted, among, key_of, select, shown, source_at
 from .formats import Document, read
-from .layers import Branch, Kind, Layer, Leaf, Path, merge, tree
-from .sources import BASE, Own, Reference, Source, Wanted, among, key_of, select, shown, source_at
 
 MAX_CHAIN = 50
 """Files of which each builds upon the next."""

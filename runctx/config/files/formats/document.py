@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from ...errors import ConfigError
+from ....errors import ConfigError
 
 MAX_DEPTH = 100
 MAX_PARTS = 500_000

@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
-from ...errors import ConfigError
+from ....errors import ConfigError
 from .document import Document, Format
 from .source import bytes_of
 

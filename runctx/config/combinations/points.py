@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, overload
 
-from ..errors import ConfigError
-from ..redact import Redactor
+from ...errors import ConfigError
+from ...redact import Redactor
+from ..layers import Path
 from . import naming
-from .layers import Path
 from .spaces import Integers, Space
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def sample(
     ------
     ConfigError: as `grid`; or `where` has kept too few of a thousand times `n`.
 
-    >>> from runctx.config.spaces import integers, log_uniform
+    >>> from runctx.config import integers, log_uniform
     >>> for point in sample({"lr": log_uniform(1e-5, 0.1), "layers": integers(1, 4)}, 3, seed=1):
     ...     print(point.name)
     lr=2.71655e-05,layers=2
@@ -161,9 +161,9 @@ def merged(config: DictConfig, point: Mapping[str, Any]) -> DictConfig:
     >>> merged(config, {"opt.lr": 0.2}).warmup
     0.2
     """
-    from .assembled import assemble
-    from .layers import Layer
-    from .overrides import given_values
+    from ..assembled import assemble
+    from ..commandline.overrides import given_values
+    from ..layers import Layer
 
     layer = Layer(kind="override", name=getattr(point, "name", "") or name_of(point))
     return assemble(config, *given_values(point, layer, config))
@@ -442,8 +442,8 @@ def _held(key: str, value: Any) -> Any:
     """As a configuration holds it: a number of numpy becomes Python's."""
     if type(value) in (bool, int, float, str, type(None)):
         return value
-    from .known import raw
-    from .resolved import open_config
+    from ..known import raw
+    from ..resolved import open_config
 
     return raw(open_config({key: value}))[key]
 
@@ -516,7 +516,7 @@ def _asked(function: Callable[[Any], Any], argument: Any, what: str, point: Poin
 def _as_config(point: Point) -> DictConfig:
     from omegaconf import OmegaConf
 
-    from .layers import Branch, Layer, merge, plain, tree
+    from ..layers import Branch, Layer, merge, plain, tree
 
     laid, layer = Branch(), Layer(kind="override", name=point.name)
     for key, value in point.items():
@@ -529,9 +529,9 @@ def _as_config(point: Point) -> DictConfig:
 
 @functools.lru_cache(256)
 def _path(key: str) -> Path:
-    from .layers import Layer
-    from .literals import Bare
-    from .overrides import Token, parsed
+    from ..commandline.literals import Bare
+    from ..commandline.overrides import Token, parsed
+    from ..layers import Layer
 
     keys = parsed(Token(f"{key}=", Layer(kind="override", name="combination"))).keys
     return tuple(int(part) if isinstance(part, Bare) and part.isdecimal() else str(part) for part in keys)

@@ -13,21 +13,22 @@ from typing import Any, NamedTuple, NoReturn, TypeVar, overload
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from ..errors import ConfigError
-from ..redact import Redactor
-from . import literals, overrides, reads
-from .assembled import assemble
-from .compose import recompose
-from .formats.source import bytes_of
-from .inherit import load_tree
-from .known import tree_of
-from .layers import Branch, Layer, Leaf, at, dotted, leaves, merge
-from .layers import Path as Keys
-from .nearest import nearest
+from ...errors import ConfigError
+from ...redact import Redactor
+from .. import reads
+from ..assembled import assemble
+from ..files.bases import shown
+from ..files.compose import recompose
+from ..files.formats.source import bytes_of
+from ..files.inherit import load_tree
+from ..known import tree_of
+from ..layers import Branch, Layer, Leaf, at, dotted, leaves, merge
+from ..layers import Path as Keys
+from ..nearest import nearest
+from ..resolved import open_config, to_plain, to_yaml
+from ..trace import Trace, trace_of
+from . import literals, overrides
 from .overrides import Token
-from .resolved import open_config, to_plain, to_yaml
-from .sources import shown
-from .trace import Trace, trace_of
 from .usage import keys_text
 
 T = TypeVar("T")
@@ -270,7 +271,7 @@ def _from_cli(
     if tokens or trace_of(config) is None:
         config = assemble(config, *overrides.given(tokens, config))
     if asked.explain:
-        from .origins import explain
+        from ..origins import explain
 
         _print_and_exit(f"{explain(config)}\n")
     if asked.print_config:
@@ -409,7 +410,7 @@ def _yaml(config: DictConfig) -> str:
 
 
 def _exit(error: ConfigError) -> NoReturn:
-    from ..display import words
+    from ...display import words
 
     print(f"error: {words.lines(error.message)}", file=sys.stderr)
     if error.hint:

@@ -1,0 +1,1 @@
+"""Which combinations of values shall be run, and what are they called?"""

@@ -1,0 +1,1 @@
+"""What was a configuration told on the command line?"""
