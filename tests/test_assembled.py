@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from runctx.config import open_config
 from runctx.config.assembled import assemble
-from runctx.config.layers import Layer, tree
+from runctx.config.layers import Layer, leaves, tree
 from runctx.errors import ConfigError
 
 
@@ -23,6 +23,19 @@ class Opt:
 @dataclass
 class Sgd(Opt):
     momentum: float = 0.9
+
+
+@dataclass(frozen=True)
+class Data:
+    name: str = "digits"
+    n: int | None = None
+
+
+@dataclass
+class WithFrozen:
+    data: Data = field(default_factory=Data)
+    sets: dict[str, Data] = field(default_factory=lambda: {"a": Data()})
+    maybe: Data | None = None
 
 
 @dataclass
@@ -69,6 +82,24 @@ def test_a_mapping_gives_way_to_a_value_and_back():
     """In an untyped mapping a layer may put a value where a mapping was, and the other way round."""
     config = above({"opt": Opt, "a": {"b": 1}, "c": 2}, {"a": 5, "c": {"d": 6}})
     assert (config.a, config.c) == (5, {"d": 6})
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"data": {"n": 3}},
+        {"sets": {"a": {"n": 3}, "b": {"name": "letters"}}},
+        {"maybe": {"n": 3}},
+        {"data": {"name": "letters"}, "sets": {"_delete_": ["a"], "c": {"n": 1}}},
+    ],
+)
+def test_layers_are_laid_over_frozen_dataclasses(values):
+    """A dataclass that is frozen takes what files and overrides say like any other, wherever it lies."""
+    config = above(WithFrozen, values)
+    for path, leaf in leaves(tree(values, Layer(kind="override", name="argument 1"))):
+        assert OmegaConf.select(config, ".".join(path)) == leaf[-1].value
+    assert ("a" in config.sets) == ("_delete_" not in values.get("sets", {}))
+    assert OmegaConf.get_type(config.data) is Data
 
 
 def test_the_base_stays_as_it_is():

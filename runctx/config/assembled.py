@@ -49,12 +49,12 @@ def _filled(base: DictConfig, values: dict[Any, Any], added: frozenset[Path]) ->
     if not _has_dataclasses(base):
         return OmegaConf.create(values)  # merging into an empty one would copy every node
     config = base.copy()
-    OmegaConf.set_readonly(config, None)
     _make_room(config, values)
     for path in added:
         _let_in(config, path)
-    config.merge_with(values)
-    return config
+    # unlike `merge_with` it may write into frozen dataclasses, which stay frozen
+    merged: DictConfig = OmegaConf.unsafe_merge(config, values)  # type: ignore[assignment]
+    return merged
 
 
 def _has_dataclasses(config: DictConfig) -> bool:
