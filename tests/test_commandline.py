@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import enum
 import json
 import subprocess
 import sys
@@ -370,6 +371,18 @@ def test_help_of_an_untyped_configuration(capsys):
         from_cli({"a": 1, "b": {"c": "x", "d": None}, "e": {}}, ["--help"])
     printed = capsys.readouterr().out
     assert "configuration:\n  a: int = 1\n  e: dict = {}\n\nb:\n  b.c: str = x\n  b.d = null\n" in printed
+
+
+class Mode(enum.Enum):
+    FAST = 1
+
+
+def test_a_key_of_an_enum_is_called_as_it_is_set(capsys):
+    """A key that is a member of an enum has its name in help and origins, and is set by it."""
+    for option in ("--help", "--explain"):
+        with pytest.raises(SystemExit):
+            from_cli({"steps": {Mode.FAST: 1}}, ["steps.FAST=2", option])
+        assert "\nsteps.FAST " in capsys.readouterr().out.replace("  steps", "steps").replace(":", " ")
 
 
 # -- beside another parser ------------------------------------------------------------------------------------------

@@ -354,3 +354,20 @@ def test_in_another_process() -> None:
         [sys.executable, "-c", code], input=sent, capture_output=True, check=True, timeout=60
     )
     assert done.stdout.decode() == "{'a': {'b': 1}, 'c': [1]} ('a.b',)\n"
+
+
+def test_in_a_forked_process() -> None:
+    """What a forked child reads is not known here, and so nothing is said to have never been read."""
+    code = (
+        "import os\n"
+        "from runctx import from_cli\n"
+        "from runctx.config.reads import never_read\n"
+        "config = from_cli({'a': 1}, ['a=2'])\n"
+        "unread = list(never_read(config))\n"
+        "child = os.fork()\n"
+        "if not child: os._exit(config.a)\n"
+        "os.waitpid(child, 0)\n"
+        "print(unread, never_read(config), list(never_read(from_cli({'a': 1}, ['a=2']))))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, timeout=60)
+    assert done.stdout.decode() == "['a'] {} ['a']\n"

@@ -22,7 +22,7 @@ import pytest
 from omegaconf import OmegaConf
 from omegaconf.errors import ReadonlyConfigError
 
-from runctx import Run, layout
+from runctx import Run, derived, layout
 from runctx import lock as lockfile
 from runctx.config import watch
 from runctx.config.assembled import assemble
@@ -287,6 +287,17 @@ class TestLayers:
             1 / 0
         for ended in (run, failed):
             assert "never read" not in (ended.save_dir / "run.log").read_text()
+
+    def test_a_derived_save_dir(self, project):
+        """`cfg.save_dir` may be derived; what it was computed from has been read."""
+        folder = derived(lambda c: f"results/{c.name}")
+        for _ in range(2):
+            with quiet(layered(name="x", save_dir=folder)) as run:
+                pass
+            assert run.keys_read == ("name", "save_dir")
+            assert run.cfg.save_dir == run.lock.config["save_dir"] != str(folder)
+        assert run.save_dir == project / "results/x-2"
+        assert "never read" not in (run.save_dir / "run.log").read_text()
 
     def test_a_failure_of_ours(self, project, monkeypatch):
         """What cannot be told of a configuration is an omission; the run goes on."""

@@ -52,9 +52,13 @@ def _filled(base: DictConfig, values: dict[Any, Any], added: frozenset[Path]) ->
     _make_room(config, values)
     for path in added:
         _let_in(config, path)
-    # unlike `merge_with` it may write into frozen dataclasses, which stay frozen
-    merged: DictConfig = OmegaConf.unsafe_merge(config, values)  # type: ignore[assignment]
-    return merged
+    try:
+        OmegaConf.unsafe_merge(
+            config, values
+        )  # unlike `merge_with` into frozen dataclasses, too, which stay frozen
+    except Exception as error:
+        config._format_and_raise(key=None, value=None, cause=error)
+    return config
 
 
 def _has_dataclasses(config: DictConfig) -> bool:

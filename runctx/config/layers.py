@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, Literal, NamedTuple
 
 from ..errors import ConfigError
@@ -224,6 +225,8 @@ def dotted(path: Path) -> str:
 
 
 def _segment(key: Any) -> str:
+    if isinstance(key, Enum):
+        key = key.name
     if isinstance(key, str):
         return key if _BARE.fullmatch(key) else json.dumps(key, ensure_ascii=False)
     if isinstance(key, float):

@@ -96,7 +96,7 @@ def _told(
         values = _at(clean, path)
         if values is None:  # its key, or that of a mapping around it, is secret
             values = [*(_hidden(one.value) for one in said), _hidden(resolved.get(path))]
-        key = dotted(tuple(name.name if isinstance(name, Enum) else name for name in path))
+        key = dotted(path)
         reads = [tuple(needs.get(key, ())), *[()] * len(said)]
         shown[key] = values[-1]
         origins[key] = tuple(

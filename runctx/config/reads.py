@@ -6,6 +6,7 @@ leaf its old class back: from then on, reading it costs what it costs in any con
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -42,6 +43,7 @@ def watch(config: DictConfig) -> None:
     trace = trace_of(config)
     if trace is None:
         return
+    trace.forks = _forks
     for path, leaf in _leaves(config, path_of(config)):
         watch = leaf.__dict__.get(_WATCH)
         if watch is None:
@@ -78,9 +80,12 @@ def _noted(trace: Trace) -> list[str]:
 
 
 def never_read(config: DictConfig) -> dict[str, Setting]:
-    """Keys that a command line set and nobody read: what was set is a misspelling, or has no effect."""
+    """Keys that a command line set and nobody read: what was set is a misspelling, or has no effect.
+
+    None, if the process was forked meanwhile, as workers that load data are: what they read is not known here.
+    """
     trace = trace_of(config)
-    if trace is None:
+    if trace is None or trace.forks != _forks:
         return {}
     winners = {dotted(path): leaf[-1] for path, leaf in leaves(trace.tree)}
     wanted = {key: won for key, won in winners.items() if won.layer.kind in _FROM_COMMAND_LINE}
@@ -89,6 +94,17 @@ def never_read(config: DictConfig) -> dict[str, Setting]:
     read = set(keys_read(config))
     return {key: won for key, won in wanted.items() if key not in read}
 
+
+_forks = 0
+
+
+def _count_fork() -> None:
+    global _forks
+    _forks += 1
+
+
+if hasattr(os, "register_at_fork"):  # not where processes cannot be forked
+    os.register_at_fork(after_in_parent=_count_fork)
 
 _FROM_COMMAND_LINE = frozenset({"override", "overrides file"})
 

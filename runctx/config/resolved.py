@@ -132,10 +132,13 @@ def fill_in(config: DictConfig, now: datetime, save_dir: str, program: str = "th
         if "save_dir" in config or _mentions(plain, "${"):
             for part in _containers(config):  # a frozen dataclass is read-only at its own level
                 OmegaConf.set_readonly(part, None)
+        if isinstance(plain.get("save_dir"), Derived):  # its function is asked for the last time
+            trace.needs = _needs_of_folder(config)
+            plain["save_dir"] = save_dir
         if "save_dir" in config:
             config.save_dir = save_dir
         if not missing and _mentions(plain, "${"):
-            trace.needs = _resolve(config, plain)
+            trace.needs |= _resolve(config, plain)
     except ConfigError:
         raise
     except (OmegaConfBaseException, RecursionError) as error:
@@ -161,6 +164,13 @@ def _final_trace(config: DictConfig, program: str) -> Trace:
     trace = Trace(part if isinstance(part, Branch) else Branch(), None)
     trace.within = (before, dotted(path)) if before else None
     return trace
+
+
+def _needs_of_folder(config: DictConfig) -> dict[str, tuple[str, ...]]:
+    with evaluation(config) as computed:
+        computed.value_of(config._get_node("save_dir"))
+    is_whole = config._get_root() is config
+    return {key: tuple(read) for key, read in computed.reads.items()} if is_whole else {}
 
 
 def _resolve(config: DictConfig, plain: dict[Any, Any]) -> dict[str, tuple[str, ...]]:

@@ -381,7 +381,7 @@ def as_override(path: Path, value: Any) -> str:
     >>> as_override(("opt", "betas"), (0.9, 0.999)), as_override(("labels", "a.b", 3), "5")
     ('opt.betas=[0.9,0.999]', 'labels."a.b".3=\\'5\\'')
     """
-    key = dotted(tuple(part.name if isinstance(part, Enum) else part for part in path))
+    key = dotted(path)
     if key.startswith("-"):  # it would be taken for an option
         first = dotted(path[:1])
         key = (f'"{first}"' if isinstance(path[0], str) else f"[{first}]") + key[len(first) :]
