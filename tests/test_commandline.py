@@ -247,7 +247,10 @@ def test_choosing_a_group_again(here):
     [
         (["--lr", "0.1"], "there is no option --lr", "keys are set without dashes: opt.lr=..."),
         (["--opt.lr=0.1"], "there is no option --opt.lr", "keys are set without dashes: opt.lr=0.1"),
+        (["--api-key=abcdefgh"], "there is no option --api-key", "keys are set without dashes: api_key=..."),
         (["-x"], "there is no option -x", "--help lists the options"),
+        ("epochs=1", "no list of texts", 'from_cli(Config, ["opt.lr=0.3", "epochs=5"])'),
+        ([1], "no list of texts", None),
         (["--config"], "argument --config: expected one argument", "--help lists the options"),
         (["-o"], "expected at least one argument", "--help lists the options"),
         (["train"], "argument 1: 'train' is no override", "write key=value, +key=value or ~key"),

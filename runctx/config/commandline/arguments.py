@@ -169,6 +169,10 @@ def _asked(argv: Sequence[str] | argparse.Namespace | None, config: DictConfig) 
                 "these arguments hold no configuration", hint="call add_arguments(parser) before parsing"
             )
         return _understood(argv, argv.runctx_bare, sys.argv[1:])
+    if isinstance(argv, str) or not all(isinstance(argument, str) for argument in argv or ()):
+        raise ConfigError(
+            "the arguments are no list of texts", hint='from_cli(Config, ["opt.lr=0.3", "epochs=5"])'
+        )
     if argv is None:
         arguments = [] if _is_interactive() or _is_under_pytest() else sys.argv[1:]
     else:
@@ -237,7 +241,8 @@ def _program() -> str:
 def _no_option(argument: str, config: DictConfig) -> ConfigError:
     name, _, value = argument.lstrip("-").partition("=")
     key = nearest(name.replace("-", "_"), [dotted(path) for path, _ in leaves(tree_of(config))], 1)
-    hint = f"keys are set without dashes: {key[0]}={value or '...'}" if key else "--help lists the options"
+    shown = value if key and value and not Redactor().is_secret(key[0]) else "..."
+    hint = f"keys are set without dashes: {key[0]}={shown}" if key else "--help lists the options"
     return ConfigError(f"command line: there is no option {argument.partition('=')[0]}", hint=hint)
 
 
