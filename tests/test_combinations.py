@@ -77,8 +77,9 @@ class TestGrid:
         """The error names the combination and what was wrong."""
         with pytest.raises(ConfigError, match=r"`where` failed for lr=0.1,n=0: ZeroDivisionError: "):
             grid({"lr": [0.1], "n": [0]}, where=lambda c: 1 / c.n)
-        with pytest.raises(ConfigError, match="epochs"):
+        with pytest.raises(ConfigError, match="epochs") as caught:
             grid({"lr": [0.1]}, where=lambda c: c.epochs > 1)
+        assert caught.value.hint == "it is given the keys on the axes, and no others"
 
     def test_axes_of_several_keys(self):
         """A tuple of keys takes tuples of values: they change together."""
@@ -440,6 +441,11 @@ class TestMerged:
         points = grid({"batch_size": [128, 256], "opt.lr": [0.5]})
         assert [computed(merged(config, point)) for point in points] == [(2.0, 1.0), (4.0, 1.0)]
         assert computed(config) == (1.0, 0.2)
+
+    @pytest.mark.parametrize("config", [Config, Config(), open_config(Config)])
+    def test_of_anything(self, config):
+        """What a configuration can be made of need not be made into one before."""
+        assert computed(merged(config, {"batch_size": 256, "opt.lr": 0.5})) == (4.0, 1.0)
 
     def test_in_workers(self):
         """The same in processes of joblib, which get configuration and combination by pickling."""

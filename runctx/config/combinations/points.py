@@ -15,7 +15,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol, overload
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
 from ...errors import ConfigError
 from ...redact import Redactor
@@ -25,6 +25,8 @@ from .spaces import Integers, Space
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+
+T = TypeVar("T")
 
 Key = str | tuple[str, ...]
 """A dotted key; or several whose values go together."""
@@ -143,30 +145,39 @@ def sample(
     return _finished(_drawn(spaces, range(0), seed, given), given, None)
 
 
-def merged(config: DictConfig, point: Mapping[str, Any]) -> DictConfig:
+@overload
+def merged(config: Mapping[Any, Any], point: Mapping[str, Any]) -> DictConfig: ...
+@overload
+def merged(config: type[T], point: Mapping[str, Any]) -> T: ...
+@overload
+def merged(config: T, point: Mapping[str, Any]) -> T: ...
+def merged(config: Any, point: Mapping[str, Any]) -> Any:
     """`config` with the values of a combination: an override like those of the command line.
 
     What is derived follows, and `explain` names the combination. `config` stays as it is.
 
     Parameters
     ----------
+    config: that of `from_cli`, or anything that it takes.
     point: dotted keys and values, as `grid` makes them, or any mapping of that kind. `+key` adds a new key.
 
     Raises
     ------
     ConfigError: a key that `config` does not have, or a value of a wrong type; names key and combination.
 
-    >>> from runctx.config import open_config
-    >>> config = open_config({"opt": {"lr": 0.1}, "warmup": "${opt.lr}"})
-    >>> merged(config, {"opt.lr": 0.2}).warmup
+    >>> merged({"opt": {"lr": 0.1}, "warmup": "${opt.lr}"}, {"opt.lr": 0.2}).warmup
     0.2
     """
+    from omegaconf import DictConfig
+
     from ..assembled import assemble
     from ..commandline.overrides import given_values
     from ..layers import Layer
+    from ..resolved import open_config
 
+    held = config if isinstance(config, DictConfig) else open_config(config)
     layer = Layer(kind="override", name=getattr(point, "name", "") or name_of(point))
-    return assemble(config, *given_values(point, layer, config))
+    return assemble(held, *given_values(point, layer, held))
 
 
 def name_of(point: Mapping[str, Any]) -> str:
@@ -420,7 +431,10 @@ def _axis(key: Any, values: Any, names: _Names) -> _Axis:
     if not keys or not all(isinstance(one, str) for one in keys) or len(set(keys)) < len(keys):
         raise ConfigError(f"{key!r} is no key of an axis", hint='give "opt.lr", or a tuple of such keys')
     if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
-        raise ConfigError(f"axis {_shown(key)}: a list of values was expected, not {_short(values)}")
+        hint = "sample(...) draws from it" if isinstance(values, Space) else None
+        raise ConfigError(
+            f"axis {_shown(key)}: a list of values was expected, not {_short(values)}", hint=hint
+        )
     points = list(values)
     if not points:
         raise ConfigError(f"axis {_shown(key)} has no values")
@@ -510,7 +524,11 @@ def _asked(function: Callable[[Any], Any], argument: Any, what: str, point: Poin
         return function(argument)
     except Exception as error:
         said = str(error).split("\n", 1)[0]
-        raise ConfigError(f"`{what}` failed for {point.name}: {type(error).__name__}: {said}") from error
+        no_key = isinstance(error, (AttributeError, KeyError))
+        raise ConfigError(
+            f"`{what}` failed for {point.name}: {type(error).__name__}: {said}",
+            hint="it is given the keys on the axes, and no others" if no_key else None,
+        ) from error
 
 
 def _as_config(point: Point) -> DictConfig:
