@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import attrs
 import pytest
 from omegaconf import OmegaConf
 
@@ -109,3 +110,15 @@ def test_the_base_stays_as_it_is():
     OmegaConf.set_readonly(base, True)
     assemble(base, tree({"free": {"_delete_": ["x"]}}, Layer(kind="override", name="argument 1")))
     assert base == open_config(Config)
+
+
+@attrs.define
+class ByAttrs:
+    opt: Opt = attrs.Factory(Opt)
+
+
+@pytest.mark.parametrize("key", ["lr", "lrr"])
+def test_classes_of_attrs_name_the_key(key):
+    """What does not fit a class of attrs is told with its whole key, as for a dataclass."""
+    with pytest.raises(ConfigError, match=rf"argument 1: config key opt\.{key}\b"):
+        above(ByAttrs, {"opt": {key: "fast"}})

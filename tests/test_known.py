@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import attrs
 from hypothesis import assume, given
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from runctx.config.known import raw
+from runctx.config.known import raw, tree_of
+from runctx.config.layers import leaves
 from tests.strategies import config_keys, nested
 
 
@@ -58,3 +60,27 @@ def test_raw(values: dict[Any, Any]) -> None:
     expected = OmegaConf.to_container(config, resolve=False)
     assert repr(raw(config)) == repr(expected)
     assert types(raw(config)) == types(expected)
+
+
+@attrs.define
+class ByAttrs:
+    lr: float = 0.1
+
+
+@dataclasses.dataclass
+class EitherOr:
+    opt: Inner | Config = dataclasses.field(default_factory=lambda: Inner(lr=0.1))
+
+
+def test_defaults_of_classes_of_attrs_are_defaults() -> None:
+    """What a class of attrs says is a default, with the line of its field."""
+    (((_, leaf),)) = leaves(tree_of(OmegaConf.structured(ByAttrs)))
+    assert (leaf[-1].layer.kind, leaf[-1].value) == ("default", 0.1)
+    assert leaf[-1].line is not None
+
+
+def test_defaults_in_a_union_of_classes_are_defaults() -> None:
+    """Of a field that holds one of several dataclasses, the default is nobody else's value."""
+    said = [leaf[-1] for _, leaf in leaves(tree_of(OmegaConf.structured(EitherOr)))]
+    assert [(each.layer.kind, each.value) for each in said[:2]] == [("default", 0.1), ("default", 3)]
+    assert {each.layer.kind for each in said} == {"default"}

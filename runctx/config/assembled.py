@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import typing
 from enum import Enum
 from typing import Any
@@ -12,7 +11,7 @@ from omegaconf.errors import KeyValidationError, OmegaConfBaseException
 
 from ..errors import ConfigError
 from ..redact import Redactor
-from .classes import type_text
+from .classes import is_structured, type_text
 from .declared import declared_type, declares, key_type, required
 from .known import completed, raw, tree_of
 from .layers import Branch, Leaf, Path, dotted, leaves, merge, plain
@@ -160,7 +159,7 @@ def _unknown(base: DictConfig, path: Path) -> Path | None:
     """The path as far as it leads to a key that its dataclass does not have; None if all have theirs."""
     for n, key in enumerate(path):
         around, _ = required(declared_type(base, path[:n]))
-        if dataclasses.is_dataclass(around) and not declares(around, key):
+        if is_structured(around) and not declares(around, key):
             return path[: n + 1]
     return None
 
@@ -169,7 +168,7 @@ def _where_a_mapping_is(base: DictConfig, path: Path, value: Any) -> tuple[Path,
     """Path and value of the mapping that was given where none belongs, if that is what is wrong."""
     for n in range(1, len(path)):
         wanted, _ = required(declared_type(base, path[:n]))
-        if wanted is not Any and not dataclasses.is_dataclass(wanted) and key_type(wanted) is Any:
+        if wanted is not Any and not is_structured(wanted) and key_type(wanted) is Any:
             for key in reversed(path[n:]):
                 value = {key: value}
             return path[:n], value

@@ -46,6 +46,17 @@ class Field:
     """`metadata["help"]`, else the string below the field, else the comment behind it; else empty."""
 
 
+def is_structured(cls: Any) -> bool:
+    """Whether it is a dataclass or a class of attrs, of which OmegaConf takes keys and types alike."""
+    return dataclasses.is_dataclass(cls) or hasattr(cls, "__attrs_attrs__")
+
+
+def types_by_field(cls: Any) -> dict[str, Any]:
+    """The fields of a dataclass, or of a class of attrs, and their types as they are written."""
+    fields = cls.__attrs_attrs__ if hasattr(cls, "__attrs_attrs__") else dataclasses.fields(cls)
+    return {field.name: field.type for field in fields}
+
+
 def place_of(cls: type) -> Place:
     """Where a dataclass and its fields are written, inherited ones in their own class. Never raises.
 
@@ -107,7 +118,7 @@ def types_of(cls: type) -> dict[str, Any]:
     try:
         return typing.get_type_hints(cls)
     except Exception:  # evaluating an annotation runs whatever stands in it
-        return {field.name: field.type for field in dataclasses.fields(cls)}
+        return types_by_field(cls)
 
 
 def type_text(annotation: Any) -> str:
@@ -160,7 +171,7 @@ _files_known: dict[str, tuple[tuple[int, int], dict[str, _Source]]] = {}
 def _sources(cls: type) -> Iterator[_Source]:
     """Of the class and the classes it inherits from, itself first, as far as they are found."""
     for base in cls.__mro__:
-        source = _source_of(base) if dataclasses.is_dataclass(base) else None
+        source = _source_of(base) if is_structured(base) else None
         if source:
             yield source
 

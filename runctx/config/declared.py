@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import types
 import typing
 from enum import Enum
@@ -11,7 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from .classes import types_of
+from .classes import is_structured, types_by_field, types_of
 from .layers import Path
 
 
@@ -28,13 +27,13 @@ def declared_type(config: DictConfig, path: Path) -> Any:
 
 def _type_of(node: Any) -> Any:
     object_type = node._metadata.object_type
-    is_class = isinstance(object_type, type) and dataclasses.is_dataclass(object_type)
+    is_class = isinstance(object_type, type) and is_structured(object_type)
     return object_type if is_class else node._metadata.type_hint
 
 
 def declares(declared: Any, key: Any) -> bool:
     wanted, _ = required(declared)
-    return dataclasses.is_dataclass(wanted) and any(field.name == key for field in dataclasses.fields(wanted))
+    return is_structured(wanted) and key in types_by_field(wanted)
 
 
 def required(declared: Any) -> tuple[Any, bool]:
@@ -55,7 +54,7 @@ def takes_text(declared: Any) -> bool:
 def inner(declared: Any, key: Any) -> Any:
     """The type of what lies under `key` of a value of the type `declared`; Any where nothing is said."""
     wanted, _ = required(declared)
-    if isinstance(wanted, type) and dataclasses.is_dataclass(wanted):
+    if isinstance(wanted, type) and is_structured(wanted):
         return types_of(wanted).get(key, Any)
     arguments = [argument for argument in typing.get_args(wanted) if argument is not Ellipsis]
     origin = typing.get_origin(wanted)
@@ -69,7 +68,7 @@ def inner(declared: Any, key: Any) -> Any:
 def key_type(declared: Any) -> Any:
     """The type of the keys of a mapping of the type `declared`; Any where nothing is said."""
     wanted, _ = required(declared)
-    if isinstance(wanted, type) and dataclasses.is_dataclass(wanted):
+    if isinstance(wanted, type) and is_structured(wanted):
         return str
     arguments = typing.get_args(wanted)
     return arguments[0] if len(arguments) == 2 and typing.get_origin(wanted) is dict else Any

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from omegaconf import DictConfig, ListConfig, Node, OmegaConf
+from omegaconf import DictConfig, ListConfig, Node, OmegaConf, UnionNode
 
-from .classes import place_of
+from .classes import is_structured, place_of
 from .derivation.evaluation import anchored
 from .layers import Branch, Layer, Setting, plain
 from .trace import trace_of
@@ -35,7 +35,7 @@ def tree_of(config: DictConfig, program: str = "the program") -> Branch:
 def completed(known: Branch, config: DictConfig) -> Branch:
     """`known`, with what the dataclasses in `config` say of keys that no layer mentions."""
     cls = OmegaConf.get_type(config)
-    defaults = _class_tree(cls).children if dataclasses.is_dataclass(cls) else {}
+    defaults = _class_tree(cls).children if is_structured(cls) else {}
     complete = Branch()
     for key, child in {**defaults, **known.children}.items():
         part = config._get_node(key)
@@ -83,7 +83,7 @@ class _Said:
 def _node_tree(config: DictConfig, given: _Said) -> Branch:
     """What the dataclass of a mapping says; `given` says what differs from it."""
     cls = OmegaConf.get_type(config)
-    known = _class_tree(cls) if dataclasses.is_dataclass(cls) else Branch()
+    known = _class_tree(cls) if is_structured(cls) else Branch()
     return _with_changes(known, plain(known), raw(config), given)
 
 
@@ -104,6 +104,8 @@ def _read_class(cls: Any) -> Branch:
         name, line = place.of(key)
         given = _Said(Layer(kind="default", name=name), line)
         part = defaults._get_node(key)
+        if isinstance(part, UnionNode):  # of dataclasses
+            part = part.__dict__["_content"]
         nested = isinstance(part, DictConfig) and isinstance(value, dict)
         branch.children[key] = _node_tree(part, given) if nested else (given(value),)
     return branch

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -17,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from .. import yamlfile
 from ..errors import ConfigError
+from .classes import is_structured
 from .derivation import resolvers
 from .derivation.arithmetic import OPERATORS, provide
 from .derivation.derived import rooted
@@ -82,7 +82,7 @@ def _from_file(path: Path) -> DictConfig:
 
 
 def _structured(given: Any) -> DictConfig:
-    if dataclasses.is_dataclass(given) or hasattr(given, "__attrs_attrs__"):
+    if is_structured(given):
         config: DictConfig = OmegaConf.structured(given if isinstance(given, type) else held(given))
         return config
     hint = "give a dataclass, a dict, a DictConfig, or the path of a YAML file"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import types
 from collections.abc import Iterator
-from dataclasses import is_dataclass
 from enum import Enum
 from pathlib import Path as FilePath
 from typing import Any, Literal, Union, get_args, get_origin
@@ -18,6 +17,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.base import Node
 from omegaconf.basecontainer import BaseContainer
 
+from ..told import Told
+from .classes import is_structured
 from .layers import Path, dotted
 from .text import SAVE_DIR, digest_of, escaped, held, plain_of
 
@@ -67,13 +68,15 @@ def structure(config: Any, plain: dict[Any, Any] | None = None) -> str:
 def structure_digest(config: Any, plain: dict[Any, Any] | None = None) -> str:
     """`blake3:hex` of the structure: equal for one experiment with other numbers.
 
-    Parameters and errors are those of `structure`.
+    Parameters and errors are those of `structure`; of a run, what its lock says.
 
     >>> structure_digest({"lr": 0.1, "epochs": 5}) == structure_digest({"epochs": 90, "lr": 0.3})
     True
     >>> structure_digest({"lr": 0.1}) == structure_digest({"lr": 1})
     False
     """
+    if isinstance(config, Told) and config.lock.config_structure:
+        return config.lock.config_structure  # the types that were declared are known no more
     return digest_of(structure(config, plain))
 
 
@@ -113,7 +116,7 @@ def _mapping(value: dict[Any, Any], node: Node | None, above: _Classes, cls: Any
         node = node._maybe_dereference_node()
     if not isinstance(node, DictConfig):
         return {key: _shape(item, Any, None, above) for key, item in value.items()}
-    here = tuple(c for c in (cls, OmegaConf.get_type(node)) if _is_class(c))
+    here = tuple(c for c in (cls, OmegaConf.get_type(node)) if is_structured(c))
     shape: dict[Any, Any] = {}
     for key, item in value.items():
         child = node._get_node(key, validate_access=False)
@@ -160,7 +163,7 @@ def _declared(hint: Any, above: _Classes) -> _Shape:
     cls = members[0] if members else Any
     if cls is Any:
         return _NOTHING
-    if _is_class(cls):
+    if is_structured(cls):
         return cls.__name__ if cls in above else _of_class(cls, above)
     if _origin(cls) in (list, tuple):
         return _list_of(_declared(_element_of(cls), above))
@@ -177,10 +180,6 @@ def _of_class(cls: Any, above: _Classes) -> dict[Any, Any]:
     values = OmegaConf.to_container(node, resolve=False, enum_to_str=True)
     assert isinstance(values, dict)
     return _mapping(values, node, above, cls)
-
-
-def _is_class(cls: Any) -> bool:
-    return is_dataclass(cls) or hasattr(cls, "__attrs_attrs__")
 
 
 def _name(cls: Any) -> str:
