@@ -673,6 +673,7 @@ HOSTILE = {
         "deep, late": '{"a": 1, "b": ' + "[" * 150 + "]" * 150 + "}",
         "number of many digits": '{"k": ' + "9" * 200_000 + "}",
         "never closed": '{"k": "' + 'a\\"' * 200_000,
+        "million small parts": '{"k": [' + "{}," * 600_000 + "{}]}",
         "quotes": '"' * 200_000,
         "colons": '{"k"' + ":" * 200_000,
     },

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from ..held import short
 from ..layers import dotted
 from . import resolvers
 from .evaluation import DerivationError, path_of
@@ -30,6 +31,11 @@ def _power(base: Any, exponent: Any) -> Any:
     return result
 
 
+def _round(number: Any, *digits: Any) -> Any:
+    # beyond all digits of an integer, 10**-digits would be computed for the same 0
+    return round(number, *(max(n, -10_000) if isinstance(n, int) else n for n in digits))
+
+
 OPERATORS: dict[str, tuple[Callable[..., Any], int, int | None]] = {
     "add": (lambda *numbers: sum(numbers[1:], numbers[0]), 2, None),
     "sub": (operator.sub, 2, 2),
@@ -42,7 +48,7 @@ OPERATORS: dict[str, tuple[Callable[..., Any], int, int | None]] = {
     "abs": (abs, 1, 1),
     "min": (lambda *numbers: min(numbers), 1, None),
     "max": (lambda *numbers: max(numbers), 1, None),
-    "round": (round, 1, 2),
+    "round": (_round, 1, 2),
     "floor": (math.floor, 1, 1),
     "ceil": (math.ceil, 1, 1),
 }
@@ -79,7 +85,7 @@ def _resolver(name: str) -> Callable[..., Any]:
                 raise OverflowError("the result is too large")
             return result
         except (ArithmeticError, TypeError, ValueError) as error:
-            call = f"{name}({', '.join(map(repr, operands))})"
+            call = f"{name}({', '.join(map(short, operands))})"
             raise DerivationError(f"config key {dotted(path_of(_node_))}: {call}: {error}") from error
 
     return compute
@@ -88,7 +94,7 @@ def _resolver(name: str) -> Callable[..., Any]:
 def _check(operands: tuple[Any, ...], least: int, most: int | None) -> None:
     for operand in operands:
         if isinstance(operand, bool) or not isinstance(operand, (int, float)):
-            raise TypeError(f"{operand!r} is not a number")
+            raise TypeError(f"{short(operand)} is not a number")
     if len(operands) < least or (most is not None and len(operands) > most):
         wanted = f"{least}" if least == most else f"{least} or more" if most is None else f"{least} to {most}"
         raise TypeError(f"takes {wanted} numbers, and was given {len(operands)}")

@@ -61,6 +61,15 @@ def too_deep(path: Path, line: int | None) -> ConfigError:
     return fault(path, line, f"nested more than {MAX_DEPTH} deep")
 
 
+def bound_parts(path: Path, text: str, marks: str) -> None:
+    """Refuse a text that holds more parts than a configuration has; `marks` are the characters that begin one.
+
+    Parsers are fast, but what is made of millions of parts takes minutes.
+    """
+    if sum(map(text.count, marks)) > MAX_PARTS:
+        raise fault(path, None, f"more than {MAX_PARTS} keys and values")
+
+
 def too_many_digits(path: Path, text: str) -> ConfigError:
     """For the only `ValueError` that parsers let through: Python makes no int of thousands of digits."""
     found = re.search(r"[0-9][0-9_]{4000}", text)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .document import MAX_DEPTH, Document, fault, too_deep, too_many_digits
+from .document import MAX_DEPTH, Document, bound_parts, fault, too_deep, too_many_digits
 from .source import text_of
 from .values import written
 
@@ -27,6 +27,7 @@ def parse(data: bytes, path: Path) -> Document:
     text = text_of(data, path)
     if not text.strip():
         return Document({}, {})
+    bound_parts(path, text, ",:[{")
     try:
         values = json.loads(text)
     except json.JSONDecodeError as error:
