@@ -15,12 +15,13 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pygit2
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runctx.errors import SettingsError
-from runctx.snapshot import Snapshot, find_repository, take
+from runctx.snapshot import Snapshot, branch, find_repository, take
 
 MINE = "refs/heads/run_logs"
 
@@ -943,6 +944,19 @@ def test_concurrent_snapshots_are_all_kept(tree: Tree) -> None:
     assert [process.exitcode for process in processes] == [0] * 8
     subjects = tree.git("log", "--first-parent", "--format=%s", MINE).splitlines()
     assert sorted(subjects[:200]) == sorted(f"{who} {n}" for who in range(8) for n in range(25))
+
+
+def test_first_commits_are_all_kept(tree: Tree) -> None:
+    """A process that saw no branch does not overwrite the one that another created since, in a linked work tree either."""
+    linked = tree.root.parent / "linked"
+    tree.git("worktree", "add", "-q", "--detach", str(linked))
+    for root in (tree.root, linked):
+        (root / "new.py").write_text(f"{root}\n")
+        first = take(root, message="first", cache=tree.cache).source.commit
+        repo = pygit2.Repository(str(root))
+        with pytest.raises((ValueError, OSError, pygit2.GitError)):
+            branch._move(repo, "run_logs", None, repo.head.target)
+        assert first == f"git:{tree.git('rev-parse', MINE).strip()}"
 
 
 def test_killed_in_the_middle(tree: Tree) -> None:

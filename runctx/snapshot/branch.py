@@ -94,9 +94,12 @@ def _move(repo: pygit2.Repository, branch: str, seen: pygit2.Reference | None, c
     if seen is not None:
         seen.set_target(commit)  # refuses if it no longer points where `seen` does
         return
-    # libgit2 looks whether it exists before it locks: the first commits of two processes would not both be kept
+    # libgit2 looks whether it exists before it locks, and from a linked work tree it looks in the wrong folder:
+    # the first commits of two processes would not both be kept
     with _alone(common_dir(repo)):
-        repo.references.create(f"refs/heads/{branch}", commit)  # refuses if it exists by now
+        if _tip(repo, branch)[0] is not None:
+            raise ValueError("it has just been created")
+        repo.references.create(f"refs/heads/{branch}", commit)
 
 
 def _contended(repo: pygit2.Repository, branch: str, tip: pygit2.Commit | None) -> bool:
