@@ -287,6 +287,15 @@ class TestDigests:
         assert value_digest(run) == value_digest(Run.load(run.save_dir))
         assert structure_digest(run) == structure_digest(Run.load(run.save_dir))
 
+    def test_a_record_knows_what_the_run_knew(self, tmp_path):
+        """Types that only the dataclass tells, and secrets that no lock holds, make no difference between the two."""
+        Keyed = dataclasses.make_dataclass("Keyed", [("n", int | None, None), ("api_key", str, "abcdefgh")])
+        with Run(Keyed, save_dir=tmp_path / "run", console=False) as run:
+            pass
+        past = Run.load(run.save_dir)
+        assert structure_digest(past) == structure_digest(run) == structure_digest(Keyed(n=3))
+        assert value_digest(past) == value_digest(run) == run.lock.config_digest
+
 
 def _shuffled(value: Any, random: Any) -> Any:
     if isinstance(value, list):

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ..errors import ConfigError
+from ..told import Told
 from .layers import Path, dotted
 from .resolved import from_plain, open_config, to_plain
 
@@ -88,7 +89,8 @@ def value_digest(config: Any) -> str:
 
     Parameters
     ----------
-    config: as for `to_text`; but a dict is taken as it stands: resolved values, as a lock holds them.
+    config: as for `to_text`; but a dict is taken as it stands: resolved values, as a lock holds them. Of a run,
+        what its lock says.
 
     Raises
     ------
@@ -97,6 +99,8 @@ def value_digest(config: Any) -> str:
     >>> value_digest({"lr": 0.1, "save_dir": "a"}) == value_digest({"lr": 0.1, "save_dir": "b"})
     True
     """
+    if isinstance(config, Told) and config.lock.config_digest:
+        return config.lock.config_digest  # of values without the secrets, which no lock holds
     plain = config if type(config) is dict else plain_of(held(config))
     return digest_of(_text({key: value for key, value in plain.items() if key != SAVE_DIR}))
 
