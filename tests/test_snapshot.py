@@ -947,7 +947,7 @@ def test_concurrent_snapshots_are_all_kept(tree: Tree) -> None:
 
 
 def test_first_commits_are_all_kept(tree: Tree) -> None:
-    """A process that saw no branch does not overwrite the one that another created since, in a linked work tree either."""
+    """A process that saw no branch does not overwrite what another created since, from a linked work tree either."""
     linked = tree.root.parent / "linked"
     tree.git("worktree", "add", "-q", "--detach", str(linked))
     for root in (tree.root, linked):
