@@ -7,7 +7,7 @@ import pickle
 import subprocess
 import sys
 import textwrap
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, make_dataclass
 from datetime import datetime
 from enum import Enum
 from functools import partial
@@ -674,3 +674,51 @@ def test_literal_interpolations_stay_literal() -> None:
     """A text that reads like an interpolation, escaped or made by a function, is not resolved again."""
     config = filled({"a": r"\${b}", "b": 1, "c": derived(lambda c: "${b}"), "d": "${a}", "e": "${c}"})
     assert (config.a, config.c, config.d, config.e) == ("${b}",) * 4
+
+
+@dataclass
+class Part:
+    lr: float = 0.1
+    name: str = "sgd"
+
+
+PARTS: list[tuple[Any, Any, Any]] = [
+    (Part, {"lr": 3}, {"lr": 3.0, "name": "sgd"}),
+    (Part, Part(lr=5.0), {"lr": 5.0, "name": "sgd"}),
+    (Part | None, None, None),
+    (list[Part], [{"lr": 3}], [{"lr": 3.0, "name": "sgd"}]),
+    (list[int], [1, "2"], [1, 2]),
+    (tuple[int, str], (1, "a"), (1, "a")),
+]
+
+
+@pytest.mark.parametrize(("declared", "given", "expected"), PARTS)
+def test_nested_results_are_what_the_field_declares(declared: Any, given: Any, expected: Any) -> None:
+    """A mapping given for a dataclass becomes one, with its other defaults, and elements get their types."""
+    cls = make_dataclass("Cls", [("part", declared, field(default=derived(lambda c: given)))])
+    assert OmegaConf.structured(cls).part == expected
+    config = open_config(cls)
+    fill_in(config, datetime(2025, 11, 21), "made")
+    assert config.part == expected
+
+
+@pytest.mark.parametrize(
+    ("declared", "given"),
+    [
+        (Part, {"rate": 3}),
+        (Part, [1]),
+        (Part, 3),
+        (Part, None),
+        (list[int], [1, "a"]),
+        (list[int], 3),
+        (dict[str, int], {"a": "b"}),
+        (tuple[int, str], (1, "a", "b")),
+    ],
+)
+def test_nested_results_that_do_not_fit_are_named(declared: Any, given: Any) -> None:
+    """The error says which key, which function, what it gave, and what the field wants."""
+    cls = make_dataclass("Cls", [("part", declared, field(default=derived(lambda c: given)))])
+    with pytest.raises(
+        ConfigError, match=r"config key part: derived value .* at .*test_derived\.py:\d+ gave"
+    ):
+        fill_in(open_config(cls), datetime(2025, 11, 21), "made")

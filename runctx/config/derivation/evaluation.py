@@ -10,13 +10,15 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path as FilePath
 from types import CodeType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_origin
 
 from omegaconf import AnyNode, Container, DictConfig, ListConfig, Node, OmegaConf, ValueNode
 from omegaconf._utils import get_omega_conf_dumper
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
 from ...errors import ConfigError
+from ..classes import type_text
+from ..declared import required
 from ..held import held, short
 from ..layers import Path, dotted
 from .references import cycle, needs_of
@@ -290,8 +292,10 @@ def _fitting(result: Any, value: Derived, node: Any, key: str) -> Any:
         result = held(result, key)
         if isinstance(node, ValueNode) and not (isinstance(node, AnyNode) and _is_nested(result)):
             return node.validate_and_convert(result)
+        if isinstance(node, Container) and (result is not None or not node._is_optional()):
+            return _as_container(result, node)
         return OmegaConf.create(result) if _is_nested(result) else result
-    except (OmegaConfBaseException, ConfigError) as error:
+    except (OmegaConfBaseException, ConfigError, TypeError) as error:
         raise DerivationError(
             f"config key {key}: derived value {value.described} gave {short(result)} of type "
             f"{type(result).__name__}, not {_type_name(node)}"
@@ -299,11 +303,22 @@ def _fitting(result: Any, value: Derived, node: Any, key: str) -> Any:
     return result
 
 
+def _as_container(result: Any, node: Container) -> Any:
+    hint = node._metadata.type_hint
+    if isinstance(result, list) and issubclass(get_origin(required(hint)[0]) or object, tuple):
+        result = tuple(result)
+    holder = DictConfig({}, element_type=hint)
+    OmegaConf.unsafe_merge(holder, {"value": result})  # which, unlike setting, makes a dataclass of a mapping
+    fitting: Any = holder._get_node("value")
+    fitting._set_parent(None)
+    return fitting
+
+
 def _type_name(node: Any) -> str:
     hint = node._metadata.ref_type
     if hint is Any:
         return "a value that a configuration can hold"
-    name = hint.__name__ if isinstance(hint, type) else str(hint)
+    name = type_text(hint)
     return f"{name} or None" if node._metadata.optional else name
 
 
