@@ -333,6 +333,16 @@ def test_layers_laid_on_a_watched_one(base: Any) -> None:
     assert keys_of(config, OmegaConf.to_container) == tuple(sorted(set(config) - {"lr"}))
 
 
+def test_read_below_is_not_never_read() -> None:
+    """What a script read of its configuration before it laid more upon it was not set in vain."""
+    below = assembled("override", {"lr": 0.2, "n": 2})
+    assert below.n == 2
+    config = assemble(below, tree({"lr": 0.3}, Layer(kind="override", name="lr=0.3")))
+    watch(config)
+    assert keys_read(config) == ()
+    assert list(never_read(config)) == ["lr"]
+
+
 def test_without_layers() -> None:
     """A configuration that has no layers is left alone."""
     config = OmegaConf.create({"a": 1})

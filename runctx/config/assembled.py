@@ -16,7 +16,7 @@ from .declared import declared_type, declares, key_type, required
 from .known import completed, raw, tree_of
 from .layers import Branch, Leaf, Path, dotted, leaves, merge, plain
 from .nearest import did_you_mean
-from .trace import Trace, attach
+from .trace import Trace, attach, trace_of
 
 
 def assemble(base: DictConfig, given: Branch, added: frozenset[Path] = frozenset()) -> DictConfig:
@@ -39,7 +39,9 @@ def assemble(base: DictConfig, given: Branch, added: frozenset[Path] = frozenset
         raise _misfit(error, base, tree, added) from error
     except RecursionError as error:
         raise ConfigError("the configuration is nested too deep, or contains itself") from error
-    attach(config, Trace(completed(tree, config), raw(config)))
+    trace, before = Trace(completed(tree, config), raw(config)), trace_of(base)
+    trace.below = (*before.below, before.reads) if before else ()
+    attach(config, trace)
     return config
 
 

@@ -57,31 +57,37 @@ def watch(config: DictConfig) -> None:
 def keys_read(config: DictConfig) -> tuple[str, ...]:
     """Dotted keys that were read, and what those were computed from; sorted."""
     trace = trace_of(config)
-    if trace is None:
-        return ()
+    return tuple(sorted(_with_needs(trace, _noted(trace)))) if trace else ()
+
+
+def _with_needs(trace: Trace, noted: list[str]) -> set[str]:
+    """These keys, and what they were computed from."""
     found: set[str] = set()
-    ahead = _noted(trace)
-    if _READ_BY_THE_RUN in trace.tree.children:
-        ahead.append(_READ_BY_THE_RUN)
+    ahead = [*noted, _READ_BY_THE_RUN] if _READ_BY_THE_RUN in trace.tree.children else [*noted]
     while ahead:
         key = ahead.pop()
         if key not in found:
             found.add(key)
             ahead.extend(trace.needs.get(key, ()))
-    return tuple(sorted(found))
+    return found
 
 
-def _noted(trace: Trace) -> list[str]:
+def _noted(trace: Trace, *, below: bool = False) -> list[str]:
+    """With `below`, also what was read of the configurations that this one was laid upon."""
     noted = [*trace.reads]  # at once: another thread may be reading
+    for reads in trace.below if below else ():
+        noted += [*reads]
     if trace.within:
         whole, key = trace.within
-        noted += [read.removeprefix(f"{key}.") for read in _noted(whole) if read.startswith(f"{key}.")]
+        read = _noted(whole, below=below)
+        noted += [each.removeprefix(f"{key}.") for each in read if each.startswith(f"{key}.")]
     return noted
 
 
 def never_read(config: DictConfig) -> dict[str, Setting]:
     """Keys that a command line set and nobody read: what was set is a misspelling, or has no effect.
 
+    What was read of a configuration below this one, as of that which `merged` was given, has had its effect.
     None, if the process was forked meanwhile, as workers that load data are: what they read is not known here.
     """
     trace = trace_of(config)
@@ -91,7 +97,7 @@ def never_read(config: DictConfig) -> dict[str, Setting]:
     wanted = {key: won for key, won in winners.items() if won.layer.kind in _FROM_COMMAND_LINE}
     if not wanted:
         return {}
-    read = set(keys_read(config))
+    read = _with_needs(trace, _noted(trace, below=True))
     return {key: won for key, won in wanted.items() if key not in read}
 
 

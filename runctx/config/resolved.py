@@ -157,7 +157,8 @@ def _final_trace(config: DictConfig, program: str) -> Trace:
     before = trace_of(config)
     if root is config:
         trace = Trace(tree_of(config, program), None)
-        trace.reads = before.reads if before else trace.reads
+        if before:
+            trace.reads, trace.below = before.reads, before.below
         return trace
     path = path_of(config)
     part = at(tree_of(root, program), path)

@@ -39,13 +39,15 @@ class Trace:
         None for a configuration that cannot change any more.
     """
 
-    __slots__ = ("composed", "forks", "needs", "reads", "tree", "values", "within")
+    __slots__ = ("below", "composed", "forks", "needs", "reads", "tree", "values", "within")
 
     def __init__(self, tree: Branch, values: dict[Any, Any] | None) -> None:
         self.tree = tree
         self.values = values
         self.reads: set[str] = set()
         """Dotted keys."""
+        self.below: tuple[set[str], ...] = ()
+        """What was read of the configurations that this one was laid upon."""
         self.forks = 0
         """How often the process had been forked when it began to note what is read."""
         self.needs: dict[str, tuple[str, ...]] = {}
