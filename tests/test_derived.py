@@ -350,6 +350,15 @@ def test_hostile_texts_are_an_error_of_the_configuration(text: str) -> None:
     error_of({"x": text})
 
 
+@pytest.mark.parametrize("text", ["${x}" * 1_000_000, "${" * 1_000_000 + "x" + "}" * 1_000_000])
+def test_a_million_interpolations_in_a_text_are_refused(text: str) -> None:
+    """Before OmegaConf reads them, which would take it many minutes."""
+    with pytest.raises(ConfigError, match="more than 1000 interpolations in one text"):
+        open_config({"a": text})
+    with pytest.raises(ConfigError, match="more than 1000 interpolations in one text"):
+        assemble(OmegaConf.create({}), tree({"a": text}, FILE))
+
+
 def test_markers_of_a_subtree_stay() -> None:
     """What a tree does to lower layers it does where it is mounted."""
     branch = tree({"a": {"_replace_": True, "x": "${b}"}, "b": 1, "_delete_": ["c"]}, FILE)

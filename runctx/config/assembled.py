@@ -13,6 +13,7 @@ from ..errors import ConfigError
 from ..redact import Redactor
 from .classes import is_structured, type_text
 from .declared import declared_type, declares, key_type, required
+from .derivation.arithmetic import provide
 from .known import completed, raw, tree_of
 from .layers import Branch, Leaf, Path, dotted, leaves, merge, plain
 from .nearest import did_you_mean
@@ -33,6 +34,7 @@ def assemble(base: DictConfig, given: Branch, added: frozenset[Path] = frozenset
     """
     tree = merge(tree_of(base), given)
     values = plain(tree)
+    provide(values)  # OmegaConf parses interpolations as soon as it holds them
     try:
         config = _filled(base, values, added)
     except OmegaConfBaseException as error:

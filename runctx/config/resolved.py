@@ -71,7 +71,11 @@ def _opened(given: Any) -> DictConfig:
         given = vars(given)
     if isinstance(given, DictConfig):
         return given.copy()
-    return OmegaConf.create(rooted(held(given))) if isinstance(given, Mapping) else _structured(given)
+    if not isinstance(given, Mapping):
+        return _structured(given)
+    values = rooted(held(given))
+    provide(values)  # OmegaConf parses interpolations as soon as it holds them
+    return OmegaConf.create(values)
 
 
 def _from_file(path: Path) -> DictConfig:

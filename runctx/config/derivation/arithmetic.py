@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from ...errors import ConfigError
 from ..held import short
 from ..layers import dotted
 from . import resolvers
@@ -56,12 +57,24 @@ OPERATORS: dict[str, tuple[Callable[..., Any], int, int | None]] = {
 
 
 def provide(values: Any) -> None:
-    """Register the operators that `values`, nested plain data, call."""
-    for name in {name for text in _texts(values) for name in _CALL.findall(text)}:
-        if name in OPERATORS:
-            resolvers.register(name, _resolver(name))
+    """Register the operators that `values`, nested plain data, call.
+
+    Raises
+    ------
+    ConfigError: a text has more interpolations than OmegaConf, at a millisecond for each, reads in bearable time.
+    """
+    called = set()
+    for text in _texts(values):
+        called.update(_CALL.findall(text))
+        if text.count("${") > _MOST_INTERPOLATIONS:
+            raise ConfigError(
+                f"more than {_MOST_INTERPOLATIONS} interpolations in one text: {short(str(text))}"
+            )
+    for name in called & OPERATORS.keys():
+        resolvers.register(name, _resolver(name))
 
 
+_MOST_INTERPOLATIONS = 1_000
 _CALL = re.compile(r"\$\{\s*([a-z]+)\s*:")
 
 
