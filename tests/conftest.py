@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-# a loaded machine is no fault of the code under test
-settings.register_profile("runctx", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# a loaded machine is no fault of the code under test, and whether the tests pass is no matter of luck
+settings.register_profile("runctx", deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+# `--hypothesis-profile=search` looks for counterexamples that nobody has seen yet
+settings.register_profile("search", deadline=None, max_examples=1000, suppress_health_check=list(HealthCheck))
 settings.load_profile("runctx")
 
 GIT_CONFIG = """\
