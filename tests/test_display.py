@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from html.parser import HTMLParser
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from runctx import Run, display, lock
 from runctx.display import terminal, words
+from runctx.display.differences import differences
 from runctx.display.picture import MOST, picture
 from runctx.model import Data, Failure, Lock, Omission
 from runctx.past.row import Row, parse
@@ -175,19 +177,61 @@ class TestWords:
         """Any size is told with a unit."""
         assert re.fullmatch(r"[\d.e+]+ [kMGTP]?B", words.size(count))
 
-    def test_differences(self):
-        """Of the configuration that is shown which differs among the runs of one stage."""
 
-        def row(stage: str, **config: object) -> Row:
-            return Row(id="x", stage=stage, status="done", started=None, config=config)
+def row(stage: str = "a", **config: Any) -> Row:
+    return Row(id="x", stage=stage, status="done", started=START, config=config)
 
+
+class TestDifferences:
+    def test_from_what_is_usual(self):
+        """Of a run that is shown which is not as in most runs of its stage, a missing key too; save_dir never."""
         rows = [
-            row("a", lr=1, n=1, save_dir="x"),
-            row("a", lr=2, n=1, save_dir="y"),
+            row(lr=1, n=1, save_dir="x"),
+            row(lr=2, n=1, save_dir="y"),
             row("b", lr=3),
-            row("a", lr=2),
+            row(lr=2),
         ]
-        assert words.differences(rows) == [{"lr": "1", "n": "1"}, {"lr": "2", "n": "1"}, {}, {"lr": "2"}]
+        told = differences(rows)
+        assert told.of_rows == [{"lr": "1"}, {}, {}, {"n": ""}]
+        assert told.usual == {"a": {"lr": "2", "n": "1"}}
+        assert "no n" in terminal.as_text(terminal.Listing(rows, 4))
+
+    def test_no_majority(self):
+        """Where no value is that of more than half of the runs, each run shows its own."""
+        told = differences([row(lr=1), row(lr=2)])
+        assert told == ([{"lr": "1"}, {"lr": "2"}], {})
+
+    def test_derived(self):
+        """A value that follows from others is shown only where nothing else tells a run from the others."""
+        rows = [
+            replace(row(lr=lr, half=half), derived=("half",))
+            for lr, half in ((2, 1), (2, 1), (2, 1), (4, 2), (2, 7))
+        ]
+        assert [*differences(rows).of_rows] == [{}, {}, {}, {"lr": "4"}, {"half": "7"}]
+
+    def test_long_values(self):
+        """A long value is shortened, but not so far that it equals another."""
+        lists = [[*range(10)], [*range(11)], [0, 1, 2, 3, 9, 9, 9, 9, 6, 7, 8, 9]]
+        shown = [values["a"] for values in differences([row(a=one) for one in lists]).of_rows]
+        assert len({*shown}) == 3 and max(map(len, shown)) <= 80
+        assert differences([row(a=[*range(90)]), row(a=1)]).of_rows[0] == {"a": "[0, 1, 2, 3,…87, 88, 89]"}
+
+    def test_many_keys(self):
+        """Of a run that differs in many keys some are shown, and how many are not is said."""
+        text = terminal.as_text(
+            terminal.Listing([row(**{f"k{i}": j for i in range(20)}) for j in range(2)], 2)
+        )
+        assert "… 13 more" in text and "k6=" in text and "k7=" not in text
+
+    def test_notes(self):
+        """Below the runs stand what is usual, by stage if there are several, and what the star means."""
+        rows = [replace(one, commit="1" * 40, dirty=True) for one in (row(lr=1), row(lr=1), row(lr=2))]
+        text = terminal.as_text(terminal.Listing(rows, 3))
+        assert "usual: lr=1" in text and "differs in" in text and f"{'1' * 8}*" in text
+        assert words.DIRTY in " ".join(text.split())
+        both = [*rows, *(replace(one, stage="b") for one in rows)]
+        page = display.runs_html(both, total=6)
+        assert "usual in a: lr=1" in page and "usual in b: lr=1" in page and words.DIRTY in page
 
 
 class TestPicture:

@@ -21,7 +21,7 @@ from runctx import Run, layout, lock, yamlfile
 from runctx.cli.past import ls
 from runctx.config.structure import structure_digest
 from runctx.errors import LockError, NoRunError, SettingsError
-from runctx.model import Command, Failure, Lock
+from runctx.model import Command, Failure, Lock, Origin
 from runctx.past import index, remembered
 from runctx.past.index import runs
 from runctx.past.row import _HEAD, Row, _quick_head, _simple, parse, read_row
@@ -60,6 +60,14 @@ def answered(root: Path) -> list[Row]:
 
 
 class TestRow:
+    def test_derived(self):
+        """A row says which values were computed from others, and takes nothing else for that."""
+        computed = Origin(layer="default", where="a.py:1", value="lambda c: c.lr", reads=("lr",))
+        given = Origin(layer="default", where="a.py:1", value='"reads": ["lr"]')
+        one = make_lock(origins={"opt.half": (computed, given), "lr": (given,)})
+        assert parse(lock.encode(one)).derived == ("opt.half",)
+        assert parse(lock.encode(make_lock())).derived == ()
+
     @given(locks)
     @settings(max_examples=150)
     def test_quick_reading_agrees(self, one: Lock):

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from ..model import Lock
 from ..past.row import Row
 from . import words
+from .differences import differences, shown
 from .picture import picture
 
 # of medium brightness: they stand out on white and on black
@@ -21,6 +22,8 @@ COLOURS = {
 }
 _GREY = "#8a8a8a"
 _CELL = "padding:2px 10px 2px 0;text-align:left;vertical-align:top;white-space:nowrap"
+_STYLES = (*[_CELL] * 5, f"{_CELL};white-space:normal;overflow-wrap:anywhere")
+"""Of the columns of runs: what differs may take several lines, so that the page need not be moved sideways."""
 _MOST = 12
 """Values of a configuration, inputs and outputs that are shown."""
 
@@ -45,11 +48,11 @@ def runs_html(rows: Sequence[Row], total: int) -> str:
         return "<div>no runs</div>"
     names = ("run", "status", "started", "took", "commit", "differs in")
     head = "".join(f'<th style="{_CELL}">{name}</th>' for name in names)
-    lines = (_cells(row, values) for row, values in zip(rows, words.differences(rows), strict=True))
-    body = "".join(
-        "<tr>" + "".join(f'<td style="{_CELL}">{cell}</td>' for cell in cells) + "</tr>" for cells in lines
-    )
-    more = f'<div style="opacity:.65">… {total - len(rows)} more</div>' if total > len(rows) else ""
+    told = differences(rows)
+    body = "".join(f"<tr>{_columns(cells)}</tr>" for cells in map(_cells, rows, told.of_rows))
+    notes = [f"… {total - len(rows)} more"] * (total > len(rows)) + told.notes
+    notes += [words.DIRTY] * any(row.dirty for row in rows)
+    more = "".join(f'<div style="opacity:.65">{_text(note)}</div>' for note in notes)
     return (
         '<div style="overflow-x:auto"><table style="border-collapse:collapse">'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}</div>"
@@ -69,7 +72,10 @@ def _lines(lock: Lock) -> Iterator[tuple[str, str]]:
         branch = f" on {lock.source.branch}" if lock.source.branch else ""
         yield "commit", _text(words.commit(lock.source.commit, lock.source.dirty) + branch)
     if lock.config:
-        yield "config", _several([f"{key}={words.value(value, 60)}" for key, value in lock.config.items()])
+        yield (
+            "config",
+            _several([f"{key}={words.short(value, 40)}" for key, value in words.leaves(lock.config)]),
+        )
     for name, items in (("inputs", lock.inputs), ("outputs", lock.outputs)):
         if items:
             yield name, _several([f"{data.path} ({words.size(data.bytes)})" for data in items])
@@ -82,14 +88,17 @@ def _lines(lock: Lock) -> Iterator[tuple[str, str]]:
         yield "error", f'<span style="color:{COLOURS["failed"]}">{_text(told)}</span>'
 
 
+def _columns(cells: Iterator[str]) -> str:
+    return "".join(f'<td style="{style}">{cell}</td>' for style, cell in zip(_STYLES, cells, strict=True))
+
+
 def _cells(row: Row, values: Mapping[str, str]) -> Iterator[str]:
     yield _text(words.told(row))
     yield _status(row.status)
     yield _text(words.when(row.started))
     yield _text(words.took(row.seconds))
     yield _text(words.commit(row.commit, row.dirty))
-    differing = [f"{key}={value}" for key, value in values.items()]
-    yield _text(" ".join(filter(None, (words.error(row), *differing))))
+    yield _text(" ".join(filter(None, (words.error(row), *shown(values)))))
 
 
 def _several(items: Sequence[str]) -> str:

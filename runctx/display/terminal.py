@@ -19,6 +19,7 @@ from ..model import Data, Environment, Lock
 from ..past.lineage import Edge, edges, known_runs
 from ..past.row import Row
 from . import words
+from .differences import differences, shown
 
 COLOURS = {
     "running": "blue",
@@ -67,13 +68,14 @@ class Listing:
         if not self.rows:
             yield Text("no runs")
             return
-        last = [_what_differs(*pair) for pair in zip(self.rows, words.differences(self.rows), strict=True)]
+        told = differences(self.rows)
+        last = [*map(_what_differs, self.rows, told.of_rows)]
         heads = [Text(name, "bold") for name in ("run", "status", "started", "took", "commit")]
         lines = [heads, *(_cells(row) for row in self.rows)]
         widths = [max(cell.cell_len for cell in column) for column in zip(*lines, strict=True)]
         room = options.max_width - sum(widths) - 2 * len(widths)
         below = any(what.cell_len > room for what in last)
-        last.insert(0, Text("differs in", "bold") if any(last) and not below else Text())
+        last.insert(0, Text("differs in", "bold") if any(last) else Text())
         for cells, what in zip(lines, last, strict=True):
             for cell, width in zip(cells, widths, strict=True):
                 cell.pad_right(width - cell.cell_len + 2)
@@ -83,6 +85,8 @@ class Listing:
                 yield Padding(what, (0, 0, 0, 4))
         if self.total > len(self.rows):
             yield Text(f"… {self.total - len(self.rows)} more", "dim")
+        for note in (*told.notes, *[words.DIRTY] * any(row.dirty for row in self.rows)):
+            yield Text(note, "dim")
 
 
 def _cells(row: Row) -> list[Text]:
@@ -99,8 +103,9 @@ def _what_differs(row: Row, values: Mapping[str, str]) -> Text:
     what = Text()
     if row.error:
         what.append(words.error(row), "red")
-    for key, shown in values.items():
-        what.append(" " if what else "").append(f"{key}=", "dim").append(shown)
+    for one in shown(values):
+        key, sign, value = one.partition("=")
+        what.append(" " if what else "").append(key + sign, "dim").append(value)
     return what
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,31 @@ def value(given: Any, longest: int = 200) -> str:
     if isinstance(given, bool):
         return str(given).lower()
     return line(given if isinstance(given, str) and given else repr(given), longest)
+
+
+def short(given: Any, longest: int) -> str:
+    """The same, of which what is too long loses its middle: values that differ mostly do so at an end.
+
+    >>> short(list(range(10)), longest=16)
+    '[0, 1, 2…7, 8, 9]'
+    """
+    text = value(given, 2_000)
+    half = (longest - 1) // 2
+    return text if len(text) <= longest else f"{text[: longest - 1 - half]}…{text[-half:]}"
+
+
+def leaves(config: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and values.
+
+    >>> dict(leaves({"opt": {"lr": 0.1}, "sizes": [1, 2], "more": {}}))
+    {'opt.lr': 0.1, 'sizes': [1, 2], 'more': {}}
+    """
+    for key, given in config.items():
+        name = f"{prefix}{key}"
+        if isinstance(given, Mapping) and given:
+            yield from leaves(given, f"{name}.")
+        else:
+            yield name, given
 
 
 def commit(name: str | None, dirty: bool) -> str:
@@ -135,41 +160,13 @@ def size(count: int) -> str:
     return f"{count / 1000**power:.1f} {' kMGTP'[power]}B"
 
 
-def differences(rows: Sequence[Row]) -> list[Mapping[str, str]]:
-    """For each row the configuration that tells it from the others of its stage.
-
-    A folder for each run is no difference: `save_dir` never counts.
-    """
-    stages: dict[str, list[Row]] = {}
-    for row in rows:
-        if row.status != "broken":
-            stages.setdefault(row.stage, []).append(row)
-    varying = {stage: _varying(members) for stage, members in stages.items()}
-    return [
-        {
-            line(key, 40): value(row.config[key], 40)
-            for key in varying.get(row.stage, ())
-            if key in row.config and row.status != "broken"
-        }
-        for row in rows
-    ]
-
-
-def _varying(rows: Sequence[Row]) -> list[str]:
-    missing = object()
-    keys = dict.fromkeys(key for row in rows for key in row.config)
-    first = rows[0].config
-    return [
-        key
-        for key in keys
-        if key.rpartition(".")[2] != "save_dir"
-        and any(row.config.get(key, missing) != first.get(key, missing) for row in rows)
-    ]
-
-
 def told(row: Row) -> str:
     """What a listing calls a run: its id, or its folder if its lock cannot be read."""
     return line(row.id, 80) if row.id else path(row.path)
+
+
+DIRTY = "* the work tree differed from HEAD; the commit holds it as it was"
+"""What the star says."""
 
 
 def error(row: Row) -> str:

@@ -42,6 +42,8 @@ class Row:
     parents: tuple[str, ...] = ()
     config: dict[str, Any] = field(default_factory=dict)
     """Dotted key -> value; a list is one value."""
+    derived: tuple[str, ...] = ()
+    """Dotted keys whose values were computed from others."""
     structure: str | None = None
     """Digest of the configuration's keys and types; None if the lock does not tell."""
     error: str | None = None
@@ -150,6 +152,7 @@ def parse(data: bytes, where: str = layout.LOCK) -> Row:
         dirty=dirty,
         parents=head.parents,
         config=dict(_leaves(head.config, "")),
+        derived=_derived(data),
         structure=structure,
         error=rest.error.type if rest and rest.error else None,
         host=rest.command.host if rest else "",
@@ -252,6 +255,18 @@ def _structure(data: bytes) -> str | None:
     key = "config_structure"
     said = read_sections(data, {key}).get(key) if _start(data, key) >= 0 else None  # not as we write it
     return said if isinstance(said, str) else None
+
+
+# as we write it; of a lock that was edited none is known, and nothing more is lost than a shorter listing
+_COMPUTED = re.compile(rb'^  ([\w.]+): \[\{.*"reads": \[', re.MULTILINE)
+
+
+def _derived(data: bytes) -> tuple[str, ...]:
+    start = _start(data, "origins")
+    if start < 0:
+        return ()
+    end = _NEXT_KEY.search(data, start + 1)
+    return tuple(key.decode() for key in _COMPUTED.findall(data, start, end.start() if end else len(data)))
 
 
 def _leaves(config: dict[Any, Any], prefix: str) -> Any:
