@@ -6,6 +6,7 @@ import argparse
 import copy
 import subprocess
 import sys
+import traceback
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -21,7 +22,7 @@ from hypothesis import strategies as st
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import ReadonlyConfigError
 
-from runctx import config
+from runctx import config, derived, from_cli
 from runctx.errors import ConfigError
 from tests.strategies import config_keys, nested
 
@@ -383,3 +384,67 @@ def test_resolving_keeps_what_is_resolved(values: dict[Any, Any]) -> None:
     """Values without interpolations are recorded as given, keys of every type included."""
     values.pop("save_dir", None)
     assert repr(plain(values)) == repr(values)
+
+
+@dataclass
+class Late:
+    need: str = "???"
+    base_lr: float = 0.1
+    lr: Any = 0.1
+    sizes: list[Any] = field(default_factory=lambda: [1])
+    api_key: str = "abcdefgh"
+    url: str = ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "hint"),
+    [
+        (["lr=${basse_lr}"], "override argument 2: config key lr: Interpolation key 'basse_lr'", "base_lr"),
+        (["sizes=['${nothing}']"], "override argument 2: config key sizes[0]: Interpolation key", None),
+        (["lr=${div:1,0}"], "override argument 2: config key lr: div(1, 0): division by zero", None),
+        (["need=???"], "config keys without a value (???): need", "need=... on the command line"),
+        (["api_key=<redacted>"], "override argument 2: config key api_key is <redacted>", "oc.env"),
+        (["--config", "c.yaml"], "config file c.yaml:2: config key api_key is <redacted>", "override"),
+        (["url='http://me:<redacted>@host'"], "override argument 2: config key url is <redacted>", None),
+    ],
+)
+def test_what_is_wrong_late_names_its_layer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str, hint: str | None
+) -> None:
+    """What only a run finds wrong names the key and who gave the value, without OmegaConf's traceback."""
+    monkeypatch.chdir(tmp_path)
+    Path("c.yaml").write_text("need: x\napi_key: <redacted>\n")
+    given = ["need=x", *arguments] if arguments != ["need=???"] else []
+    with pytest.raises(ConfigError) as caught:
+        config.fill_in(from_cli(Late, given), NOW, "made")
+    assert caught.value.message.startswith(message)
+    assert hint is None or hint in (caught.value.hint or "")
+    assert "omegaconf" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_redacted_value_that_is_beaten_is_none() -> None:
+    """`<redacted>` is an error only where it would be used: an override, or code, may give the secret."""
+    cfg = config.merged({"api_key": "<redacted>"}, {"api_key": "abcdefgh"})
+    config.fill_in(cfg, NOW, "made")
+    assert cfg.api_key == "abcdefgh"
+
+
+def test_a_save_dir_of_a_missing_value_says_which() -> None:
+    """Where the folder depends on a value that nobody gave, the error is about that value."""
+    with pytest.raises(ConfigError, match=r"without a value \(\?\?\?\): need"):
+        config.save_dir_of(config.open_config({"need": "???", "save_dir": "out/${need}"}), NOW)
+
+
+def _fails(c: Any) -> float:
+    return 1 / c.zero
+
+
+@pytest.mark.parametrize("key", ["lr", "save_dir"])
+def test_a_failing_derivation_is_told_once(key: str) -> None:
+    """Its cause is the function's own error, whose traceback begins in the function."""
+    cfg = config.open_config({"zero": 0, key: derived(_fails)})
+    with pytest.raises(ConfigError, match="ZeroDivisionError") as caught:
+        config.save_dir_of(cfg, NOW) if key == "save_dir" else config.fill_in(cfg, NOW, "made")
+    cause = caught.value.__cause__
+    assert isinstance(cause, ZeroDivisionError) and cause.__cause__ is None
+    assert [frame.name for frame in traceback.extract_tb(cause.__traceback__)] == ["_fails"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import pickle
 import subprocess
 import sys
@@ -271,14 +272,25 @@ def test_only_functions_can_be_derived() -> None:
         derived(3)  # type: ignore[arg-type]
 
 
+CALCULATIONS: list[Any] = [
+    *(lambda lr: lr + 1, lambda lr: 1 + lr, lambda lr: "x" + lr, lambda lr: lr - 1, lambda lr: 1 - lr),
+    *(lambda lr: lr * 2, lambda lr: 2 * lr, lambda lr: lr / 2, lambda lr: 2 / lr, lambda lr: lr // 2),
+    *(lambda lr: 2 // lr, lambda lr: lr % 2, lambda lr: lr**2, lambda lr: 2**lr, lambda lr: -lr, abs),
+    *(lambda lr: lr < 1, lambda lr: lr >= 1, lambda lr: max(lr, 1), round, int, float),
+    *(lambda lr: round(lr, 2), math.sqrt, range, lambda lr: f"{lr:.3f}", lambda lr: f"{lr:>9}"),
+]
+
+
 def test_a_placeholder_says_what_it_is() -> None:
     """An instance of the dataclass by itself holds only the function: it reads well, and does not calculate."""
     lr: Any = Config().lr
     assert repr(lr) == "<derived: lambda c: 0.01 * c.batch_size / 128>"
     assert str(lr) == "${derived:'lambda c: 0.01 * c.batch_size / 128'}"
-    for calculate in (lambda: lr * 2, lambda: 2 * lr, lambda: lr / 2, lambda: lr - 1):
+    for calculate in CALCULATIONS:
         with pytest.raises(TypeError, match="is not computed"):
-            calculate()
+            calculate(lr)
+    assert f"{lr}" == str(lr)
+    assert lr != 0.01  # comparing for equality is no calculation: dataclasses are compared field by field
 
 
 # -- where it is written -----------------------------------------------------------------------------------------

@@ -107,7 +107,7 @@ def _misfit(
         return ConfigError(_first_line(error))
     path, leaf, error = culprit
     setting = leaf[-1]
-    place = f"{setting.layer.kind} {setting.where}: config key "
+    place = f"{setting.who}: config key "
     unknown = _unknown(base, path)
     if unknown is not None:
         known = [dotted(each) for each, _ in leaves(tree_of(base))]

@@ -50,6 +50,11 @@ class Setting(NamedTuple):
     def where(self) -> str:
         return self.layer.name if self.line is None else f"{self.layer.name}:{self.line}"
 
+    @property
+    def who(self) -> str:
+        """What a message about the value begins with: `config file train.yaml:3`."""
+        return self.where if self.layer.kind == "program" else f"{self.layer.kind} {self.where}"
+
 
 Leaf = tuple[Setting, ...]
 """All that was said of one key, lowest layer first: the last one won. A list is one leaf."""

@@ -16,16 +16,18 @@ from omegaconf.errors import OmegaConfBaseException
 
 from .. import yamlfile
 from ..errors import ConfigError
+from ..redact import REDACTED
 from .classes import is_structured
 from .derivation import resolvers
 from .derivation.arithmetic import OPERATORS, provide
 from .derivation.derived import rooted
-from .derivation.evaluation import Derived, derived_in, evaluation, path_of, told_of_cycle
+from .derivation.evaluation import DerivationError, Derived, derived_in, evaluation, path_of, told_of_cycle
 from .derivation.references import cycle, needs_of
 from .held import held, short
 from .known import raw, tree_of
-from .layers import Branch, at, dotted
+from .layers import Branch, Setting, at, dotted, leaves
 from .layers import Path as Keys
+from .nearest import did_you_mean
 from .trace import Trace, attach, trace_of
 
 _instant: ContextVar[datetime | None] = ContextVar("runctx_instant", default=None)
@@ -59,7 +61,7 @@ def open_config(given: Any) -> DictConfig:
             provide(raw(config))
         return config
     except (OmegaConfBaseException, RecursionError) as error:
-        raise _told(error) from error
+        raise _told(error) from None
 
 
 def _opened(given: Any) -> DictConfig:
@@ -79,10 +81,9 @@ def _opened(given: Any) -> DictConfig:
 
 
 def _from_file(path: Path) -> DictConfig:
-    from .assembled import assemble  # most runs are not given a file
-    from .files.inherit import load_tree
+    from .files.compose import lay_file  # most runs are not given a file
 
-    return assemble(OmegaConf.create({}), load_tree(path))
+    return lay_file(OmegaConf.create({}), path)
 
 
 def _structured(given: Any) -> DictConfig:
@@ -105,7 +106,8 @@ def save_dir_of(config: DictConfig, now: datetime) -> str | None:
     try:
         value = config.save_dir
     except OmegaConfBaseException as error:
-        raise _told(error) from error
+        _refuse_missing(config, raw(config))  # which may be why
+        raise _told(error, config) from error.__cause__
     finally:
         _instant.reset(token)
     if value is not None and not isinstance(value, (str, Path)):
@@ -126,13 +128,16 @@ def fill_in(config: DictConfig, now: datetime, save_dir: str, program: str = "th
 
     Raises
     ------
-    ConfigError: a value that cannot be computed, or a mandatory value (`???`) that nobody set.
+    ConfigError: a value that cannot be computed, a mandatory value (`???`) that nobody set, or a secret that
+        stands as `<redacted>` in what was given; the message names key and layer.
     """
     token = _instant.set(now)
     try:
         trace = _final_trace(config, program)
         plain = raw(config)
-        missing = OmegaConf.missing_keys(config) if _mentions(plain, "???") else set()
+        _refuse_missing(config, plain)
+        if _mentions(plain, REDACTED):
+            _refuse_redacted(trace.tree)
         if "save_dir" in config or _mentions(plain, "${"):
             for part in _containers(config):  # a frozen dataclass is read-only at its own level
                 OmegaConf.set_readonly(part, None)
@@ -141,19 +146,44 @@ def fill_in(config: DictConfig, now: datetime, save_dir: str, program: str = "th
             plain["save_dir"] = save_dir
         if "save_dir" in config:
             config.save_dir = save_dir
-        if not missing and _mentions(plain, "${"):
+        if _mentions(plain, "${"):
             trace.needs |= _resolve(config, plain)
-    except ConfigError:
-        raise
     except (OmegaConfBaseException, RecursionError) as error:
-        raise _told(error, config) from error
+        # without OmegaConf's own traceback; that of a function which failed is its cause
+        raise _told(error, config, program) from error.__cause__
     finally:
         _instant.reset(token)
-    if missing:
-        raise ConfigError(f"config keys without a value (???): {', '.join(sorted(missing))}", hint="set them")
     config._set_parent(None)  # a part of another configuration has read there all that it needs
     attach(config, trace)
     OmegaConf.set_readonly(config, True)
+
+
+def _refuse_missing(config: DictConfig, plain: dict[Any, Any]) -> None:
+    missing = sorted(OmegaConf.missing_keys(config)) if _mentions(plain, "???") else []
+    if missing:
+        given = " ".join(f"{key}=..." for key in missing)
+        raise ConfigError(
+            f"config keys without a value (???): {', '.join(missing)}",
+            hint=f"give them: {given} on the command line, or in a file or the code",
+        )
+
+
+def _refuse_redacted(tree: Branch) -> None:
+    for path, leaf in leaves(tree):
+        if _is_redacted(leaf[-1].value):
+            key = dotted(path)
+            raise ConfigError(
+                f"{leaf[-1].who}: config key {key} is {REDACTED}: secrets are not written down",
+                hint=f"give it by an override, {key}=..., or from the environment: {key}='${{oc.env:NAME}}'",
+            )
+
+
+def _is_redacted(value: Any) -> bool:
+    if isinstance(value, str):
+        return value == REDACTED or f":{REDACTED}@" in value  # the password in an address
+    if isinstance(value, dict):
+        return any(map(_is_redacted, value.values()))
+    return isinstance(value, list) and any(map(_is_redacted, value))
 
 
 def _final_trace(config: DictConfig, program: str) -> Trace:
@@ -263,8 +293,16 @@ def _set(config: Any, path: tuple[Any, ...], value: str) -> None:
 
 
 def to_plain(config: DictConfig) -> dict[Any, Any]:
-    """Values as dicts, lists and scalars: paths and enums become strings."""
-    plain = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
+    """Values, resolved, as dicts, lists and scalars: paths and enums become strings.
+
+    Raises
+    ------
+    ConfigError: one cannot be resolved; the message names key and layer.
+    """
+    try:
+        plain = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
+    except (OmegaConfBaseException, RecursionError) as error:
+        raise _told(error, config) from error.__cause__
     assert isinstance(plain, dict)
     return {k: _written(v) for k, v in plain.items()}
 
@@ -306,7 +344,7 @@ def from_plain(plain: dict[Any, Any]) -> DictConfig:
     try:
         config: DictConfig = OmegaConf.create(escaped(plain))
     except (OmegaConfBaseException, RecursionError) as error:
-        raise _told(error) from error
+        raise _told(error) from None
     OmegaConf.set_readonly(config, True)
     return config
 
@@ -343,14 +381,46 @@ def _make_room(config: DictConfig, plain: dict[Any, Any]) -> None:
                 config[key] = {}
 
 
-def _told(error: BaseException, config: DictConfig | None = None) -> ConfigError:
+def _told(
+    error: BaseException, config: DictConfig | None = None, program: str = "the program"
+) -> ConfigError:
+    """The same as an error of ours, with key and layer as far as they are known."""
+    if isinstance(error, DerivationError) and error.is_located:
+        return error.with_traceback(None)  # whose frames are OmegaConf's and ours
     key = getattr(error, "full_key", None)
-    keys = cycle(needs_of(raw(config), {}), key) if config is not None else None
+    if config is None:
+        return ConfigError(*_without_layer(error, key))
+    keys = cycle(needs_of(raw(config), {}), key)
     if keys:
         return ConfigError(*told_of_cycle(keys))
+    root: Any = config._get_root()
+    tree = tree_of(root, program)
+    said = _said(tree, key) if key else None
+    message, hint = _without_layer(error, key)
+    unknown = _UNKNOWN.search(message)
+    if unknown:
+        hint = did_you_mean(unknown[1], [dotted(path) for path, _ in leaves(tree)])
+    return ConfigError(f"{said.who}: {message}" if said else message, hint)
+
+
+_UNKNOWN = re.compile(r"Interpolation key '([^']+)' not found")
+
+
+def _without_layer(error: BaseException, key: str | None) -> tuple[str, str | None]:
+    if isinstance(error, ConfigError):
+        return error.message, error.hint
     if isinstance(error, RecursionError):
-        return ConfigError("the configuration is nested too deep, or contains itself")
-    return ConfigError((f"config key {key}: " if key else "") + _first_line(error))
+        return "the configuration is nested too deep, or contains itself", None
+    return (f"config key {key}: " if key else "") + _first_line(error), None
+
+
+def _said(tree: Branch, key: str) -> Setting | None:
+    """What won at a key as OmegaConf writes it, `opt.betas[0]`; a list is one leaf."""
+    here: Any = tree
+    for name in re.split(r"[.\[\]]+", key.rstrip("]")):
+        if isinstance(here, Branch):
+            here = next((child for each, child in here.children.items() if str(each) == name), None)
+    return here[-1] if isinstance(here, tuple) else None
 
 
 def _first_line(error: BaseException) -> str:

@@ -20,7 +20,8 @@ from omegaconf.basecontainer import BaseContainer
 from ..told import Told
 from .classes import is_structured
 from .layers import Path, dotted
-from .text import SAVE_DIR, digest_of, escaped, held, plain_of
+from .resolved import to_plain
+from .text import SAVE_DIR, digest_of, escaped, held
 
 _Shape = dict[Any, Any] | str
 """Key -> shape, of a mapping; of any other value, its type."""
@@ -60,7 +61,7 @@ def structure(config: Any, plain: dict[Any, Any] | None = None) -> str:
     """
     node = None if type(config) is dict else held(config)
     if plain is None:
-        plain = config if node is None else plain_of(node)
+        plain = config if node is None else to_plain(node)
     shape = _mapping({key: value for key, value in plain.items() if key != SAVE_DIR}, node, ())
     return "".join(sorted(f"{escaped(line)}\n" for line in _lines(shape, ())))
 

@@ -9,9 +9,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
+from .. import settings
 from ..errors import ConfigError
+from ..redact import Redactor
 from ..told import Told
 from .layers import Path, dotted
 from .resolved import from_plain, open_config, to_plain
@@ -24,7 +25,7 @@ _MAX_DEPTH = 100
 _MAX_VALUES = 100_000  # OmegaConf makes an object of each, some ten thousand in a second
 
 
-def to_text(what: Any) -> str:
+def to_text(what: Any, *, redact: bool = True) -> str:
     """One line `key = value` for each value, sorted: what `diff` and a pull request can show.
 
     Keys are dotted, and quoted where they are not simple words. Values are resolved, and written in JSON on one
@@ -35,6 +36,7 @@ def to_text(what: Any) -> str:
     Parameters
     ----------
     what: a configuration, a dataclass or an instance of one, a dict, or a run, live or past.
+    redact: write `<redacted>` for secrets, as a run does. Without it, `from_text` gives all values back.
 
     Raises
     ------
@@ -46,7 +48,8 @@ def to_text(what: Any) -> str:
     opt.lr = 0.1
     twice = "aa"
     """
-    return _text(plain_of(held(what)))
+    plain = to_plain(held(what))
+    return _text(Redactor(settings.load().redact).mapping(plain) if redact else plain)
 
 
 def from_text(text: str) -> DictConfig:
@@ -101,7 +104,7 @@ def value_digest(config: Any) -> str:
     """
     if isinstance(config, Told) and config.lock.config_digest:
         return config.lock.config_digest  # of values without the secrets, which no lock holds
-    plain = config if type(config) is dict else plain_of(held(config))
+    plain = config if type(config) is dict else to_plain(held(config))
     return digest_of(_text({key: value for key, value in plain.items() if key != SAVE_DIR}))
 
 
@@ -118,22 +121,6 @@ def held(what: Any) -> DictConfig:
     if not isinstance(what, Mapping) and not dataclasses.is_dataclass(what) and hasattr(what, "cfg"):
         return held(what.cfg)
     return open_config(what)
-
-
-def plain_of(config: DictConfig) -> dict[Any, Any]:
-    """Its values, resolved.
-
-    Raises
-    ------
-    ConfigError: one cannot be resolved; names the key.
-    """
-    try:
-        return to_plain(config)
-    except OmegaConfBaseException as error:
-        key, said = getattr(error, "full_key", None), str(error).split("\n", 1)[0]
-        raise ConfigError((f"config key {key}: " if key else "") + said) from error
-    except RecursionError as error:
-        raise ConfigError("the configuration is nested too deep, or contains itself") from error
 
 
 # -- writing -----------------------------------------------------------------------------------------------

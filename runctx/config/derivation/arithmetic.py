@@ -99,7 +99,9 @@ def _resolver(name: str) -> Callable[..., Any]:
             return result
         except (ArithmeticError, TypeError, ValueError) as error:
             call = f"{name}({', '.join(map(short, operands))})"
-            raise DerivationError(f"config key {dotted(path_of(_node_))}: {call}: {error}") from error
+            fault = DerivationError(f"config key {dotted(path_of(_node_))}: {call}: {error}")
+            fault.is_located, fault.full_key = False, _node_._get_full_key(None)
+            raise fault from None
 
     return compute
 

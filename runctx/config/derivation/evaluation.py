@@ -30,6 +30,8 @@ class DerivationError(ConfigError, InterpolationResolutionError):
     """A derived value cannot be computed."""
 
     _initialized = True  # tells OmegaConf that the message is complete
+    is_located = True
+    """Whether the message says in which file the fault is."""
 
 
 class Derived(str):
@@ -87,14 +89,20 @@ class Derived(str):
 
         return _unpickled, (cloudpickle.dumps(self.function), self.source, self.place, self.distance)
 
-    def _not_computed(self, other: Any = None) -> NoReturn:
+    def _not_computed(self, *_: Any) -> NoReturn:
         raise TypeError(
             f"{self!r} is not computed: a dataclass by itself holds only the function\n"
             "hint: read it from run.cfg, or from from_cli(Config)"
         )
 
     # a text times 2 would be the text twice; the others say what is wrong better than a text does
-    __mul__ = __rmul__ = __sub__ = __rsub__ = __truediv__ = __rtruediv__ = _not_computed
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _not_computed
+    __floordiv__ = __rfloordiv__ = __mod__ = __pow__ = __rpow__ = __neg__ = __abs__ = _not_computed
+    __lt__ = __le__ = __gt__ = __ge__ = _not_computed
+    __round__ = __int__ = __float__ = __index__ = _not_computed
+
+    def __format__(self, spec: str) -> str:
+        return self._not_computed() if spec else str(self)
 
 
 def _unpickled(function: bytes, source: str, place: tuple[str, int], distance: int | None) -> Derived:
@@ -174,7 +182,7 @@ class Evaluation:
         except Exception as error:
             raise DerivationError(
                 f"config key {key}: derived value {value.described} failed: {type(error).__name__}: {_line(error)}"
-            ) from error
+            ) from _without_our_frames(error)
         finally:
             self._open.pop()
 
@@ -197,6 +205,12 @@ class Evaluation:
         values = OmegaConf.to_container(self.root, resolve=False)
         needs = needs_of(values, {k: tuple(read) for k, read in self.reads.items()})
         return cycle(needs, key) or [*self._open[self._open.index(key) :], key]
+
+
+def _without_our_frames(error: Exception) -> Exception:
+    """With the traceback that begins in the function that was called; of one written in C there is none."""
+    ours = error.__traceback__
+    return error.with_traceback(ours and ours.tb_next and ours.tb_next.tb_next)
 
 
 def told_of_cycle(keys: list[str]) -> tuple[str, str]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from omegaconf.errors import OmegaConfBaseException
-
-from ...errors import ConfigError
 from ..layers import plain
 from ..resolved import escaped, open_config, to_plain
 from .formats import encode
@@ -36,12 +33,4 @@ def converted(source: str, suffix: str, *, resolve: bool = False) -> bytes:
     """
     if not resolve:
         return encode(plain(load_tree(source)), suffix)
-    try:
-        values = to_plain(open_config(source))
-    except ConfigError:
-        raise
-    except OmegaConfBaseException as error:
-        key = getattr(error, "full_key", None)
-        first_line = str(error).split("\n", 1)[0]
-        raise ConfigError(f"config key {key or '(top level)'}: {first_line}") from error
-    return encode(escaped(values), suffix)
+    return encode(escaped(to_plain(open_config(source))), suffix)
