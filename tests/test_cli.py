@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from runctx import Run, lock
+from runctx.display import words
 from runctx.errors import ConfigError
 from runctx.model import Failure, Origin
 from runctx.past import record
@@ -71,6 +72,11 @@ class TestLs:
         assert [line.split()[0] for line in lines[1:]] == [row.id for row in runs().rows]
         assert re.findall(r"lr=[\d.]+", "\n".join(lines)) == ["lr=0.2", "lr=0.1", "lr=0.0"]
         assert "name" not in "\n".join(lines)
+
+    def test_legend(self):
+        """In a terminal it is said below what the star means; a pipe holds the runs alone."""
+        assert words.DIRTY in told("ls", COLUMNS="200").splitlines()[-1]
+        assert words.DIRTY not in told("ls")
 
     def test_choice(self):
         """A folder or glob, a stage and a limit choose; what is left out is said on stderr."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -90,6 +91,12 @@ def shown(one: Lock) -> Iterator[str]:
     yield terminal.as_text(terminal.lineage(one, {}))
     row = parse(lock.encode(one))
     yield terminal.as_text(terminal.Listing([row, replace(row, config={})], 3))
+
+
+def test_no_circle():
+    """What shows needs nothing of the configuration, which asks to be shown."""
+    sources = [file.read_text() for file in Path(display.__file__).parent.glob("*.py")]
+    assert sources and not any(re.search(r"^\s*(from|import) .*\bconfig\b", text, re.M) for text in sources)
 
 
 class TestHarmless:

@@ -427,6 +427,27 @@ def test_html() -> None:
     assert "base.yaml:12" in shown and "reads n" in shown and "数据" in shown
 
 
+def test_html_of_one_key() -> None:
+    """In a notebook the lines of one key belong together: no stripes, a rule above, the beaten struck out."""
+    rows = TOLD._repr_html_().split("<tr")[1:]
+    assert all(' style="background:transparent' in row for row in rows)
+    assert ["border-top" in row for row in rows] == [False, True, False, False, True, True, False, True, True]
+    assert ["line-through" in row for row in rows] == [number in (2, 3) for number in range(9)]
+
+
+def test_never_read() -> None:
+    """What a run's lock knows of reading is told: the keys that nobody read, and nothing of a run that still runs."""
+    config = {"opt": {"lr": 1, "momentum": 2}, "sizes": {}, "whole": {"a": {"b": 1}}, "tag": ""}
+    read = ("opt.lr", "sizes", "whole.a")
+    told = of_lock(make_lock(config=config, keys_read=read))
+    assert told.unread == ("opt.momentum", "tag")
+    assert "never read: opt.momentum, tag" in repr(told) and "never read" in told._repr_html_()
+    assert [key for key, one in told.to_dict().items() if not one["read"]] == ["opt.momentum", "tag"]
+    assert told.part("opt").unread == ("opt.momentum",)
+    unknown = of_lock(make_lock(config=config))
+    assert unknown.unread is None and "read" not in unknown.to_dict()["tag"]
+
+
 def test_bounded() -> None:
     """Ten thousand keys are not printed unasked; how many are left out is said."""
     one = (
@@ -437,7 +458,7 @@ def test_bounded() -> None:
     for shown in (repr(many), many._repr_html_()):
         assert "9800 more keys" in shown and len(shown) < 250_000
     assert len(many.to_dict()) == 10_000
-    assert len(list(display.lines(many, None))) == 20_000
+    assert len(list(display.lines(many.table().told, None))) == 20_000
 
 
 def test_hostile() -> None:
@@ -447,7 +468,7 @@ def test_hostile() -> None:
         make_lock(config={"a": ESCAPE, ESCAPE: 1}, origins={"a": (one, one), "b" + ESCAPE: (one,)})
     )
     assert not CONTROL.search(repr(told)) and "[bold]" in repr(told)
-    assert not CONTROL.search(terminal.as_text(display.Table(told, None)))
+    assert not CONTROL.search(terminal.as_text(told.table(most=None)))
     assert "<script" not in told._repr_html_() and not CONTROL.search(told._repr_html_())
 
 

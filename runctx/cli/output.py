@@ -18,12 +18,17 @@ def show(shown: Any) -> None:
     """Coloured if stdout is a terminal and NO_COLOR is not set."""
     from rich.console import Console
 
-    width = None if sys.stdout.isatty() or os.environ.get("COLUMNS") else _NO_WRAPPING
+    width = None if is_read_by_a_human() else _NO_WRAPPING
     console = Console(width=width, highlight=False, markup=False, emoji=False, soft_wrap=False)
     with console.capture() as captured:
         console.print(shown)
     for line in captured.get().rstrip("\n").split("\n"):
         click.echo(line.rstrip(), color=True)
+
+
+def is_read_by_a_human() -> bool:
+    """Whether stdout is a terminal, or one is spoken of."""
+    return sys.stdout.isatty() or bool(os.environ.get("COLUMNS"))
 
 
 def json(data: Any) -> None:

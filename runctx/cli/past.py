@@ -41,7 +41,8 @@ def ls(pattern: str | None, stage: str | None, limit: int | None, like: str | No
         return
     from ..display import terminal
 
-    output.show(terminal.Listing(shown, len(shown)))
+    # a program that reads a pipe reads of runs, and of nothing else
+    output.show(terminal.Listing(shown, len(shown), legend=output.is_read_by_a_human()))
     if not rows:
         click.echo(f"looked in {index.searched(pattern)}", err=True)
     if len(shown) < len(rows):
@@ -83,9 +84,7 @@ def _explain(lock: Lock, as_json: bool) -> None:
     if as_json:
         output.json(told.to_dict())
         return
-    from ..display.origins import Table
-
-    output.show(Table(told, most=None))
+    output.show(told.table(most=None))
 
 
 @click.command("tree")

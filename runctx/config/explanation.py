@@ -5,15 +5,18 @@ It needs no OmegaConf, so that `runctx show RUN --explain` answers from a lock a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
 from ..model import Lock, Origin
 from ..redact import REDACTED
 from .layers import dotted
 from .nearest import did_you_mean
+
+if TYPE_CHECKING:
+    from ..display.origins import Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,8 @@ class Explanation(Mapping[str, tuple[Origin, ...]]):
     """Dotted key -> its value in the end, or `Unknown`."""
     origins: Mapping[str, tuple[Origin, ...]] = field(default_factory=dict)
     """What is known of who set it; a key need not be among them."""
+    unread: tuple[str, ...] | None = None
+    """Keys that nobody read; None if it is not known, as before the end of a run."""
 
     def __getitem__(self, key: str) -> tuple[Origin, ...]:
         return self.origins.get(key, ()) if key in self.resolved else self.origins[key]
@@ -75,16 +80,33 @@ class Explanation(Mapping[str, tuple[Origin, ...]]):
         return Explanation(
             {name: self.resolved[name] for name in chosen},
             {name: self.origins[name] for name in chosen if name in self.origins},
+            None if self.unread is None else tuple(name for name in self.unread if name in chosen),
         )
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
-        """Plain data: `value` (or `unknown`: why there is none) and `origins` of each key."""
-        return {key: {**_told(value), "origins": _plain(self[key])} for key, value in self.resolved.items()}
+        """Plain data: `value` (or `unknown`: why there is none) and `origins` of each key, and, if known, `read`."""
+        return {
+            key: {**_told(value), "origins": _plain(self[key]), **self._read(key)}
+            for key, value in self.resolved.items()
+        }
 
-    def __rich__(self) -> Any:
-        from ..display import origins
+    def _read(self, key: str) -> dict[str, bool]:
+        return {} if self.unread is None else {"read": key not in self.unread}
 
-        return origins.Table(self)
+    def table(self, **options: Any) -> Table:
+        """To be printed by rich, or as HTML; options are those of `runctx.display.origins.Table`."""
+        from ..display.origins import Said, Table
+
+        said = [
+            Said(key, None, self[key], value.why)
+            if isinstance(value, Unknown)
+            else Said(key, value, self[key])
+            for key, value in self.resolved.items()
+        ]
+        return Table(said, unread=self.unread or (), **options)
+
+    def __rich__(self) -> Table:
+        return self.table()
 
     def __repr__(self) -> str:
         from ..display import terminal
@@ -92,9 +114,7 @@ class Explanation(Mapping[str, tuple[Origin, ...]]):
         return terminal.as_text(self.__rich__())
 
     def _repr_html_(self) -> str:
-        from ..display import origins
-
-        return origins.html(self)
+        return self.table().html()
 
 
 def of_lock(lock: Lock) -> Explanation:
@@ -108,7 +128,16 @@ def of_lock(lock: Lock) -> Explanation:
         resolved.update(dict.fromkeys(below, REDACTED))
         if below:
             del resolved[secret]
-    return Explanation(resolved, lock.origins)
+    return Explanation(resolved, lock.origins, _unread(resolved, lock.keys_read))
+
+
+def _unread(keys: Iterable[str], read: tuple[str, ...]) -> tuple[str, ...] | None:
+    """A key counts as read with any around it or below it; nothing is known where not one was noted."""
+    if not read:
+        return None
+    noted = {*read}
+    with_below = noted.union(*map(_around, read))
+    return tuple(key for key in keys if key not in with_below and noted.isdisjoint(_around(key)))
 
 
 def _values(
@@ -140,9 +169,10 @@ def _plain(origins: tuple[Origin, ...]) -> list[dict[str, Any]]:
 
 def _prefixes(keys: Mapping[str, Any]) -> list[str]:
     """Every key, and every mapping around one."""
-    found = dict.fromkeys(keys)
-    for key in keys:
-        while "." in key:
-            key = key.rpartition(".")[0]
-            found[key] = None
-    return list(found)
+    return list(dict.fromkeys([*keys, *(above for key in keys for above in _around(key))]))
+
+
+def _around(key: str) -> Iterator[str]:
+    while "." in key:
+        key = key.rpartition(".")[0]
+        yield key

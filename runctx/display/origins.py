@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import html as escaping
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import NamedTuple
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table as Grid
 from rich.text import Text
 
-from ..config.explanation import Explanation, Unknown
 from ..model import Origin
 from . import words
 
@@ -21,6 +19,8 @@ MOST = 200
 
 _LONGEST = 120
 """Characters of a value that are shown."""
+
+_BEAT = "  beat"
 
 NOTHING = "who set these values was not recorded: code gave all of them, or an earlier runctx made the run"
 
@@ -38,24 +38,46 @@ class Line(NamedTuple):
         """Whether it says more of the key above."""
         return self.key.startswith(" ")
 
+    @property
+    def is_beaten(self) -> bool:
+        return self.key == _BEAT
+
+
+class Said(NamedTuple):
+    """Of one key: what it came to, and who said so."""
+
+    key: str
+    value: object
+    origins: tuple[Origin, ...] = ()
+    """The winner first, then those it beat."""
+    unknown: str = ""
+    """Why there is no value."""
+
 
 @dataclass(frozen=True)
 class Table:
-    """For the terminal.
+    """Of what was said, a line for each value and each layer; `html()` for a notebook, else for the terminal.
 
     Parameters
     ----------
     most: keys that are shown; None: all.
+    unread: keys that nobody read.
     """
 
-    told: Explanation
+    told: Sequence[Said]
     most: int | None = MOST
+    unread: Sequence[str] = ()
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        known = any(said.origins for said in self.told)
+        return ("key", "value", "set by", "where") if known else ("key", "value")
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         if not self.told:
             yield Text("no configuration")
             return
-        names = ("key", "value", "set by", "where") if self.told.origins else ("key", "value")
+        names = self._names
         grid = Grid(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
         for name in names:
             grid.add_column(name, overflow="fold", no_wrap=name == "set by")
@@ -63,64 +85,77 @@ class Table:
             style = "dim" if line.is_note else ""
             grid.add_row(*(Text(cell, style) for cell in line[: len(names)]))
         yield grid
-        for note in _notes(self.told, self.most):
+        for note in self._notes():
             yield Text(note, "dim")
 
+    def html(self) -> str:
+        """Text that takes the page's colours; the lines of one key belong together, what was beaten is struck out."""
+        if not self.told:
+            return "<div>no configuration</div>"
+        names = self._names
+        head = "".join(f'<th style="{_CELL}break-word">{name}</th>' for name in names)
+        body = "".join(_row(line, len(names)) for line in lines(self.told, self.most))
+        notes = "".join(f'<div style="opacity:.65">{_text(note)}</div>' for note in self._notes())
+        return (
+            '<div style="overflow-x:auto"><table style="border-collapse:collapse">'
+            f'<thead><tr style="{_PLAIN}">{head}</tr></thead><tbody>{body}</tbody></table>{notes}</div>'
+        )
 
-def html(told: Explanation) -> str:
-    """For a notebook: text that takes the page's colours."""
-    if not told:
-        return "<div>no configuration</div>"
-    names = ("key", "value", "set by", "where") if told.origins else ("key", "value")
-    head = "".join(f'<th style="{_CELL}break-word">{name}</th>' for name in names)
-    body = "".join(_row(line[: len(names)], line.is_note) for line in lines(told, MOST))
-    notes = "".join(f'<div style="opacity:.65">{_text(note)}</div>' for note in _notes(told, MOST))
-    return (
-        '<div style="overflow-x:auto"><table style="border-collapse:collapse">'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{notes}</div>"
-    )
+    def _notes(self) -> Iterator[str]:
+        if self.most is not None and len(self.told) > self.most:
+            yield f"… {len(self.told) - self.most} more keys: `part(key)` shows those below one"
+        if self.unread:
+            yield f"never read: {words.several(self.unread)}"
+        if len(self._names) == 2:
+            yield NOTHING
 
 
 _CELL = "padding:1px 14px 1px 0;text-align:left;vertical-align:top;max-width:36em;overflow-wrap:"
 _WRAPPING = ("break-word", "anywhere", "normal;white-space:nowrap", "anywhere")
 """Of each column: what is long breaks where it must, before a short key does."""
+_PLAIN = "background:transparent"
+"""Without the stripes of a notebook, which do not know what belongs together."""
 
 
-def _row(cells: tuple[str, ...], is_note: bool) -> str:
-    style = ' style="opacity:.65;font-size:.9em"' if is_note else ""
+def _row(line: Line, count: int) -> str:
+    look = ";opacity:.65;font-size:.9em" if line.is_note else ";border-top:1px solid rgba(128,128,128,.3)"
     columns = [
         f'<td style="{_CELL}{wrapping}">{_text(cell)}</td>'
-        for cell, wrapping in zip(cells, _WRAPPING, strict=False)
+        for cell, wrapping in zip(line[:count], _WRAPPING, strict=False)
     ]
-    if is_note:
+    if line.is_note:
         columns[0] = columns[0].replace("padding:1px 14px 1px 0", "padding:1px 14px 1px 1.5em")
-    return f"<tr{style}>{''.join(columns)}</tr>"
+    struck = line.is_beaten and "text-decoration:line-through;"
+    weight = "" if line.is_note else "font-weight:bold;"
+    columns[1] = columns[1].replace(_CELL, f"{struck or weight}{_CELL}", 1)
+    return f'<tr style="{_PLAIN}{look}">{"".join(columns)}</tr>'
 
 
-def lines(told: Explanation, most: int | None) -> Iterator[Line]:
+def lines(told: Sequence[Said], most: int | None) -> Iterator[Line]:
     """Of each key its value and the layer that won; what the value was computed from; those who were beaten."""
-    for key, value in islice(told.resolved.items(), most):
-        winner, *beaten = told[key] or (None,)
-        shown = f"({words.line(value.why)})" if isinstance(value, Unknown) else words.value(value, _LONGEST)
-        yield Line(words.line(key, 200), shown, *_who(winner))
-        if winner is not None and (winner.reads or _is_computed(winner.value, value)):
+    for said in told[:most]:
+        winner, *beaten = said.origins or (None,)
+        shown = f"({words.line(said.unknown)})" if said.unknown else words.value(said.value, _LONGEST)
+        yield Line(words.line(said.key, 200), shown, *_who(winner))
+        if winner is not None and (winner.reads or _is_computed(winner.value, said)):
             reads = f"reads {words.line(', '.join(winner.reads))}" if winner.reads else ""
             yield Line("  from", words.value(winner.value, _LONGEST), "", reads)
         for origin in beaten:
-            yield Line("  beat", words.value(origin.value, _LONGEST), *_who(origin))
+            yield Line(_BEAT, words.value(origin.value, _LONGEST), *_who(origin))
 
 
 def _who(origin: Origin | None) -> tuple[str, str]:
     return ("", "") if origin is None else (words.line(origin.layer, 40), words.line(origin.where, 300))
 
 
-def _is_computed(written: object, value: object) -> bool:
+def _is_computed(written: object, said: Said) -> bool:
     """Whether an interpolation or a function made it; that a text became a number is no news."""
     if not isinstance(written, str) or written == "???":
         return False
-    if isinstance(value, float):
-        return words.value(written) != words.value(value) and not _is_number(written)
-    return isinstance(value, Unknown) or words.value(written) != words.value(value)
+    if said.unknown:
+        return True
+    differs = words.value(written) != words.value(said.value)
+    return differs and not (isinstance(said.value, float) and _is_number(written))
 
 
 def _is_number(text: str) -> bool:
@@ -129,13 +164,6 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _notes(told: Explanation, most: int | None) -> Iterator[str]:
-    if most is not None and len(told) > most:
-        yield f"… {len(told) - most} more keys: `part(key)` shows those below one"
-    if not told.origins:
-        yield NOTHING
 
 
 def _text(given: str) -> str:

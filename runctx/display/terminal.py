@@ -59,10 +59,12 @@ class Listing:
     Parameters
     ----------
     total: how many runs there are, where `rows` are only the first.
+    legend: whether it is said below what is usual, and what the star means.
     """
 
     rows: Sequence[Row]
     total: int
+    legend: bool = True
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         if not self.rows:
@@ -85,8 +87,9 @@ class Listing:
                 yield Padding(what, (0, 0, 0, 4))
         if self.total > len(self.rows):
             yield Text(f"… {self.total - len(self.rows)} more", "dim")
-        for note in (*told.notes, *[words.DIRTY] * any(row.dirty for row in self.rows)):
-            yield Text(note, "dim")
+        if self.legend:
+            for note in (*told.notes, *[words.DIRTY] * any(row.dirty for row in self.rows)):
+                yield Text(note, "dim")
 
 
 def _cells(row: Row) -> list[Text]:

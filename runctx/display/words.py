@@ -88,6 +88,15 @@ def leaves(config: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, A
             yield name, given
 
 
+def several(names: Sequence[str], most: int = 12) -> str:
+    """
+    >>> several(["a", "b", "c"], most=2)
+    'a, b … 1 more'
+    """
+    more = f" … {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(line(name, 80) for name in names[:most]) + more
+
+
 def commit(name: str | None, dirty: bool) -> str:
     """Short, with a star if the work tree differed from HEAD.
 
