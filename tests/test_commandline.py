@@ -219,6 +219,38 @@ def test_unknown_experiment(here, text, hint):
     assert caught.value.hint == hint
 
 
+def test_only_experiments_that_are_asked_for_are_looked_at(here):
+    """A broken experiment breaks neither the file nor its other experiments."""
+    here(
+        {
+            "c.yaml": "epochs: 2\nexperiments: {a: {epochs: 3}, b: {_base_: nowhere.yaml}, c: {opt: {_base_: '#x'}}}"
+        }
+    )
+    assert from_cli(Config, ["--config", "c.yaml"]).epochs == 2
+    assert from_cli(Config, ["--config", "c.yaml", "--experiment", "a"]).epochs == 3
+    with pytest.raises(ConfigError, match=r"c\.yaml:2: _base_ nowhere\.yaml: "):
+        from_cli(Config, ["--config", "c.yaml", "--experiment", "b"])
+
+
+def test_experiment_beats_the_file_with_what_it_builds_upon(here):
+    """A base of an experiment in the same file is called experiment; one in another file is a base file."""
+    here(
+        {
+            "o.yaml": "epochs: 1\nopt: {lr: 1}",
+            "c.yaml": "epochs: 2\nopt: {lr: 2}\nexperiments:\n"
+            "  a: {_base_: o.yaml, epochs: 3}\n  b: {_base_: '#experiments.a'}",
+        }
+    )
+    config = from_cli(Config, ["--config", "c.yaml", "--experiment", "b"])
+    assert [line[0] for line in said(config, "epochs")] == [
+        "default",
+        "config file",
+        "base file",
+        "experiment",
+    ]
+    assert [line[0] for line in said(config, "opt.lr")] == ["default", "config file", "base file"]
+
+
 def test_experiment_without_a_file():
     """Experiments stand in files."""
     with pytest.raises(ConfigError, match="no file to look in"):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import pickle
+import subprocess
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from runctx import Run
+from runctx.config.combinations.points import grid, merged
+from runctx.config.commandline.arguments import from_cli
 from runctx.config.files.compose import compose, load, recompose
 from runctx.config.known import tree_of
 from runctx.config.layers import at
@@ -230,7 +234,7 @@ def test_a_required_group_lists_its_choices():
     """A group marked `???` must be chosen; the error says where it is required and what there is."""
     error = refused("conf")
     assert error.message == "conf/config.yaml:4: _groups_: nothing is chosen for data"
-    assert error.hint == "data: augment/flip, augment/none, digits, letters"
+    assert error.hint == "write data=CHOICE: augment/flip, augment/none, digits, letters"
 
 
 def test_an_unknown_choice_lists_those_there_are():
@@ -364,7 +368,149 @@ def test_only_what_was_composed_has_groups():
         recompose(OmegaConf.create({"model": 1}), model="x")
 
 
+# -- chosen above ----------------------------------------------------------------------------------------------------
+
+
+ABOVE = {
+    "config file": ["--config", "wide.yaml"],
+    "_groups_": ["--config", "groups.yaml"],
+    "base file": ["--config", "mine.yaml"],
+    "experiment": ["--config", "shelf.yaml", "--experiment", "wide"],
+    "overrides file": ["--overrides-path", "wide.txt"],
+    "mapping of overrides": ["--overrides-path", "wide.yaml"],
+    "override": ["model=wide"],
+}
+
+
+def write_choices():
+    write(
+        {
+            "wide.yaml": "model: wide",
+            "groups.yaml": "_groups_: {model: wide}",
+            "mine.yaml": "_base_: wide.yaml\nmodel: {lr: 7}",
+            "shelf.yaml": "experiments: {wide: {model: wide}}",
+            "wide.txt": "model=wide  # the wide one",
+        }
+    )
+
+
+@pytest.mark.parametrize("layer", ABOVE)
+def test_every_layer_chooses_groups_by_a_text(layer):
+    """A text at the key of a group chooses it, whatever layer says so; the group keeps being a mapping."""
+    write_choices()
+    lr = 7 if layer == "base file" else 0.1
+    chosen = from_cli(compose("conf", data="digits"), ABOVE[layer])
+    assert chosen.model == {"name": "resnet", "lr": lr, "out": 10, "half": lr, "width": 2}
+    assert merged(chosen, {"model": "resnet50"}).model == {
+        "name": "resnet",
+        "lr": lr,
+        "out": 10,
+        "half": lr,
+    }
+
+
+def test_combinations_choose_groups():
+    """A sweep over a group has one file's values each; overrides from before stay on top."""
+    config = from_cli(compose("conf", data="digits"), ["model.lr=3"])
+    points = grid({"model": ["resnet50", "wide", ["resnet101", "wide"], {"lr": 4}]})
+    found = [merged(config, point).model for point in points]
+    assert [(model.lr, model.get("width"), model.get("depth")) for model in found] == [
+        (3, None, None),
+        (3, 2, None),
+        (3, 2, 101),
+        (4, None, None),
+    ]
+
+
+@pytest.mark.parametrize(
+    "text, why",
+    [
+        ("model: 3", "config file c.yaml:1: group model was given 3"),
+        ("model: wise", "config file c.yaml:1: group model has no choice 'wise'"),
+        ("_groups_: {model: wise}", "config file c.yaml:1: _groups_: group model has no choice 'wise'"),
+        ("model: [wide, 3]", "config file c.yaml:1: group model was given ['wide', 3]"),
+    ],
+)
+def test_what_is_no_choice_is_an_error_that_lists_them(text, why):
+    """Whatever else a layer gives at the key of a group is an error with place and choices."""
+    write({"c.yaml": text})
+    with pytest.raises(ConfigError) as caught:
+        from_cli(compose("conf", data="digits"), ["--config", "c.yaml"])
+    assert caught.value.message == why
+    assert "resnet101, resnet50, vision/vit, wide" in caught.value.hint
+
+
+def test_choosing_where_nothing_was_composed_is_refused():
+    """`_groups_` in a file is no key of a configuration without groups."""
+    write({"c.yaml": "lr: 1\n_groups_: {model: wide}"})
+    for make in (load, lambda file: from_cli({}, ["--config", file]), lambda file: Run(file).__enter__()):
+        with pytest.raises(ConfigError, match=r"config file c\.yaml:2: _groups_ chooses nothing"):
+            make("c.yaml")
+
+
+def test_the_command_line_chooses_required_groups():
+    """`from_cli(groups=...)` composes once all layers have chosen; a text field beside a folder keeps its text."""
+    write({"deep.yaml": "model: resnet101"})
+    assert from_cli(None, ["data=digits"], groups="conf") == compose("conf", data="digits")
+    made = from_cli(Config, ["data=letters", "model.lr=3", "--config", "deep.yaml"], groups="conf")
+    assert (made.data.classes, made.model.depth, made.model.lr) == (26, 101, 3)
+    with pytest.raises(ConfigError, match="nothing is chosen for data") as caught:
+        from_cli(Config, [], groups="conf")
+    assert caught.value.hint == "write data=CHOICE: augment/flip, augment/none, digits, letters"
+
+    @dataclass
+    class Named:
+        data: str = "x"
+        model: dict[str, Any] = field(default_factory=dict)
+
+    write({"other/data/a.yaml": "n: 1", "other/model/b.yaml": "n: 1"})
+    named = from_cli(Named, ["data=a", "model=b"], groups="other")
+    assert (named.data, named.model) == ("a", {"n": 1})
+
+
+def test_a_script_without_a_required_choice_ends_with_the_choices():
+    """A choice that is missing is an `error:` without traceback; `--help` lists groups and experiments."""
+    write_choices()
+    write({"train.py": "from runctx import from_cli\nprint(from_cli(groups='conf').data.classes)"})
+    run = [sys.executable, "train.py"]
+    failed = subprocess.run(run, capture_output=True, text=True)
+    assert (failed.returncode, failed.stdout) == (2, "")
+    assert failed.stderr.splitlines() == [
+        "error: conf/config.yaml:4: _groups_: nothing is chosen for data",
+        "hint: write data=CHOICE: augment/flip, augment/none, digits, letters",
+    ]
+    assert subprocess.run([*run, "data=letters"], capture_output=True, text=True).stdout == "26\n"
+    shown = subprocess.run([*run, "--help", "--config", "shelf.yaml"], capture_output=True, text=True).stdout
+    assert "  data (required)             one of augment/flip, augment/none, digits," in shown
+    assert "  model = resnet50            one of resnet101, resnet50, vision/vit, wide" in shown
+    assert "experiments of shelf.yaml: wide" in shown
+
+
 # -- one file --------------------------------------------------------------------------------------------------------
+
+
+def test_experiments_in_a_file_are_no_part_of_the_configuration():
+    """Wherever a file is read, its experiments are left out, unless a class has a field of that name."""
+    write(
+        {
+            "base.yaml": "experiments: {a: {x: 1}}",
+            "c.yaml": "_base_: base.yaml\nexperiments: {b: {x: 2}}\nseed: 4",
+        }
+    )
+    assert load("c.yaml") == {"seed": 4}
+    assert load("c.yaml", Config).seed == 4
+    assert from_cli("c.yaml", []) == {"seed": 4}
+    with Run("c.yaml", stage="files") as run:
+        assert run.cfg == {"seed": 4}
+
+    @dataclass
+    class Lab:
+        seed: int = 1
+        experiments: dict[str, Any] = field(default_factory=dict)
+
+    assert load("c.yaml", Lab).experiments == {"a": {"x": 1}, "b": {"x": 2}}
+    write({"d.yaml": "experiments: 3"})
+    assert load("d.yaml") == {"experiments": 3}
 
 
 def test_load_lays_a_file_over_a_class():

@@ -373,13 +373,13 @@ experiments:
 
 
 def test_experiments_of_one_file_build_upon_each_other():
-    """`#key` is a mapping of the same file, and so on in a chain."""
+    """`#key` is a mapping of the same file, and so on in a chain; what an experiment takes from there is its own."""
     write(e_yaml=EXPERIMENTS, top_yaml="_base_: e.yaml#experiments.longer\nepochs: 7")
     loaded = load_tree("e.yaml#experiments.longer", "experiment")
     assert plain(loaded) == {"lr": 0.01, "epochs": 500}
     assert [(kind, where) for kind, where, _ in said(loaded, "epochs")] == [
-        ("base file", "e.yaml:3"),
-        ("base file", "e.yaml:4"),
+        ("experiment", "e.yaml:3"),
+        ("experiment", "e.yaml:4"),
         ("experiment", "e.yaml:5"),
     ]
     assert values("top.yaml") == {"lr": 0.01, "epochs": 7}

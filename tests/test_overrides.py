@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from runctx.config.assembled import assemble
-from runctx.config.commandline.arguments import literals
+from runctx.config.commandline import literals
 from runctx.config.commandline.literals import BrokenLiteral
 from runctx.config.commandline.overrides import Token, as_override, given, refuse_unknown, tokens_of
 from runctx.config.derivation.derived import derived
@@ -408,9 +408,26 @@ def test_later_overrides_beat_earlier_ones():
 def test_lines_of_an_overrides_file():
     """One override on each line; the lines are kept, comments and empty lines are none."""
     found = tokens_of("# why\n\na.b=1 # text\n  +c=2\n", "o.txt")
-    assert [(token.text.strip(), token.line) for token in found] == [("a.b=1 # text", 3), ("+c=2", 4)]
+    assert [(token.text.strip(), token.line) for token in found] == [("a.b=1", 3), ("+c=2", 4)]
     with pytest.raises(ConfigError, match=r"overrides file o.txt:2: config key x is unknown"):
         given(tokens_of("\nx=1", "o.txt"), open_config({"a": 1}))
+
+
+def test_comments_in_an_overrides_file():
+    """A `#` after a space begins a comment, unless it stands in quotes; one inside a word does not."""
+    text = "a=best  # yesterday\nb='x # y' # z\nc=C#\nd=it's # it's\ne=[1, \"#\", '# a']\t# why\nf=\"x # y\n  # end"
+    found = [token.text for token in tokens_of(text, "o.txt")]
+    assert found == ["a=best", "b='x # y'", "c=C#", "d=it's", "e=[1, \"#\", '# a']", 'f="x # y']
+
+
+@pytest.mark.parametrize(
+    "text", ["opt={_base_: o.yaml}", "+opt._base_=o.yaml", "opt._base_=o.yaml", "+new={a: {_base_: o}}"]
+)
+def test_files_build_upon_files_and_nothing_else(text):
+    """`_base_` on the command line is refused with where to write it."""
+    with pytest.raises(ConfigError, match="_base_: only files build upon files") as caught:
+        laid({"opt": {"lr": 1}}, text)
+    assert caught.value.hint == "write the _base_ in one, given by --config"
 
 
 def test_unknown_key_of_an_overrides_file():

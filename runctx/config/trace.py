@@ -10,6 +10,7 @@ from omegaconf import Container, DictConfig
 
 from .derivation.arithmetic import provide
 from .layers import Branch
+from .layers import Path as Keys
 
 _FLAG = (
     "runctx"  # OmegaConf copies, merges and pickles a node's flags with it, and asks only for its own by name
@@ -26,7 +27,9 @@ class Composition:
     groups: dict[str, tuple[str, ...] | None]
     """Dotted group -> its choices, lowest first; None for a group that is left out."""
     above: Branch
-    """What lies above the files: values that code assigned before a group was chosen again."""
+    """What lies above the files: layers that were laid upon them, and what code assigned in between."""
+    added: frozenset[Keys] = frozenset()
+    """Paths in `above` that dataclasses need not have."""
 
 
 class Trace:
@@ -55,7 +58,7 @@ class Trace:
         self.within: tuple[Trace, str] | None = None
         """Of a configuration that was a part of another: what is read of that, below this dotted key, is read of it."""
         self.composed: Composition | None = None
-        """For a configuration that `compose` made, as long as no other layers are laid on it."""
+        """For a configuration that `compose` made, whatever layers were laid upon it since."""
 
         provide(values)
 

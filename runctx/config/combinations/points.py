@@ -108,7 +108,8 @@ def sample(
     """`n` combinations drawn at random, the same ones on every machine for the same seed.
 
     A combination depends on the seed and its position only: the first ten of a hundred are `sample(..., 10)`, and
-    an axis draws the same values whatever other axes there are. Equal combinations can be drawn twice.
+    an axis draws the same values whatever other axes there are. Equal combinations can be drawn twice. Without a
+    seed every call draws the same.
 
     Parameters
     ----------
@@ -154,7 +155,8 @@ def merged(config: T, point: Mapping[str, Any]) -> T: ...
 def merged(config: Any, point: Mapping[str, Any]) -> Any:
     """`config` with the values of a combination: an override like those of the command line.
 
-    What is derived follows, and `explain` names the combination. `config` stays as it is.
+    On what `compose` made, `{"model": "wide"}` chooses a group again. What is derived follows, and `explain` names
+    the combination. `config` stays as it is.
 
     Parameters
     ----------
@@ -170,14 +172,13 @@ def merged(config: Any, point: Mapping[str, Any]) -> Any:
     """
     from omegaconf import DictConfig
 
-    from ..assembled import assemble
-    from ..commandline.overrides import given_values
+    from ..commandline.overrides import lay_values
     from ..layers import Layer
     from ..resolved import open_config
 
     held = config if isinstance(config, DictConfig) else open_config(config)
     layer = Layer(kind="override", name=getattr(point, "name", "") or name_of(point))
-    return assemble(held, *given_values(point, layer, held))
+    return lay_values(point, layer, held)
 
 
 def name_of(point: Mapping[str, Any]) -> str:

@@ -6,35 +6,29 @@ import argparse
 import os
 import sys
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, TypeVar, overload
 
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
 from ...errors import ConfigError
 from ...redact import Redactor
 from .. import reads
-from ..assembled import assemble
-from ..files.bases import shown
-from ..files.compose import recompose
+from ..files.bases import BASE, shown
+from ..files.compose import begin, lay, lay_file, require_choices
 from ..files.formats.source import bytes_of
-from ..files.inherit import load_tree
+from ..files.inherit import EXPERIMENTS, exists, experiments_in, load_tree
 from ..known import tree_of
-from ..layers import Branch, Layer, Leaf, at, dotted, leaves, merge
-from ..layers import Path as Keys
+from ..layers import DELETE, REPLACE, Branch, Layer, dotted, leaves
 from ..nearest import nearest
 from ..resolved import open_config, to_plain, to_yaml
-from ..trace import Trace, trace_of
-from . import literals, overrides
+from ..trace import trace_of
+from . import overrides
 from .overrides import Token
-from .usage import keys_text
+from .usage import groups_text, keys_text
 
 T = TypeVar("T")
-
-EXPERIMENTS = "experiments"
-"""The key of a configuration file under which `--experiment` looks."""
 
 
 class _Option(NamedTuple):
@@ -54,12 +48,22 @@ def _several(metavar: str) -> dict[str, Any]:
 
 _FLAG: dict[str, Any] = {"action": "store_true", "default": False}
 _OPTIONS = (
-    _Option(("--config",), "configuration file, on all its _base_; a later one lies above", _several("FILE")),
-    _Option(("--experiment",), f"what is under this key of `{EXPERIMENTS}` in the file", _several("KEY")),
-    _Option(("--overrides-path",), "file of key=value lines, or a mapping", _several("FILE")),
+    _Option(
+        ("--config",),
+        "lay a configuration file (with its _base_ files) on the defaults; the last one wins",
+        _several("FILE"),
+    ),
+    _Option(
+        ("--experiment",),
+        f"lay an experiment on it: a key below `{EXPERIMENTS}` in that file",
+        _several("KEY"),
+    ),
+    _Option(
+        ("--overrides-path",), "lay a file of KEY=VALUE lines, or a mapping, on all this", _several("FILE")
+    ),
     _Option(
         ("-o", "--override"),
-        "set keys, up to the next option",
+        "set keys; as many as follow, up to the next option",
         {"action": "extend", "default": [], "nargs": "+", "metavar": "K=V"},
     ),
     _Option(("--explain",), "say who set each value, and exit", _FLAG),
@@ -83,17 +87,51 @@ class _Asked(NamedTuple):
 
 @overload
 def from_cli(
-    config: Mapping[Any, Any], argv: Sequence[str] | argparse.Namespace | None = None, /
+    config: None = None,
+    argv: Sequence[str] | argparse.Namespace | None = None,
+    /,
+    *,
+    groups: str | os.PathLike[str],
 ) -> DictConfig: ...
 @overload
 def from_cli(
-    config: str | os.PathLike[str], argv: Sequence[str] | argparse.Namespace | None = None, /
+    config: Mapping[Any, Any],
+    argv: Sequence[str] | argparse.Namespace | None = None,
+    /,
+    *,
+    groups: str | os.PathLike[str] | None = None,
 ) -> DictConfig: ...
 @overload
-def from_cli(config: type[T], argv: Sequence[str] | argparse.Namespace | None = None, /) -> T: ...
+def from_cli(
+    config: str | os.PathLike[str],
+    argv: Sequence[str] | argparse.Namespace | None = None,
+    /,
+    *,
+    groups: str | os.PathLike[str] | None = None,
+) -> DictConfig: ...
 @overload
-def from_cli(config: T, argv: Sequence[str] | argparse.Namespace | None = None, /) -> T: ...
-def from_cli(config: Any, argv: Sequence[str] | argparse.Namespace | None = None, /) -> Any:
+def from_cli(
+    config: type[T],
+    argv: Sequence[str] | argparse.Namespace | None = None,
+    /,
+    *,
+    groups: str | os.PathLike[str] | None = None,
+) -> T: ...
+@overload
+def from_cli(
+    config: T,
+    argv: Sequence[str] | argparse.Namespace | None = None,
+    /,
+    *,
+    groups: str | os.PathLike[str] | None = None,
+) -> T: ...
+def from_cli(
+    config: Any = None,
+    argv: Sequence[str] | argparse.Namespace | None = None,
+    /,
+    *,
+    groups: str | os.PathLike[str] | None = None,
+) -> Any:
     """The configuration, with what the command line says of it laid on top; a later layer beats an earlier one.
 
     The layers: `config` itself, `_base_` files, `--config FILE`, `--experiment KEY`, `--overrides-path FILE`, and
@@ -106,6 +144,8 @@ def from_cli(config: Any, argv: Sequence[str] | argparse.Namespace | None = None
     argv: the arguments without the program's name, or what a parser made of them to which `add_arguments` has
         added ours. By default those of this process; none in a notebook, an interactive console and under pytest,
         whose arguments are not meant for us.
+    groups: a folder for `compose`, whose groups the command line chooses: `model=resnet50 data=digits`. Without a
+        `config` there are no types.
 
     Raises
     ------
@@ -123,9 +163,9 @@ def from_cli(config: Any, argv: Sequence[str] | argparse.Namespace | None = None
     """
     is_ours = argv is None or isinstance(argv, argparse.Namespace)
     try:
-        if isinstance(config, (str, os.PathLike)):
-            return _from_cli(open_config(None), argv, [os.fspath(config)])
-        return _from_cli(open_config(config), argv, [])
+        files = [os.fspath(config)] if isinstance(config, (str, os.PathLike)) else []
+        lowest = open_config(None if files else config)
+        return _from_cli(lowest if groups is None else begin(groups, lowest), argv, files)
     except ConfigError as error:
         if not is_ours or _is_interactive():
             raise
@@ -265,16 +305,17 @@ def _from_cli(
 ) -> DictConfig:
     asked = _asked(argv, config)
     if asked.help:
-        config = assemble(config, _of_files(files, (), config))
-        _print_and_exit(_help(config, whole=not isinstance(argv, argparse.Namespace)))
-    config, tokens = _regrouped(config, asked.tokens)
-    named = [*files, *asked.config]
-    if named or asked.experiment:
-        config = assemble(config, _of_files(named, asked.experiment, config))
+        for file in files:
+            config = lay_file(config, file)
+        experiments = {file: experiments_in(file) for file in (*files, *asked.config)}
+        whole = not isinstance(argv, argparse.Namespace)
+        _print_and_exit(_help(config, experiments, whole=whole))
+    config = _with_files(config, [*files, *asked.config], asked.experiment)
     for path in asked.overrides_path:
-        config = _with_file(config, path)
-    if tokens or trace_of(config) is None:
-        config = assemble(config, *overrides.given(tokens, config))
+        config = _with_overrides_file(config, path)
+    if asked.tokens or trace_of(config) is None:
+        config = overrides.lay(asked.tokens, config)
+    require_choices(config)
     if asked.explain:
         from ..origins import explain
 
@@ -285,60 +326,34 @@ def _from_cli(
     return config
 
 
-def _regrouped(config: DictConfig, tokens: list[Token]) -> tuple[DictConfig, list[Token]]:
-    """A composed configuration with other choices for its groups, and the overrides that are no choices."""
-    trace = trace_of(config)
-    if trace is None or trace.composed is None:
-        return config, tokens
-    groups, others = {}, []
-    for token in tokens:
-        override = overrides.parsed(token)
-        if override.sign != "~" and isinstance(override.value, str) and _is_group(override.keys, trace):
-            groups[override.key] = literals.read(override.value)
-        else:
-            others.append(token)
-    return (recompose(config, **groups) if groups else config), others
-
-
-def _is_group(keys: Keys, trace: Trace) -> bool:
-    """Whether a group of that name was composed, or could be."""
-    made = trace.composed
-    if made is None or not all(isinstance(key, str) for key in keys):
-        return False
-    could_be = at(trace.tree, keys) is None and made.root.joinpath(*keys).is_dir()
-    return ".".join(keys) in made.groups or could_be
-
-
-def _of_files(references: Sequence[str], keys: Sequence[str], config: DictConfig) -> Branch:
-    """The configuration files, and on top the experiments of these keys in them."""
+def _with_files(config: DictConfig, files: Sequence[str], keys: Sequence[str]) -> DictConfig:
+    """`config` with the configuration files upon it, and on top the experiments of these keys in them."""
     known = tree_of(config).children
-    files = {reference: load_tree(reference) for reference in references}
-    shelves = {
-        reference: file.children.pop(EXPERIMENTS)
-        for reference, file in files.items()
-        if EXPERIMENTS not in known and isinstance(file.children.get(EXPERIMENTS), Branch)
-    }
+    shelves = {file: experiments_in(file) for file in files if keys and EXPERIMENTS not in known}
+    prefix = f"{EXPERIMENTS}." if any(shelves.values()) else ""
     if (
-        keys and not shelves
+        keys and not prefix
     ):  # then any mapping in a file may be one, and what the configuration has no key for is
-        shelves = {
-            reference: _part(file, file.children.keys() - known.keys()) for reference, file in files.items()
-        }
-        files = {reference: _part(file, known.keys()) for reference, file in files.items()}
-        prefix = ""
+        said = {file: load_tree(file) for file in files}
+        shelves = {file: _mappings(tree, tree.children.keys() - known.keys()) for file, tree in said.items()}
+        for tree in said.values():
+            config = lay(config, _part(tree, known.keys()))
     else:
-        prefix = f"{EXPERIMENTS}."
-    said = Branch()
-    for file in files.values():
-        said = merge(said, file)
+        for file in files:
+            config = lay_file(config, file)
     for key in keys:
-        found = [reference for reference, shelf in shelves.items() if _has(shelf, key)]
+        places = [f"{file}{'.' if '#' in file else '#'}{prefix}{key}" for file in files if shelves.get(file)]
+        found = [place for place in places if exists(place)]
         if not found:
             raise _no_experiment(key, files, shelves)
-        for reference in found:
-            selected = f"{reference}{'.' if '#' in reference else '#'}{prefix}{key}"
-            said = merge(said, load_tree(selected, "experiment"))
-    return said
+        for place in found:
+            config = lay_file(config, place, "experiment")
+    return config
+
+
+def _mappings(branch: Branch, keys: Collection[Any]) -> list[str]:
+    children = branch.children.items()
+    return [str(key) for key, child in children if key in keys and isinstance(child, Branch)]
 
 
 def _part(branch: Branch, keys: Collection[Any]) -> Branch:
@@ -347,54 +362,47 @@ def _part(branch: Branch, keys: Collection[Any]) -> Branch:
     return part
 
 
-def _has(shelf: Branch | Leaf | None, key: str) -> bool:
-    """Whether there is a mapping at this dotted key."""
-    for name in key.split("."):
-        children = shelf.children if isinstance(shelf, Branch) else {}
-        shelf = next((child for each, child in children.items() if str(each) == name), None)
-    return isinstance(shelf, Branch)
-
-
-def _no_experiment(key: str, files: Collection[str], shelves: Mapping[str, Branch | Leaf]) -> ConfigError:
+def _no_experiment(key: str, files: Collection[str], shelves: Mapping[str, list[str]]) -> ConfigError:
     if not files:
         return ConfigError(
             f"--experiment {key}: there is no file to look in", hint="give one by --config FILE"
         )
-    there = [
-        str(name)
-        for shelf in shelves.values()
-        for name, child in (shelf.children.items() if isinstance(shelf, Branch) else ())
-        if isinstance(child, Branch)
-    ]
-    hint = f"there are {', '.join(dict.fromkeys(there))}" if there else f"write them under `{EXPERIMENTS}`"
+    there = _listed(name for names in shelves.values() for name in names)
+    hint = f"there are {there}" if there else f"write them under `{EXPERIMENTS}`"
     return ConfigError(f"--experiment {key}: there is no such experiment in {', '.join(files)}", hint=hint)
 
 
-def _with_file(config: DictConfig, path: str) -> DictConfig:
-    """`config`, with an overrides file upon it."""
-    if path.endswith((".txt", ".overrides")):
-        try:
-            text = bytes_of(Path(path)).decode()
-        except UnicodeDecodeError as error:
-            raise ConfigError(f"overrides file {path} is no text in UTF-8: {error}") from error
-        name = shown(Path(path).absolute())
-        return assemble(config, *overrides.given(overrides.tokens_of(text, name), config))
-    branch = load_tree(path, "overrides file")
-    overrides.refuse_unknown(branch, config)
-    return assemble(config, branch)
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(name for name in names if name not in (BASE, REPLACE, DELETE)))
+
+
+def _with_overrides_file(config: DictConfig, path: str) -> DictConfig:
+    if not path.endswith((".txt", ".overrides")):
+        return lay_file(config, path, "overrides file", overrides.refuse_unknown)
+    try:
+        text = bytes_of(Path(path)).decode()
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"overrides file {path} is no text in UTF-8: {error}") from error
+    return overrides.lay(overrides.tokens_of(text, shown(Path(path).absolute())), config)
 
 
 # -- telling -------------------------------------------------------------------------------------------------------
 
 
-def _help(config: DictConfig, *, whole: bool) -> str:
-    """What can be set; with `whole`, also by which options."""
+def _help(config: DictConfig, experiments: Mapping[str, list[str]], *, whole: bool) -> str:
+    """What can be set and chosen; with `whole`, also by which options."""
+    parts = [keys_text(config)]
+    if groups := groups_text(config):
+        parts.append(groups)
+    for file, names in experiments.items():
+        if listed := _listed(names):
+            parts.append(f"experiments of {file}: {listed}")
     if not whole:
-        return keys_text(config) + "\n"
+        return "\n\n".join(parts) + "\n"
     parser = _parser()
     signs = "KEY=VALUE sets a key, +KEY=VALUE adds one, ~KEY deletes one."
     options = parser.format_help().partition("\n\n")[2]
-    return "\n".join([parser.format_usage(), signs, "", keys_text(config), "", options])
+    return "\n\n".join([parser.format_usage() + signs, *parts, options])
 
 
 def _print_and_exit(text: str) -> NoReturn:
@@ -407,11 +415,7 @@ def _print_and_exit(text: str) -> NoReturn:
 
 def _yaml(config: DictConfig) -> str:
     """The values as they would be used, secrets redacted; `???` for those that are still missing."""
-    try:
-        plain = to_plain(config)
-    except OmegaConfBaseException as error:
-        raise ConfigError(str(error).split("\n", 1)[0]) from error
-    return to_yaml(Redactor().mapping(plain)).decode()
+    return to_yaml(Redactor().mapping(to_plain(config))).decode()
 
 
 def _exit(error: ConfigError) -> NoReturn:

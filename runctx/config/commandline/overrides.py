@@ -11,7 +11,11 @@ from omegaconf import DictConfig
 
 from ...errors import ConfigError
 from ...redact import REDACTED, Redactor
+from ..classes import is_structured
 from ..declared import declared_type, declares, inner, key_type, required
+from ..files import compose
+from ..files.bases import BASE
+from ..files.compose import choose, is_choice
 from ..known import tree_of
 from ..layers import (
     DELETE,
@@ -95,20 +99,45 @@ def given(tokens: Iterable[Token], config: DictConfig) -> tuple[Branch, frozense
     return _laid(map(parsed, tokens), config)
 
 
-def given_values(
-    values: Mapping[str, Any], layer: Layer, config: DictConfig
-) -> tuple[Branch, frozenset[Path]]:
-    """What values from code lay upon `config`; keys are written as for `given`, and the same is raised.
+def lay(tokens: Iterable[Token], config: DictConfig) -> DictConfig:
+    """`config` with the overrides upon it, those first that choose a group of what `compose` made."""
+    return _lay([parsed(token) for token in tokens], config)
+
+
+def lay_values(values: Mapping[str, Any], layer: Layer, config: DictConfig) -> DictConfig:
+    """The same for values from code; keys are written as for `given`, and the same is raised.
 
     >>> from omegaconf import OmegaConf
     >>> point = Layer(kind="override", name="lr=0.2")
-    >>> plain(given_values({"opt.lr": 0.2}, point, OmegaConf.create({"opt": {"lr": 0.1}}))[0])
+    >>> lay_values({"opt.lr": 0.2}, point, OmegaConf.create({"opt": {"lr": 0.1}}))
     {'opt': {'lr': 0.2}}
     """
-    overrides = (
-        parsed(Token(f"{key}=", layer))._replace(value=Object(value)) for key, value in values.items()
+    return _lay(
+        [parsed(Token(f"{key}=", layer))._replace(value=Object(value)) for key, value in values.items()],
+        config,
     )
-    return _laid(overrides, config)
+
+
+def _lay(overrides: list[Override], config: DictConfig) -> DictConfig:
+    choices, others = {}, []
+    for override in overrides:
+        path = tuple(map(str, override.keys))
+        if override.sign != "~" and is_choice(config, path, value := _untyped(override)):
+            choices[".".join(path)] = (value, f"{override.token.layer.kind} {override.token.where}")
+        else:
+            others.append(override)
+    if choices:
+        config = choose(config, choices)
+    return compose.lay(config, *_laid(others, config))
+
+
+def _untyped(override: Override) -> Any:
+    if isinstance(override.value, Object):
+        return override.value.value
+    try:
+        return literals.read(override.value or "")
+    except BrokenLiteral as error:
+        raise override.broken(error) from None
 
 
 def _laid(overrides: Iterable[Override], config: DictConfig) -> tuple[Branch, frozenset[Path]]:
@@ -132,25 +161,42 @@ def refuse_unknown(branch: Branch, config: DictConfig) -> None:
         for n, key in enumerate(path):
             if not isinstance(here, Branch) or (n and not here.children):
                 break  # a new mapping, or a type that only OmegaConf can judge
-            if key not in here.children and not declares(declared_type(config, path[:n]), key):
-                raise _unknown_in_file(path[: n + 1], leaf[-1], lower)
+            around = declared_type(config, path[:n])
+            if key not in here.children and not declares(around, key):
+                raise _unknown_in_file(path[: n + 1], leaf[-1], lower, around)
             here = here.children.get(key)
 
 
-def _unknown_in_file(path: Path, setting: Setting, lower: Branch) -> ConfigError:
+def _unknown_in_file(path: Path, setting: Setting, lower: Branch, around: Any) -> ConfigError:
     key = dotted(path)
     hint = did_you_mean(key, [dotted(known) for known, _ in leaves(lower)])
     where = f"{setting.layer.kind} {setting.where}"
-    return ConfigError(
-        f"{where}: config key {key} is unknown", hint=hint or "a file given by --config may add keys"
-    )
+    may_add = None if is_structured(required(around)[0]) else "a file given by --config may add keys"
+    return ConfigError(f"{where}: config key {key} is unknown", hint=hint or may_add)
 
 
 def tokens_of(text: str, name: str) -> list[Token]:
-    """The overrides in a text file: one on each line; empty lines and those that begin with `#` are none."""
+    """The overrides in a text file: one on each line, up to a `#` that stands at its beginning or after a space.
+
+    >>> tokens_of("tag=best  # yesterday", "o.txt")[0].text
+    'tag=best'
+    """
     layer = Layer(kind="overrides file", name=name)
-    lines = enumerate(text.splitlines(), 1)
-    return [Token(line, layer, n) for n, line in lines if line.strip() and not line.lstrip().startswith("#")]
+    lines = enumerate(map(_without_comment, text.splitlines()), 1)
+    return [Token(line, layer, n) for n, line in lines if line.strip()]
+
+
+def _without_comment(line: str) -> str:
+    for match in _COMMENT.finditer(line):
+        if match["comment"]:
+            return line[: match.start()].rstrip()
+    return line
+
+
+_COMMENT = re.compile(  # or a quoted text, which may hold a `#`
+    r"(?:^|(?<=[\s=\[{,:.]))(?:\"(?:[^\"\\]|\\.)*(?:\"|\\?$)|'(?:[^'\\]|\\.)*(?:'|\\?$))"
+    r"|(?:^|(?<=\s))(?P<comment>#)",
+)
 
 
 _KEY = re.compile(
@@ -228,6 +274,9 @@ class _Laying:
         if self.override.sign == "~":
             return self._without(path, here), path
         value = self._value(declared_type(self.config, path))
+        for inside in _inside(path, value):
+            if inside[-1] == BASE:
+                raise self._no_base(inside)
         if isinstance(value, dict) and isinstance(here, Branch) and not self.override.sign:
             self._require_known(value, here, path)
         return self._setting(path, value), path
@@ -245,6 +294,8 @@ class _Laying:
         return next(named, None) if isinstance(name, Bare) else None
 
     def _new(self, name: Any, declared: Any, path: Path, here: Branch | Leaf | None) -> Any:
+        if name == BASE:
+            raise self._no_base(path)
         if not self.override.sign and path[-1] in (REPLACE, DELETE):
             return str(name)
         if self.override.sign != "+":
@@ -253,6 +304,11 @@ class _Laying:
             return name
         keys = key_type(declared)
         return _bare_key(name) if keys is Any else literals.read(name, keys)
+
+    def _no_base(self, path: Path) -> ConfigError:
+        return self.token.error(
+            f"{dotted(path)}: only files build upon files", hint=f"write the {BASE} in one, given by --config"
+        )
 
     def _unknown(self, path: Path, here: Branch | Leaf | None) -> ConfigError:
         key = dotted(tuple(_bare_key(part) if isinstance(part, Bare) else part for part in path))

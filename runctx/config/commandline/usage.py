@@ -12,8 +12,9 @@ from omegaconf import DictConfig, OmegaConf
 from ...redact import REDACTED, Redactor
 from ..classes import Field, fields_of, summary_of
 from ..declared import declared_type, required
+from ..files.compose import groups_of
 from ..known import tree_of
-from ..layers import Branch, Path, dotted
+from ..layers import MISSING, Branch, Path, dotted
 from . import literals
 
 _WIDTH = 79
@@ -38,6 +39,16 @@ def keys_text(config: DictConfig) -> str:
         title = dotted(path) if path else "configuration"
         parts.append("\n".join([*wrap(f"{title}: {summary}" if summary else f"{title}:", _WIDTH), *rows]))
     return "\n\n".join(parts) if parts else "configuration: empty"
+
+
+def groups_text(config: DictConfig) -> str:
+    """Every group of a composed configuration with its choices, and the one that is chosen."""
+    rows = []
+    for group, (chosen, choices) in groups_of(config).items():
+        picked = "" if not chosen else chosen[0] if len(chosen) == 1 else f"[{','.join(chosen)}]"
+        state = " (required)" if picked == MISSING else f" = {picked}" if picked else ""
+        rows += _row(f"  {group}{state}", f"one of {', '.join(choices)}")
+    return "\n".join(["groups, chosen by GROUP=CHOICE:", *rows]) if rows else ""
 
 
 def _values(branch: Branch, path: Path = ()) -> Iterator[tuple[Path, Any]]:
