@@ -106,7 +106,7 @@ def _as_written(value: Any, path: Path) -> Any:
         raise Unfit(
             path,
             "a derived value is a function, which no file can hold",
-            "write an interpolation such as ${mul:${batch_size},0.01}, or resolve the configuration first",
+            "write an interpolation such as ${mul:${batch_size},0.01}, or the values by `config convert --resolve`",
         )
     if isinstance(value, Enum):
         return value.name
