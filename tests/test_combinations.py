@@ -294,6 +294,7 @@ class TestAlgebra:
         assert "… 80 more" in shown
         assert "<script>" not in shown
         assert "<b>" not in shown
+        assert ">name</th>" in shown and points[0].name in shown
         assert repr(grid({"a": [1]}) + grid({"b": [2]})).splitlines()[1:] == ["  a=1", "  b=2"]
 
 

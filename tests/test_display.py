@@ -158,6 +158,32 @@ class TestRun:
         assert "done" in (run._repr_html_() or "")
 
 
+class TestTerminal:
+    def test_error_first(self, monkeypatch):
+        """What went wrong stands right below the head, its traceback with the lines that Python printed."""
+        monkeypatch.setenv("COLUMNS", "80")
+        where = f'  File "/{"a folder/" * 12}train.py", line 3'
+        traceback = f"Traceback\n{where}\n    {'x' * 90}\n    {'^' * 90}\nValueError: no luck\n"
+        error = Failure(type="builtins.ValueError", message="no luck", traceback=traceback)
+        lines = terminal.as_text(terminal.run(make_lock(error=error), "failed", Path("f"))).split("\n")
+        assert lines[1:7] == ["  ValueError: no luck", *(f"  {line}" for line in traceback[:-1].split("\n"))]
+        assert lines[7].startswith("  started")
+
+    def test_packages_are_counted(self):
+        """Of the packages there is how many, and the versions of those that decide; a count of one is singular."""
+        one = make_lock()
+        packages = {"attrs": "1", "numpy": "2.1.0", "torch": "2.5.1"}
+        told = replace(one, environment=replace(one.environment, packages=packages, cpus=1))
+        text = " ".join(terminal.as_text(terminal.run(told, "done", Path("f"))).split())
+        assert "1 processor," in text and "attrs" not in text
+        assert "3 packages imported: torch 2.5.1, numpy 2.1.0; `--json` has all versions" in text
+
+    def test_never_read(self):
+        """Keys that nobody read are told."""
+        text = terminal.as_text(terminal.run(make_lock(), "done", Path("f"), ["opt.name", "tag"]))
+        assert re.search(r"never read +opt\.name, tag", text)
+
+
 class TestWords:
     @pytest.mark.parametrize(
         ("ago", "expected"),

@@ -21,7 +21,7 @@ def show(shown: Any) -> None:
     width = None if is_read_by_a_human() else _NO_WRAPPING
     console = Console(width=width, highlight=False, markup=False, emoji=False, soft_wrap=False)
     with console.capture() as captured:
-        console.print(shown)
+        console.print(shown, crop=False)
     for line in captured.get().rstrip("\n").split("\n"):
         click.echo(line.rstrip(), color=True)
 

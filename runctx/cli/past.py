@@ -71,9 +71,10 @@ def show(run: str, explain: bool, as_json: bool) -> None:
     if as_json:
         output.json({**to_plain(past.lock), "status": past.status})
         return
+    from ..config.explanation import of_lock
     from ..display import terminal
 
-    output.show(terminal.run(past.lock, past.status, past.save_dir))
+    output.show(terminal.run(past.lock, past.status, past.save_dir, of_lock(past.lock).unread or ()))
 
 
 def _explain(lock: Lock, as_json: bool) -> None:

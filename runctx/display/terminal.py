@@ -11,11 +11,12 @@ from typing import Any
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.padding import Padding
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from ..model import Data, Environment, Lock
+from ..model import Data, Environment, Failure, Lock
 from ..past.lineage import Edge, edges, known_runs
 from ..past.row import Row
 from . import words
@@ -31,6 +32,18 @@ COLOURS = {
 }
 _MOST = 20
 """Lines of one list in the view of a run; `--json` has all."""
+_DECISIVE = (
+    "torch",
+    "tensorflow",
+    "jax",
+    "lightning",
+    "transformers",
+    "scikit-learn",
+    "xgboost",
+    "numpy",
+    "pandas",
+)
+"""Packages whose version a reader asks for first."""
 
 
 def as_text(shown: RenderableType) -> str:
@@ -41,7 +54,7 @@ def as_text(shown: RenderableType) -> str:
     console = Console(
         file=stream, width=width, force_jupyter=False, **options
     )  # Jupyter would show it at once
-    console.print(shown)
+    console.print(shown, crop=False)
     return "\n".join(line.rstrip() for line in stream.getvalue().rstrip("\n").split("\n"))
 
 
@@ -115,18 +128,42 @@ def _what_differs(row: Row, values: Mapping[str, str]) -> Text:
 # -- one run -----------------------------------------------------------------------------------------------
 
 
-def run(lock: Lock, shown_status: str, folder: Path) -> RenderableType:
-    """What a lock says, section by section; empty sections are left out."""
+def run(lock: Lock, shown_status: str, folder: Path, unread: Sequence[str] = ()) -> RenderableType:
+    """What a lock says, section by section, what went wrong first; empty sections are left out.
+
+    Parameters
+    ----------
+    unread: keys of the configuration that nobody read.
+    """
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column(overflow="fold")
-    for name, content in _sections(lock, folder):
+    for name, content in _sections(lock, folder, unread):
         grid.add_row(Text(name), content)
     title = Text.assemble((words.line(lock.id, 200), "bold"), "  ", status(shown_status))
-    return Group(title, Padding(grid, (0, 0, 0, 2)))
+    wrong = _failure(lock.error) if lock.error is not None else ()
+    return Group(title, *wrong, Padding(grid, (0, 0, 0, 2)))
 
 
-def _sections(lock: Lock, folder: Path) -> Iterator[tuple[str, RenderableType]]:
+def _failure(error: Failure) -> Iterator[RenderableType]:
+    kind = words.line(error.type.removeprefix("builtins."), 200)
+    yield Padding(Text.assemble((f"{kind}: ", "red"), words.lines(error.message)), (0, 0, 0, 2))
+    yield _AsItIs(words.lines(error.traceback).rstrip("\n"))
+
+
+@dataclass(frozen=True)
+class _AsItIs:
+    """Text whose lines are not broken, so that its columns and the paths in it stay what they are."""
+
+    text: str
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        style = console.get_style("dim")
+        for line in self.text.split("\n"):
+            yield Segment(f"  {line}\n", style)
+
+
+def _sections(lock: Lock, folder: Path, unread: Sequence[str]) -> Iterator[tuple[str, RenderableType]]:
     duration = f", took {words.took(lock.seconds)}" if lock.seconds is not None else ""
     when = words.when(lock.started)
     ago = f" ({when})" if when.endswith("ago") else ""
@@ -137,6 +174,8 @@ def _sections(lock: Lock, folder: Path) -> Iterator[tuple[str, RenderableType]]:
         yield "seed", Text(words.value(lock.seed))
     if lock.config:
         yield "config", _list(_config(lock.config))
+    if unread:
+        yield "never read", Text(words.several(unread))
     yield "source", _source(lock)
     if lock.inputs:
         yield "inputs", _list(_data(data) for data in lock.inputs)
@@ -148,10 +187,6 @@ def _sections(lock: Lock, folder: Path) -> Iterator[tuple[str, RenderableType]]:
     yield "environment", _environment(lock.environment)
     if lock.omissions:
         yield "omissions", _list(Text(f"{words.line(o.what)}: {words.line(o.why)}") for o in lock.omissions)
-    if lock.error is not None:
-        kind = words.line(lock.error.type.removeprefix("builtins."), 200)
-        yield "error", Text.assemble((f"{kind}: ", "red"), words.lines(lock.error.message))
-        yield "", Text(words.lines(lock.error.traceback).rstrip("\n"), "dim")
 
 
 def _list(items: Iterator[Text]) -> Text:
@@ -169,13 +204,9 @@ def _command(lock: Lock) -> Text:
     return Text.assemble(what, (f"\nin {words.line(command.cwd)} by {where}", "dim"))
 
 
-def _config(config: Mapping[object, object], prefix: str = "") -> Iterator[Text]:
-    for key, given in config.items():
-        name = f"{prefix}{key}"
-        if isinstance(given, dict) and given:
-            yield from _config(given, f"{name}.")
-        else:
-            yield Text.assemble((f"{words.line(name, 200)}: ", "dim"), words.value(given))
+def _config(config: Mapping[object, object]) -> Iterator[Text]:
+    for key, given in words.leaves(config):
+        yield Text.assemble((f"{words.line(key, 200)}: ", "dim"), words.value(given))
 
 
 def _source(lock: Lock) -> Text:
@@ -193,7 +224,7 @@ def _source(lock: Lock) -> Text:
 
 
 def _data(data: Data) -> Text:
-    files = f", {data.files} files" if data.kind != "file" else ""
+    files = f", {words.count(data.files, 'file')}" if data.kind != "file" else ""
     notes = ", changed during the run" * data.changed_during_run
     notes += f", from {words.line(data.run, 80)}" if data.run else ""
     return Text.assemble(
@@ -211,14 +242,18 @@ def _upstream(id: str, known: Mapping[str, Lock]) -> Text:
 def _environment(environment: Environment) -> Text:
     where = (f"Python {environment.python}", environment.platform, environment.cpu)
     first = ", ".join(words.line(part, 200) for part in where)
-    machine = [f"{environment.cpus} processors", f"{words.size(environment.memory)} of memory"]
-    named = list(environment.packages.items())[:_MOST]
-    packages = [f"{words.line(name, 80)} {words.line(version, 40)}" for name, version in named]
-    more = len(environment.packages) - len(packages)
-    packages += [f"… {more} more"] if more > 0 else []
+    machine = [words.count(environment.cpus, "processor"), f"{words.size(environment.memory)} of memory"]
     devices = [words.line(device, 200) for device in environment.devices[:_MOST]]
-    rest = "\n".join(filter(None, (", ".join(machine + devices), ", ".join(packages))))
+    rest = "\n".join(filter(None, (", ".join(machine + devices), _packages(environment.packages))))
     return Text.assemble(first, (f"\n{rest}", "dim"))
+
+
+def _packages(packages: Mapping[str, str]) -> str:
+    named = [f"{name} {words.line(packages[name], 40)}" for name in _DECISIVE if name in packages]
+    if not packages:
+        return ""
+    known = f": {', '.join(named)}" if named else ""
+    return f"{words.count(len(packages), 'package')} imported{known}; `--json` has all versions"
 
 
 # -- what it came from -------------------------------------------------------------------------------------

@@ -158,6 +158,14 @@ def date(moment: datetime) -> str:
         return f"{moment:%Y-%m-%d %H:%M}"
 
 
+def count(number: int, what: str) -> str:
+    """
+    >>> count(1, "file"), count(2, "file")
+    ('1 file', '2 files')
+    """
+    return f"{number} {what}" + "s" * (number != 1)
+
+
 def size(count: int) -> str:
     """
     >>> size(9), size(1234), size(5_600_000_000)

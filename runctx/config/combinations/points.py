@@ -246,11 +246,16 @@ class Combinations(Sequence[Point]):
         return "\n".join([f"{len(self)} combinations", *(f"  {row}" for row in (*rows, *more))])
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th>{html.escape(name)}</th>" for name in self._called.values())
-        rows = [self._cells(i) for i in range(min(len(self), _MANY))]
-        body = "".join(f"<tr><td>{i}</td>{row}</tr>" for i, row in enumerate(rows))
+        left = 'style="text-align:left"'
+        head = f"<th></th><th {left}>name</th>"
+        head += "".join(f"<th>{html.escape(name)}</th>" for name in self._called.values())
+        rows = [(self[i].name, self._cells(i)) for i in range(min(len(self), _MANY))]
+        body = "".join(
+            f"<tr><td>{i}</td><td {left}>{html.escape(name)}</td>{row}</tr>"
+            for i, (name, row) in enumerate(rows)
+        )
         more = f"<p>… {len(self) - _MANY} more</p>" if len(self) > _MANY else ""
-        return f"<p>{len(self)} combinations</p><table><tr><th></th>{head}</tr>{body}</table>{more}"
+        return f"<p>{len(self)} combinations</p><table><tr>{head}</tr>{body}</table>{more}"
 
     def _cells(self, index: int) -> str:
         """Named as in the name of the combination: no secret is shown."""
