@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -122,3 +123,44 @@ def test_classes_of_attrs_name_the_key(key):
     """What does not fit a class of attrs is told with its whole key, as for a dataclass."""
     with pytest.raises(ConfigError, match=rf"argument 1: config key opt\.{key}\b"):
         above(ByAttrs, {"opt": {key: "fast"}})
+
+
+class Mode(enum.Enum):
+    fast = 1
+    slow = 2
+
+
+@dataclass
+class Slips:
+    sizes: list[int] = field(default_factory=list)
+    mode: Mode = Mode.fast
+
+
+@pytest.mark.parametrize(
+    "said, message, hint",
+    [
+        (
+            {"sizes": [3, "a", 5]},
+            "sizes: list[int] was expected, not [3, 'a', 5] of type list: element 1 does not fit",
+            None,
+        ),
+        (
+            {"sizes": [3, None]},
+            "sizes: list[int] was expected, not [3, None] of type list: element 1 does not fit",
+            None,
+        ),
+        (
+            {"mode": "fsat"},
+            "mode: Mode was expected, not 'fsat' of type str",
+            "did you mean fast? one of fast, slow",
+        ),
+        ({"_base": "x.yaml"}, "_base is unknown", "did you mean _base_?"),
+        ({"base": "x.yaml"}, "base is unknown", "did you mean _base_?"),
+    ],
+)
+def test_slips_are_told_in_the_words_of_the_configuration(said, message, hint):
+    """What is wrong with an element, an Enum or a marker is said with what was meant, in no words of OmegaConf."""
+    with pytest.raises(ConfigError) as caught:
+        assemble(open_config(Slips), tree(said, Layer(kind="config file", name="c.yaml")))
+    assert caught.value.message == f"config file c.yaml: config key {message}"
+    assert caught.value.hint == hint

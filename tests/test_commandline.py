@@ -418,6 +418,21 @@ class Mode(enum.Enum):
     FAST = 1
 
 
+def test_help_of_what_may_be_none(capsys):
+    """The keys of an optional dataclass are listed although it is None, a class within itself only so deep."""
+
+    @dataclass
+    class Wide:
+        inner: Opt | None = None  # of its own
+
+    with pytest.raises(SystemExit):
+        from_cli(Wide, ["--help"])
+    shown = capsys.readouterr().out
+    assert "configuration:\n  inner: Opt | None = null" in shown
+    assert "inner, made when one of its keys is set:" in shown
+    assert "\n  inner.lr: float = 0.1\n" in shown
+
+
 def test_a_key_of_an_enum_is_called_as_it_is_set(capsys):
     """A key that is a member of an enum has its name in help and origins, and is set by it."""
     for option in ("--help", "--explain"):

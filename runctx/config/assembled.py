@@ -15,7 +15,7 @@ from .classes import is_structured, type_text
 from .declared import declared_type, declares, key_type, required
 from .derivation.arithmetic import provide
 from .known import completed, raw, tree_of
-from .layers import Branch, Leaf, Path, dotted, leaves, merge, plain
+from .layers import DELETE, REPLACE, Branch, Layer, Leaf, Path, dotted, leaves, merge, plain
 from .nearest import did_you_mean
 from .trace import Trace, attach, trace_of
 
@@ -111,7 +111,8 @@ def _misfit(
     unknown = _unknown(base, path)
     if unknown is not None:
         known = [dotted(each) for each, _ in leaves(tree_of(base))]
-        return ConfigError(f"{place}{dotted(unknown)} is unknown", hint=did_you_mean(dotted(unknown), known))
+        hint = did_you_mean(dotted(unknown), known) or marker_meant(setting.layer, unknown)
+        return ConfigError(f"{place}{dotted(unknown)} is unknown", hint=hint)
     path, value = _where_a_mapping_is(base, path, setting.value)
     declared = declared_type(base, path)
     redactor = Redactor()
@@ -120,6 +121,9 @@ def _misfit(
     if declared is Any or isinstance(error, KeyValidationError):
         return ConfigError(f"{place}{dotted(path)}: {why}")
     inside = f" ({why})" if isinstance(value, (list, dict)) else ""
+    if isinstance(value, list) and all(type(part) in (bool, int, float, str, type(None)) for part in value):
+        n = _wrong_element(base, path, leaf, added)
+        inside = "" if n is None else f": element {n} does not fit"
     seen = "null" if value is None else f"{shown} of type {type(value).__name__}"
     wrong = f"{type_text(declared)} was expected, not {seen}{inside}"
     return ConfigError(f"{place}{dotted(path)}: {wrong}", hint=_how(declared, value))
@@ -140,6 +144,28 @@ def _culprit(
             return None
         said = half
     return *said[0], error
+
+
+def _wrong_element(base: DictConfig, path: Path, leaf: Leaf, added: frozenset[Path]) -> int | None:
+    """Which element of a list does not fit by itself, found by halving; None if each does."""
+    parts, first = leaf[-1].value, 0
+    while True:
+        half = parts[: (len(parts) + 1) // 2]
+        if len(parts) > 1 and _objection(base, [(path, (leaf[-1]._replace(value=half),))], added) is None:
+            first += len(half)
+            half = parts[len(half) :]
+        parts = half
+        if len(parts) <= 1:
+            alone = [(path, (leaf[-1]._replace(value=parts),))]
+            return first if parts and _objection(base, alone, added) else None
+
+
+def marker_meant(layer: Layer, path: Path) -> str | None:
+    """A hint for a key of a file that is a slip of one which steers how files are read."""
+    return None if layer.kind == "override" else did_you_mean(str(path[-1]), _MARKERS)
+
+
+_MARKERS = ("_base_", "_groups_", REPLACE, DELETE)
 
 
 def _objection(
@@ -182,7 +208,8 @@ def _where_a_mapping_is(base: DictConfig, path: Path, value: Any) -> tuple[Path,
 def _how(declared: Any, value: Any) -> str | None:
     wanted, optional = required(declared)
     if isinstance(wanted, type) and issubclass(wanted, Enum):
-        return f"one of {', '.join(wanted.__members__)}"
+        meant = did_you_mean(value, wanted.__members__) if isinstance(value, str) else None
+        return f"{meant} " * bool(meant) + f"one of {', '.join(wanted.__members__)}"
     if value in ("None", "none", "~") and optional:
         return "nothing is written null"
     if value is None:

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from ...errors import ConfigError
 from ...redact import REDACTED, Redactor
+from ..assembled import marker_meant
 from ..classes import is_structured
 from ..declared import declared_type, declares, inner, key_type, required
 from ..files import compose
@@ -172,7 +173,9 @@ def _unknown_in_file(path: Path, setting: Setting, lower: Branch, around: Any) -
     hint = did_you_mean(key, [dotted(known) for known, _ in leaves(lower)])
     where = f"{setting.layer.kind} {setting.where}"
     may_add = None if is_structured(required(around)[0]) else "a file given by --config may add keys"
-    return ConfigError(f"{where}: config key {key} is unknown", hint=hint or may_add)
+    return ConfigError(
+        f"{where}: config key {key} is unknown", hint=hint or marker_meant(setting.layer, path) or may_add
+    )
 
 
 def tokens_of(text: str, name: str) -> list[Token]:

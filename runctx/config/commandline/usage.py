@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from ...redact import REDACTED, Redactor
-from ..classes import Field, fields_of, summary_of
+from ..classes import Field, fields_of, is_structured, summary_of
 from ..declared import declared_type, required
 from ..files.compose import groups_of
 from ..known import tree_of
@@ -23,22 +23,38 @@ _HELP_AT = 30
 
 def keys_text(config: DictConfig) -> str:
     """Every key with type, default and help, those of one mapping together; at most 80 columns, where words allow."""
+    parts = _parts(config, ())
+    return "\n\n".join(parts) if parts else "configuration: empty"
+
+
+def _parts(config: DictConfig, around: Path) -> list[str]:
     groups: dict[Path, list[str]] = {}
     fields = {field.name: field for field in _fields(config, "")}
+    optional: list[tuple[Path, Any]] = []
     for path, value in _values(tree_of(config)):
         key = dotted(path)
         field = fields.get(key)
         declared = field.type if field else type(value).__name__
-        shown = _written(key, value)
-        left = f"  {key}: {declared} = {shown}" if field or value is not None else f"  {key} = {shown}"
+        name, shown = dotted((*around, *path)), _written(key, value)
+        left = f"  {name}: {declared} = {shown}" if field or value is not None else f"  {name} = {shown}"
         groups.setdefault(path[:-1], []).extend(_row(left, field.help if field else ""))
+        wanted, _ = required(declared_type(config, path))
+        if value is None and is_structured(wanted) and len(around) + len(path) < _DEEPEST:
+            optional.append((path, wanted))
     parts = []
     for path, rows in groups.items():
         wanted, _ = required(declared_type(config, path))
         summary = summary_of(wanted) if dataclasses.is_dataclass(wanted) and isinstance(wanted, type) else ""
-        title = dotted(path) if path else "configuration"
+        title = dotted((*around, *path)) or "configuration"
+        title += ", made when one of its keys is set" if around and not path else ""
         parts.append("\n".join([*wrap(f"{title}: {summary}" if summary else f"{title}:", _WIDTH), *rows]))
-    return "\n\n".join(parts) if parts else "configuration: empty"
+    for path, cls in optional:
+        parts += _parts(OmegaConf.structured(cls), (*around, *path))
+    return parts
+
+
+_DEEPEST = 4
+"""Keys of one path: a class may hold itself."""
 
 
 def groups_text(config: DictConfig) -> str:
