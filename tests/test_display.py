@@ -132,7 +132,7 @@ class TestHarmless:
 
 class TestRun:
     def test_page(self):
-        """A run's page shows id, status, configuration, inputs, upstream, omissions and error."""
+        """A run's page shows id, status, configuration key by key, inputs, upstream, omissions and error."""
         parent = make_lock(1)
         error = Failure(type="builtins.ValueError", message="no luck", traceback="...")
         one = replace(child_of(2, parent), error=error, omissions=(Omission(what="big", why="too big"),))
@@ -141,6 +141,7 @@ class TestRun:
             one.id,
             "failed",
             "lr=0.2",
+            "opt.name=sgd",
             "model.bin",
             parent.id,
             "big: too big",

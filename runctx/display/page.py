@@ -22,7 +22,7 @@ COLOURS = {
 }
 _GREY = "#8a8a8a"
 _CELL = "padding:2px 10px 2px 0;text-align:left;vertical-align:top;white-space:nowrap"
-_STYLES = (*[_CELL] * 5, f"{_CELL};white-space:normal;overflow-wrap:anywhere")
+_STYLES = (*[_CELL] * 5, f"{_CELL};white-space:normal;overflow-wrap:anywhere;min-width:12em")
 """Of the columns of runs: what differs may take several lines, so that the page need not be moved sideways."""
 _MOST = 12
 """Values of a configuration, inputs and outputs that are shown."""
@@ -65,6 +65,9 @@ def lineage_html(lock: Lock, statuses: Mapping[str, str]) -> str:
 
 
 def _lines(lock: Lock) -> Iterator[tuple[str, str]]:
+    if lock.error is not None:
+        told = f"{lock.error.type.removeprefix('builtins.')}: {lock.error.message}"
+        yield "error", f'<span style="color:{COLOURS["failed"]}">{_text(told)}</span>'
     duration = f", took {words.took(lock.seconds)}" if lock.seconds is not None else ""
     yield "started", _text(words.date(lock.started) + duration)
     yield "folder", _text(lock.save_dir)
@@ -83,9 +86,6 @@ def _lines(lock: Lock) -> Iterator[tuple[str, str]]:
         yield "upstream", _several(lock.parents)
     if lock.omissions:
         yield "omissions", _several([f"{omission.what}: {omission.why}" for omission in lock.omissions])
-    if lock.error is not None:
-        told = f"{lock.error.type.removeprefix('builtins.')}: {lock.error.message}"
-        yield "error", f'<span style="color:{COLOURS["failed"]}">{_text(told)}</span>'
 
 
 def _columns(cells: Iterator[str]) -> str:
