@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import typing
+from collections.abc import Sequence
 from enum import Enum
 from typing import Any
 
@@ -169,7 +170,7 @@ _MARKERS = ("_base_", "_groups_", REPLACE, DELETE)
 
 
 def _objection(
-    base: DictConfig, said: list[tuple[Path, Leaf]], added: frozenset[Path]
+    base: DictConfig, said: Sequence[tuple[Path, Leaf]], added: frozenset[Path]
 ) -> OmegaConfBaseException | None:
     """What OmegaConf has against these leaves alone."""
     values: dict[Any, Any] = {}
