@@ -67,7 +67,7 @@ def short(given: Any, longest: int) -> str:
     """The same, of which what is too long loses its middle: values that differ mostly do so at an end.
 
     >>> short(list(range(10)), longest=16)
-    '[0, 1, 2…7, 8, 9]'
+    '[0, 1, 2…, 8, 9]'
     """
     text = value(given, 2_000)
     half = (longest - 1) // 2
