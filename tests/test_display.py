@@ -227,13 +227,14 @@ class TestDifferences:
         ]
         told = differences(rows)
         assert told.of_rows == [{"lr": "1"}, {}, {}, {"n": ""}]
-        assert told.usual == {"a": {"lr": "2", "n": "1"}}
+        assert told.usual == {"a": {"lr": "2", "n": "1"}, "b": {}}
+        assert told.notes == ["usual in a: lr=2 n=1"]
         assert "no n" in terminal.as_text(terminal.Listing(rows, 4))
 
     def test_no_majority(self):
         """Where no value is that of more than half of the runs, each run shows its own."""
         told = differences([row(lr=1), row(lr=2)])
-        assert told == ([{"lr": "1"}, {"lr": "2"}], {})
+        assert told == ([{"lr": "1"}, {"lr": "2"}], {"a": {}})
 
     def test_derived(self):
         """A value that follows from others is shown only where nothing else tells a run from the others."""

@@ -21,7 +21,7 @@ class Differences(NamedTuple):
     of_rows: list[dict[str, str]]
     """For each row, key -> value; empty where the row has no such key and most have one."""
     usual: dict[str, dict[str, str]]
-    """Stage -> key -> the value of more than half of its runs, of the keys that some row shows."""
+    """Each stage -> key -> the value of more than half of its runs, of the keys that some row shows."""
 
     @property
     def notes(self) -> list[str]:
@@ -29,6 +29,7 @@ class Differences(NamedTuple):
         return [
             f"usual{f' in {words.line(stage, 40)}' if len(self.usual) > 1 else ''}: {' '.join(shown(values))}"
             for stage, values in self.usual.items()
+            if values
         ]
 
 
@@ -61,7 +62,7 @@ def differences(rows: Sequence[Row]) -> Differences:
         stage: {key.name: key.usual for key in keys.values() if key.name in seen[stage] and key.usual}
         for stage, keys in varying.items()
     }
-    return Differences(of_rows, {stage: values for stage, values in usual.items() if values})
+    return Differences(of_rows, usual)
 
 
 class _Key(NamedTuple):
