@@ -409,6 +409,14 @@ def test_every_layer_chooses_groups_by_a_text(layer):
     }
 
 
+def test_an_overrides_file_sets_keys_of_what_an_argument_chooses():
+    """An overrides file may set what only the choice of a later argument has, and that choice beats one of its own."""
+    write({"o.txt": "model.depth=7\ndata.classes=3", "p.txt": "model=wide"})
+    arguments = ["--overrides-path", "o.txt", "--overrides-path", "p.txt", "model=resnet101", "data=digits"]
+    chosen = from_cli(None, arguments, groups="conf")
+    assert (chosen.model.depth, chosen.data.classes, chosen.model.get("width")) == (7, 3, None)
+
+
 def test_combinations_choose_groups():
     """A sweep over a group has one file's values each; overrides from before stay on top."""
     config = from_cli(compose("conf", data="digits"), ["model.lr=3"])

@@ -312,6 +312,7 @@ def _from_cli(
         _print_and_exit(_help(config, experiments, whole=whole))
     config = _with_files(config, [*files, *asked.config], asked.experiment)
     for path in asked.overrides_path:
+        config = overrides.choose_by(asked.tokens, config)  # what it may set depends on what is chosen
         config = _with_overrides_file(config, path)
     if asked.tokens or trace_of(config) is None:
         config = overrides.lay(asked.tokens, config)

@@ -120,6 +120,17 @@ def lay_values(values: Mapping[str, Any], layer: Layer, config: DictConfig) -> D
 
 
 def _lay(overrides: list[Override], config: DictConfig) -> DictConfig:
+    config, others = _chosen(overrides, config)
+    return compose.lay(config, *_laid(others, config))
+
+
+def choose_by(tokens: Iterable[Token], config: DictConfig) -> DictConfig:
+    """`config` with those groups chosen that the overrides choose, and nothing else of them."""
+    return _chosen([parsed(token) for token in tokens], config)[0]
+
+
+def _chosen(overrides: list[Override], config: DictConfig) -> tuple[DictConfig, list[Override]]:
+    """The configuration with the groups that are chosen, and the overrides that are no choices."""
     choices, others = {}, []
     for override in overrides:
         path = tuple(map(str, override.keys))
@@ -127,9 +138,7 @@ def _lay(overrides: list[Override], config: DictConfig) -> DictConfig:
             choices[".".join(path)] = (value, f"{override.token.layer.kind} {override.token.where}")
         else:
             others.append(override)
-    if choices:
-        config = choose(config, choices)
-    return compose.lay(config, *_laid(others, config))
+    return (choose(config, choices) if choices else config), others
 
 
 def _untyped(override: Override) -> Any:

@@ -130,9 +130,10 @@ def is_choice(config: DictConfig, keys: Keys, value: Any) -> bool:
         return False
     if ".".join(keys) in made.groups:
         return True
+    if not os.path.isdir(made.root.joinpath(*keys)) or takes_text(declared_type(config, keys)):
+        return False
     there = at(tree_of(config), keys)
-    is_value = isinstance(there, tuple) and there[-1].value not in (None, MISSING)
-    return not is_value and made.root.joinpath(*keys).is_dir() and not takes_text(declared_type(config, keys))
+    return not isinstance(there, tuple) or there[-1].value in (None, MISSING)
 
 
 def lay(config: DictConfig, given: Branch, added: frozenset[Keys] = frozenset()) -> DictConfig:
@@ -222,7 +223,7 @@ class _Choices:
                     rest.children[key] = child
                 continue
             inner = self._rest(child, (*path, key))
-            if inner.children or not child.children:
+            if inner.children or inner.whole or inner.removed or not child.children:
                 rest.children[key] = inner
         return rest
 
