@@ -14,9 +14,9 @@ from ...redact import REDACTED, Redactor
 from ..assembled import marker_meant
 from ..classes import is_structured
 from ..declared import declared_type, declares, inner, key_type, required
-from ..files import compose
 from ..files.bases import BASE
 from ..files.compose import choose, is_choice
+from ..files.compose import lay as lay_tree
 from ..known import tree_of
 from ..layers import (
     DELETE,
@@ -121,7 +121,7 @@ def lay_values(values: Mapping[str, Any], layer: Layer, config: DictConfig) -> D
 
 def _lay(overrides: list[Override], config: DictConfig) -> DictConfig:
     config, others = _chosen(overrides, config)
-    return compose.lay(config, *_laid(others, config))
+    return lay_tree(config, *_laid(others, config))
 
 
 def choose_by(tokens: Iterable[Token], config: DictConfig) -> DictConfig:
