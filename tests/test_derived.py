@@ -23,13 +23,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import GrammarParseError
 from omegaconf.grammar_parser import parse
 
+from runctx.config import fill_in, open_config, to_plain
 from runctx.config.assembled import assemble
 from runctx.config.derivation.arithmetic import OPERATORS, provide
 from runctx.config.derivation.derived import Derived, as_subtree, derived, rooted, source_of, where
 from runctx.config.derivation.references import references
 from runctx.config.known import raw
 from runctx.config.layers import Branch, Layer, below, merge, plain, tree
-from runctx.config.resolved import fill_in, open_config, to_plain
 from runctx.config.trace import trace_of
 from runctx.errors import ConfigError
 
@@ -661,7 +661,7 @@ def test_wrong_arithmetic_names_key_operator_and_operands(text: str, told: str) 
 CHILD = """
 import warnings; warnings.simplefilter("error")
 from omegaconf import OmegaConf
-import runctx.config.resolved as config
+from runctx import config
 from datetime import datetime
 from runctx.config.derivation.resolvers import _register as register
 {before}

@@ -11,10 +11,10 @@ import pytest
 from omegaconf import OmegaConf
 
 from runctx import derived
+from runctx.config import fill_in, open_config, to_plain
 from runctx.config.assembled import assemble
 from runctx.config.files.inherit import load_tree
 from runctx.config.layers import Layer, tree
-from runctx.config.resolved import fill_in, open_config, to_plain
 from runctx.config.trace import trace_of
 
 # ruff: noqa: RUF009  # `derived` gives a value that nothing can modify

@@ -13,13 +13,13 @@ from hypothesis import given as cases
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
+from runctx.config import open_config
 from runctx.config.assembled import assemble
 from runctx.config.commandline import literals
 from runctx.config.commandline.literals import BrokenLiteral
 from runctx.config.commandline.overrides import Token, as_override, given, refuse_unknown, tokens_of
 from runctx.config.derivation.derived import derived
 from runctx.config.layers import Layer, at, plain
-from runctx.config.resolved import open_config
 from runctx.config.trace import trace_of
 from runctx.errors import ConfigError
 

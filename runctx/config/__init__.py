@@ -8,9 +8,10 @@ if TYPE_CHECKING:
     from .combinations.spaces import integers, log_spaced, log_uniform, spaced, uniform
     from .commandline.arguments import add_arguments
     from .files.compose import load
+    from .opened import open_config
     from .origins import origins_of
     from .reads import keys_read, never_read, watch
-    from .resolved import fill_in, from_plain, open_config, save_dir_of, to_class, to_plain, to_yaml
+    from .resolved import fill_in, from_plain, save_dir_of, to_class, to_plain, to_yaml
     from .structure import structure_digest
     from .text import from_text, value_digest
 
@@ -48,7 +49,8 @@ _MODULES = {
     "files.compose": "load",
     "origins": "origins_of",
     "reads": "keys_read never_read watch",
-    "resolved": "fill_in from_plain open_config save_dir_of to_class to_plain to_yaml",
+    "opened": "open_config",
+    "resolved": "fill_in from_plain save_dir_of to_class to_plain to_yaml",
     "structure": "structure_digest",
     "text": "from_text value_digest",
 }

@@ -19,7 +19,7 @@ from .explanation import Explanation, Unknown, of_lock
 from .known import raw, tree_of
 from .layers import MISSING, Branch, Leaf, Setting, dotted, leaves
 from .layers import Path as Keys
-from .resolved import open_config
+from .opened import open_config
 from .trace import trace_of
 
 

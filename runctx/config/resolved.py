@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextvars import ContextVar
 from datetime import datetime
 from pathlib import Path
@@ -17,13 +16,11 @@ from omegaconf.errors import OmegaConfBaseException
 from .. import yamlfile
 from ..errors import ConfigError
 from ..redact import REDACTED
-from .classes import is_structured
 from .derivation import resolvers
 from .derivation.arithmetic import OPERATORS, provide
-from .derivation.derived import rooted
 from .derivation.evaluation import DerivationError, Derived, derived_in, evaluation, path_of, told_of_cycle
 from .derivation.references import cycle, needs_of
-from .held import held, short
+from .held import first_line, message_of, short
 from .known import raw, tree_of
 from .layers import Branch, Setting, at, dotted, leaves
 from .layers import Path as Keys
@@ -38,64 +35,6 @@ def _now(pattern: str = "%y%m%d-%H%M%S") -> str:
 
 
 resolvers.register("now", _now)  # Hydra registers one of the same meaning
-
-
-def open_config(given: Any) -> DictConfig:
-    """The configuration as OmegaConf holds it, not yet resolved; what was given is never modified.
-
-    Parameters
-    ----------
-    given: a dataclass or an instance of one, a mapping, a DictConfig, an argparse.Namespace, the path of a
-        YAML file, or None for no configuration.
-
-    Raises
-    ------
-    ConfigError: it cannot be held; the message names the key.
-
-    >>> open_config({"lr": 0.1, "opt": {"name": "sgd"}}).opt.name
-    'sgd'
-    """
-    try:
-        config = _opened(given)
-        if trace_of(config) is None:
-            provide(raw(config))
-        return config
-    except (OmegaConfBaseException, RecursionError) as error:
-        raise _told(error) from None
-
-
-def _opened(given: Any) -> DictConfig:
-    if given is None:
-        return OmegaConf.create({})
-    if isinstance(given, (str, os.PathLike)):
-        return _from_file(Path(given))
-    if isinstance(given, argparse.Namespace):
-        given = vars(given)
-    if isinstance(given, DictConfig):
-        return given.copy()
-    if not isinstance(given, Mapping):
-        return _structured(given)
-    values = rooted(held(given))
-    provide(values)  # OmegaConf parses interpolations as soon as it holds them
-    return OmegaConf.create(values)
-
-
-def _from_file(path: Path) -> DictConfig:
-    from .files.compose import lay_file  # most runs are not given a file
-
-    return lay_file(OmegaConf.create({}), path)
-
-
-def _structured(given: Any) -> DictConfig:
-    if is_structured(given):
-        config: DictConfig = OmegaConf.structured(given if isinstance(given, type) else held(given))
-        return config
-    hint = "give a dataclass, a dict, a DictConfig, or the path of a YAML file"
-    if hasattr(given, "model_dump"):
-        hint = "give its .model_dump()"
-    elif isinstance(given, ListConfig):
-        hint = "give a mapping: {'items': [...]}"
-    raise ConfigError(f"a configuration cannot be made of {type(given).__name__} {short(given)}", hint=hint)
 
 
 def save_dir_of(config: DictConfig, now: datetime) -> str | None:
@@ -363,7 +302,7 @@ def to_class(plain: dict[Any, Any], cls: Any) -> Any:
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None)
         raise ConfigError(
-            f"config key {key}: does not fit {cls.__name__}: {_first_line(error)}",
+            f"config key {key}: does not fit {cls.__name__}: {first_line(error)}",
             hint="the class may have changed since the run: load without it to get plain values",
         ) from error
 
@@ -389,14 +328,14 @@ def _told(
         return error.with_traceback(None)  # whose frames are OmegaConf's and ours
     key = getattr(error, "full_key", None)
     if config is None:
-        return ConfigError(*_without_layer(error, key))
+        return ConfigError(*message_of(error))
     keys = cycle(needs_of(raw(config), {}), key)
     if keys:
         return ConfigError(*told_of_cycle(keys))
     root: Any = config._get_root()
     tree = tree_of(root, program)
     said = _said(tree, key) if key else None
-    message, hint = _without_layer(error, key)
+    message, hint = message_of(error)
     unknown = _UNKNOWN.search(message)
     if unknown:
         hint = did_you_mean(unknown[1], [dotted(path) for path, _ in leaves(tree)])
@@ -406,14 +345,6 @@ def _told(
 _UNKNOWN = re.compile(r"Interpolation key '([^']+)' not found")
 
 
-def _without_layer(error: BaseException, key: str | None) -> tuple[str, str | None]:
-    if isinstance(error, ConfigError):
-        return error.message, error.hint
-    if isinstance(error, RecursionError):
-        return "the configuration is nested too deep, or contains itself", None
-    return (f"config key {key}: " if key else "") + _first_line(error), None
-
-
 def _said(tree: Branch, key: str) -> Setting | None:
     """What won at a key as OmegaConf writes it, `opt.betas[0]`; a list is one leaf."""
     here: Any = tree
@@ -421,7 +352,3 @@ def _said(tree: Branch, key: str) -> Setting | None:
         if isinstance(here, Branch):
             here = next((child for each, child in here.children.items() if str(each) == name), None)
     return here[-1] if isinstance(here, tuple) else None
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).split("\n", 1)[0]

@@ -15,7 +15,8 @@ from ..errors import ConfigError
 from ..redact import Redactor
 from ..told import Told
 from .layers import Path, dotted
-from .resolved import from_plain, open_config, to_plain
+from .opened import open_config
+from .resolved import from_plain, to_plain
 
 SAVE_DIR = "save_dir"
 """The top-level key that differs between runs which are otherwise the same."""

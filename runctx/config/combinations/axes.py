@@ -225,10 +225,10 @@ def _held(key: str, value: Any) -> Any:
     """As a configuration holds it: a number of numpy becomes Python's."""
     if type(value) in (bool, int, float, str, type(None)):
         return value
+    from ..given import hold
     from ..known import raw
-    from ..resolved import open_config
 
-    return raw(open_config({key: value}))[key]
+    return raw(hold({key: value}))[key]
 
 
 def drawn(spaces: Mapping[Any, Any], indices: Sequence[int], seed: int, names: Naming) -> Source:

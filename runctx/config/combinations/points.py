@@ -171,7 +171,7 @@ def merged(config: Any, point: Mapping[str, Any]) -> Any:
 
     from ..commandline.overrides import lay_values
     from ..layers import Layer
-    from ..resolved import open_config
+    from ..opened import open_config
 
     held = config if isinstance(config, DictConfig) else open_config(config)
     layer = Layer(kind="override", name=getattr(point, "name", "") or name_of(point))

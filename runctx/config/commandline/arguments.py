@@ -22,7 +22,8 @@ from ..files.inherit import EXPERIMENTS, exists, experiments_in, load_tree
 from ..known import tree_of
 from ..layers import DELETE, REPLACE, Branch, Layer, dotted, leaves
 from ..nearest import nearest
-from ..resolved import open_config, to_plain, to_yaml
+from ..opened import open_config
+from ..resolved import to_plain, to_yaml
 from ..trace import trace_of
 from . import overrides
 from .overrides import Token

@@ -19,10 +19,10 @@ from ...errors import ConfigError
 from ..assembled import assemble
 from ..declared import declared_type, takes_text
 from ..derivation.derived import as_subtree
+from ..given import hold
 from ..known import tree_of
 from ..layers import MISSING, Branch, Kind, Leaf, at, below, leaves, merge
 from ..layers import Path as Keys
-from ..resolved import open_config
 from ..trace import Composition, trace_of
 from .bases import Reference, among, shown
 from .formats import SUFFIXES
@@ -74,7 +74,7 @@ def begin(
     root: str | os.PathLike[str], config: Any = None, groups: Mapping[str, Any] | None = None
 ) -> DictConfig:
     """As `compose`, but what is chosen for a required group may still follow: see `require_choices`."""
-    made = Composition(root=Path.cwd() / root, base=open_config(config), groups={}, above=Branch())
+    made = Composition(root=Path.cwd() / root, base=hold(config), groups={}, above=Branch())
     return _composed(
         made, {group: _pick(made.root, group, choice) for group, choice in (groups or {}).items()}
     )
@@ -257,7 +257,7 @@ def load(reference: Reference, config: Any = None, /) -> Any:
     >>> load("long.yaml")
     {'lr': 0.1, 'epochs': 50}
     """
-    return lay_file(open_config(config), reference)
+    return lay_file(hold(config), reference)
 
 
 def _composed(made: Composition, chosen: dict[str, _Pick]) -> DictConfig:

@@ -1,0 +1,68 @@
+"""What did the code give as a configuration?"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ..errors import ConfigError
+from .classes import is_structured
+from .derivation.arithmetic import provide
+from .derivation.derived import rooted
+from .held import held, message_of, short
+from .known import raw
+from .trace import trace_of
+
+
+def hold(given: Any) -> DictConfig:
+    """The configuration as OmegaConf holds it, not yet resolved; what was given is never modified.
+
+    Parameters
+    ----------
+    given: a dataclass or an instance of one, a mapping, a DictConfig, an argparse.Namespace, or None for no
+        configuration.
+
+    Raises
+    ------
+    ConfigError: it cannot be held; the message names the key.
+
+    >>> hold({"lr": 0.1, "opt": {"name": "sgd"}}).opt.name
+    'sgd'
+    """
+    try:
+        config = _held(given)
+        if trace_of(config) is None:
+            provide(raw(config))
+        return config
+    except (OmegaConfBaseException, RecursionError) as error:
+        raise ConfigError(*message_of(error)) from None
+
+
+def _held(given: Any) -> DictConfig:
+    if given is None:
+        return OmegaConf.create({})
+    if isinstance(given, argparse.Namespace):
+        given = vars(given)
+    if isinstance(given, DictConfig):
+        return given.copy()
+    if not isinstance(given, Mapping):
+        return _structured(given)
+    values = rooted(held(given))
+    provide(values)  # OmegaConf parses interpolations as soon as it holds them
+    return OmegaConf.create(values)
+
+
+def _structured(given: Any) -> DictConfig:
+    if is_structured(given):
+        config: DictConfig = OmegaConf.structured(given if isinstance(given, type) else held(given))
+        return config
+    hint = "give a dataclass, a dict, a DictConfig, or the path of a configuration file"
+    if hasattr(given, "model_dump"):
+        hint = "give its .model_dump()"
+    elif isinstance(given, ListConfig):
+        hint = "give a mapping: {'items': [...]}"
+    raise ConfigError(f"a configuration cannot be made of {type(given).__name__} {short(given)}", hint=hint)
