@@ -19,6 +19,7 @@ from .known import completed, raw, tree_of
 from .layers import DELETE, REPLACE, Branch, Layer, Leaf, Path, dotted, leaves, merge, plain
 from .nearest import did_you_mean
 from .trace import Trace, attach, trace_of
+from .wording import first_line, short
 
 
 def assemble(base: DictConfig, given: Branch, added: frozenset[Path] = frozenset()) -> DictConfig:
@@ -105,7 +106,7 @@ def _misfit(
     """What is wrong, at which key, and who said so."""
     culprit = _culprit(base, list(leaves(tree)), added)
     if culprit is None:
-        return ConfigError(_first_line(error))
+        return ConfigError(first_line(error).rstrip("."))
     path, leaf, error = culprit
     setting = leaf[-1]
     place = f"{setting.who}: config key "
@@ -117,8 +118,8 @@ def _misfit(
     path, value = _where_a_mapping_is(base, path, setting.value)
     declared = declared_type(base, path)
     redactor = Redactor()
-    shown = _short(redactor.mapping({dotted(path): value})[dotted(path)])
-    why = redactor.text(_first_line(error))
+    shown = short(redactor.mapping({dotted(path): value})[dotted(path)])
+    why = redactor.text(first_line(error).rstrip("."))
     if declared is Any or isinstance(error, KeyValidationError):
         return ConfigError(f"{place}{dotted(path)}: {why}")
     inside = f" ({why})" if isinstance(value, (list, dict)) else ""
@@ -218,12 +219,3 @@ def _how(declared: Any, value: Any) -> str | None:
     if typing.get_origin(wanted) in (list, tuple) and not isinstance(value, (list, tuple)):
         return "a list is written [1, 2]"
     return None
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).split("\n", 1)[0].rstrip(".")
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."

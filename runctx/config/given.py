@@ -13,9 +13,10 @@ from ..errors import ConfigError
 from .classes import is_structured
 from .derivation.arithmetic import provide
 from .derivation.derived import rooted
-from .held import held, message_of, short
+from .held import held
 from .known import raw
 from .trace import trace_of
+from .wording import message_of, short
 
 
 def hold(given: Any) -> DictConfig:

@@ -20,12 +20,12 @@ from .derivation import resolvers
 from .derivation.arithmetic import OPERATORS, provide
 from .derivation.evaluation import DerivationError, Derived, derived_in, evaluation, path_of, told_of_cycle
 from .derivation.references import cycle, needs_of
-from .held import first_line, message_of, short
 from .known import raw, tree_of
 from .layers import Branch, Setting, at, dotted, leaves
 from .layers import Path as Keys
 from .nearest import did_you_mean
 from .trace import Trace, attach, trace_of
+from .wording import first_line, message_of, short
 
 _instant: ContextVar[datetime | None] = ContextVar("runctx_instant", default=None)
 

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from ...errors import ConfigError
 from ...redact import Redactor
+from ..wording import short
 from . import naming
 from .spaces import Integers, Space
 
@@ -201,9 +202,7 @@ def axis_of(key: Any, values: Any, names: Naming) -> Axis:
         raise ConfigError(f"{key!r} is no key of an axis", hint='give "opt.lr", or a tuple of such keys')
     if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
         hint = "sample(...) draws from it" if isinstance(values, Space) else None
-        raise ConfigError(
-            f"axis {shown(key)}: a list of values was expected, not {_short(values)}", hint=hint
-        )
+        raise ConfigError(f"axis {shown(key)}: a list of values was expected, not {short(values)}", hint=hint)
     points = list(values)
     if not points:
         raise ConfigError(f"axis {shown(key)} has no values")
@@ -216,7 +215,7 @@ def _row(keys: tuple[str, ...], values: Any) -> tuple[Any, ...]:
     row = tuple(values) if isinstance(values, Iterable) and not isinstance(values, (str, Mapping)) else ()
     if len(row) != len(keys):
         raise ConfigError(
-            f"axis {shown(keys)}: {len(keys)} values were expected together, not {_short(values)}"
+            f"axis {shown(keys)}: {len(keys)} values were expected together, not {short(values)}"
         )
     return row
 
@@ -272,8 +271,3 @@ def called_keys(axes: Iterable[Axis]) -> dict[str, str]:
 
 def shown(keys: Any) -> str:
     return ", ".join(map(str, keys)) if isinstance(keys, (tuple, list)) else str(keys)
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."

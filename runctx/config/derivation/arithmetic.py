@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ...errors import ConfigError
-from ..held import short
 from ..layers import dotted
+from ..wording import short
 from . import resolvers
 from .evaluation import DerivationError, path_of
 

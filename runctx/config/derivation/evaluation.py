@@ -19,8 +19,9 @@ from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseExceptio
 from ...errors import ConfigError
 from ..classes import type_text
 from ..declared import required
-from ..held import held, short
+from ..held import held
 from ..layers import Path, dotted
+from ..wording import first_line, short
 from .references import cycle, needs_of
 from .resolvers import register
 from .view import PASS, view
@@ -181,7 +182,7 @@ class Evaluation:
             ) from error
         except Exception as error:
             raise DerivationError(
-                f"config key {key}: derived value {value.described} failed: {type(error).__name__}: {_line(error)}"
+                f"config key {key}: derived value {value.described} failed: {type(error).__name__}: {first_line(error)}"
             ) from _without_our_frames(error)
         finally:
             self._open.pop()
@@ -338,10 +339,6 @@ def _type_name(node: Any) -> str:
 
 def _is_nested(value: Any) -> bool:
     return isinstance(value, (dict, list)) or hasattr(value, "__dataclass_fields__")
-
-
-def _line(error: BaseException) -> str:
-    return str(error).split("\n", 1)[0]
 
 
 def _resolve(*_: Any, _node_: Any) -> Any:
