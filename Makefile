@@ -14,8 +14,8 @@ $(VENV)/.ready: pyproject.toml
 	$(BIN)/pip install --quiet --editable . --group dev
 	touch $@
 
-test: lint  ## check style and types, run all tests
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+test: lint  ## check style and types, run all tests, on a real Slurm if one can be had
+	$(BIN)/python tests/slurm/cluster.py run $(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

@@ -59,3 +59,19 @@ def make_repo(tmp_path: Path) -> Callable[..., Path]:
         return root
 
     return make
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What was not tested for want of a cluster is said where everybody looks."""
+    untested = [
+        report for report in terminalreporter.stats.get("skipped", []) if "NO SLURM" in str(report.longrepr)
+    ]
+    if untested:
+        terminalreporter.section(
+            f"NO SLURM: {len(untested)} TESTS DID NOT TAKE PLACE", sep="!", red=True, bold=True
+        )
+        for report in untested:
+            terminalreporter.line(f"{report.nodeid}: {report.longrepr[2].partition('NO SLURM: ')[2]}")
+        terminalreporter.line(
+            "hint: `tests/slurm/cluster.py up` installs and starts one (Debian); then again", bold=True
+        )
