@@ -3,16 +3,23 @@
 RunctxError
 ├── ConfigError      a configuration cannot be held, resolved or written to      (also a ValueError)
 ├── InputError       an input is missing or cannot be read                       (also a FileNotFoundError)
+├── LedgerError      what run.map keeps on disk is broken, or cannot be written      (also an OSError)
 ├── LockError        a run.lock is broken, hostile or from the future            (also a ValueError)
 ├── NoRunError       there is no run at that path                                (also a FileNotFoundError)
+├── RemoteError      the exception of a task; its class cannot be had here       (also a RuntimeError)
+├── ResultError      a result cannot be read back, or not without trust          (also a ValueError)
 ├── RunStateError    a run is used before it started or after it finished        (also a RuntimeError)
 ├── SaveDirError     no save_dir could be made                                   (also an OSError)
-└── SettingsError    [tool.runctx] or a RUNCTX_* variable is wrong               (also a ValueError)
+├── SettingsError    [tool.runctx] or a RUNCTX_* variable is wrong               (also a ValueError)
+├── TaskError        tasks of run.map failed, or were not run                    (also a RuntimeError)
+└── WorkerDiedError  the process that ran a task died                            (also a RuntimeError)
 
 Every message says what happened, where, and what was seen; what to do about it stands on a last line `hint:`.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 
 class RunctxError(Exception):
@@ -41,12 +48,32 @@ class InputError(RunctxError, FileNotFoundError):
     """An input is missing or cannot be read."""
 
 
+class LedgerError(RunctxError, OSError):
+    """What `run.map` keeps on disk is broken, or cannot be written."""
+
+
 class LockError(RunctxError, ValueError):
     """A run.lock is broken, hostile or written by a newer runctx."""
 
 
 class NoRunError(RunctxError, FileNotFoundError):
     """There is no run at that path."""
+
+
+class RemoteError(RunctxError, RuntimeError):
+    """Stands for the exception of a task, whose class cannot be had here.
+
+    `type` is the qualified name of that class, `traceback` the text of where it was raised.
+    """
+
+    def __init__(self, message: str, hint: str | None = None, type: str = "", traceback: str = "") -> None:
+        super().__init__(message, hint)
+        self.type = type
+        self.traceback = traceback
+
+
+class ResultError(RunctxError, ValueError):
+    """A result cannot be read back, or not without trust in who wrote it."""
 
 
 class RunStateError(RunctxError, RuntimeError):
@@ -59,3 +86,19 @@ class SaveDirError(RunctxError, OSError):
 
 class SettingsError(RunctxError, ValueError):
     """[tool.runctx] or a RUNCTX_* variable is wrong."""
+
+
+class TaskError(RunctxError, RuntimeError):
+    """Tasks of `run.map` failed, or were not run.
+
+    `results` holds what succeeded, in the order of the tasks; where a task failed, its exception. `__cause__` is
+    the first of these.
+    """
+
+    def __init__(self, message: str, hint: str | None = None, results: Any = ()) -> None:
+        super().__init__(message, hint)
+        self.results = results
+
+
+class WorkerDiedError(RunctxError, RuntimeError):
+    """The process that ran a task died, or was killed."""

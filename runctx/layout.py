@@ -88,6 +88,73 @@ class RunFiles:
         return self.root / SOURCE
 
 
+class TaskFiles:
+    """The files of one `run.map`, by name: what is kept, and what is only needed while it goes on.
+
+    >>> TaskFiles("results/train/251121-120000", "main").done("w1").as_posix()
+    'results/train/251121-120000/tasks/main/done/w1.jsonl'
+    """
+
+    __slots__ = ("name", "root")
+
+    def __init__(self, save_dir: str | os.PathLike[str], name: str) -> None:
+        self.root, self.name = Path(save_dir), name
+
+    @property
+    def kept(self) -> Path:
+        return self.root / TASKS / self.name
+
+    @property
+    def todo(self) -> Path:
+        """Key and short text of every task, in order."""
+        return self.kept / "todo.jsonl"
+
+    def done(self, worker: str = "") -> Path:
+        """The rows that one worker wrote; without a name, the folder of all."""
+        return self.kept / "done" / f"{worker}.jsonl" if worker else self.kept / "done"
+
+    def results(self, worker: str) -> Path:
+        """The results of one worker that are not written in its rows."""
+        return self.kept / "results" / f"{worker}.pickles"
+
+    def log(self, shift: str) -> Path:
+        """What the workers of a shift on another machine said."""
+        return self.kept / "logs" / f"{shift}.log"
+
+    @property
+    def state(self) -> Path:
+        return self.root / STATE / TASKS / self.name
+
+    @property
+    def function(self) -> Path:
+        """What to do with each task, pickled."""
+        return self.state / "function.pickle"
+
+    @property
+    def payload(self) -> Path:
+        """The tasks themselves, pickled one after another."""
+        return self.state / "todo.pickles"
+
+    @property
+    def index(self) -> Path:
+        """Key and place in `payload` of every task that is still to be done."""
+        return self.state / "todo.index"
+
+    @property
+    def claims(self) -> Path:
+        """Folder of the log of who has which tasks."""
+        return self.state / "claims"
+
+    def shift(self, name: str) -> Path:
+        """Where and how one shift works."""
+        return self.state / "shifts" / f"{name}.json"
+
+    @property
+    def stop(self) -> Path:
+        """A file that tells all workers to begin no further task."""
+        return self.state / "stop"
+
+
 def make_exclusively(wanted: Path, attempts: int = 10_000) -> Path:
     """Make a folder that nobody else has; on collision take the next suffix `-2`, `-3`, ...
 

@@ -38,7 +38,7 @@ def is_alive(save_dir: str | os.PathLike[str] | None, host: str, pid: int) -> bo
     known on every host that shares the file system; the process itself only on its own, where it decides, as
     a forked child may hold the lock for longer. Where neither can be seen, the run's own word counts.
     """
-    if host == _this_host() and not _exists(pid):
+    if host == _this_host() and not exists(pid):
         return False
     held = None if save_dir is None else _is_held(layout.RunFiles(save_dir).alive)
     return True if held is None else held
@@ -50,7 +50,8 @@ def _this_host() -> str:
     return platform.node()
 
 
-def _exists(pid: int) -> bool:
+def exists(pid: int) -> bool:
+    """Whether there is a process of that number on this host."""
     if pid <= 0:
         return False
     try:

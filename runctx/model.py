@@ -20,8 +20,9 @@ VERSION = "0.1.0"
 SCHEMA = 1
 """Version of the file format this package writes. Readers accept it and every earlier one."""
 
-Status = Literal["running", "done", "failed", "interrupted"]
-"""What a lock can say. A reader derives a fifth, `crashed`: running, but its process is gone."""
+Status = Literal["running", "submitted", "done", "failed", "interrupted"]
+"""What a lock can say. `submitted`: the block has ended, its tasks go on elsewhere. A reader derives one more,
+`crashed`: running, but its process is gone."""
 
 Strength = Literal["content", "stat", "skipped"]
 """How much a digest proves: every byte was read; only size and time were; nothing was."""
@@ -158,6 +159,51 @@ class Origin:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Tasks:
+    """One `run.map`: what became of its tasks. Their rows lie in `tasks/<name>/`."""
+
+    name: str
+    """The folder below `tasks/`: that of the function, numbered if it was mapped twice."""
+    function: str
+    """Qualified name."""
+    into: str | None = None
+    """The key of the configuration that each task was set at; "" if it was merged."""
+    launcher: str
+    total: int
+    done: int = 0
+    failed: int = 0
+    """The rest was not run."""
+    seconds: float = 0.0
+    """Of all tasks together."""
+    longest: float = 0.0
+    """Seconds of the longest."""
+    workers: int = 0
+    """Processes or threads that wrote rows."""
+    commits: tuple[str, ...] = ()
+    """`git:hex` of the code that ran, if not all of it is the run's `source.commit`."""
+    failed_keys: tuple[str, ...] = ()
+    """Of the first thousand, in the order of the tasks."""
+    digest: str | None = None
+    """`blake3:hex` over all rows: key, status, attempt and digest of the result, sorted by key."""
+    results: str | None = None
+    """`blake3:hex` over key and result of what was done: equal for equal results, wherever they were computed."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Session:
+    """An earlier entry of a run that was resumed."""
+
+    started: datetime
+    seconds: float | None = None
+    """None if it was killed."""
+    status: str
+    commit: str | None = None
+    """`git:hex` of the code as it was then."""
+    host: str
+    pid: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Lock:
     """One run: all that is needed to say why its result differs from another's."""
 
@@ -194,4 +240,7 @@ class Lock:
     upstream: tuple[Lock, ...] = ()
     """The locks of all earlier runs, direct or not, each once and with an empty `upstream`, oldest first."""
     environment: Environment
+    tasks: tuple[Tasks, ...] = ()
+    sessions: tuple[Session, ...] = ()
+    """Earlier entries, the first first, if the run was resumed; `started` is that of the first of all."""
     omissions: tuple[Omission, ...] = ()

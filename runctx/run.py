@@ -25,10 +25,11 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from . import layout, liveness, seeding, settings
-from .errors import InputError, RunStateError, SaveDirError
+from .errors import ConfigError, InputError, RunStateError, SaveDirError
 from .interrupts import Interrupt, held_back
 from .model import VERSION, Data, Failure, Lock, Omission
 from .redact import SECRET_FILES, Redactor
+from .tasks import attached
 from .told import Told
 from .waiting import wait_for
 
@@ -38,9 +39,15 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from .hashing import Hashed
+    from .launchers import Launcher
     from .logs import Capture
-    from .model import Status  # here, for Jedi completes nothing where a property's annotation is a Literal
+    from .model import (  # here, for Jedi completes nothing where a property's annotation is a Literal
+        Status,
+        Tasks,
+    )
     from .past.record import Lineage, Record
+    from .tasks.attached import Parent, Task
+
 
 _open: dict[int, Run] = {}
 """Runs of this process that have been entered and not left: what must still be sealed when it ends."""
@@ -104,6 +111,8 @@ class Run(Told):
         self._alive: BaseFileLock | None = None
         self._captured: Capture | None = None
         self._raised: BaseException | None = None
+        self._task: Task | None = None
+        self._maps: dict[str, int] = {}
 
     # -- what she asks of it -------------------------------------------------------------------------------
 
@@ -200,6 +209,112 @@ class Run(Told):
                 hint="`with Run(...) as run:` or `run = Run(...).start()`",
             )
 
+    # -- many tasks ----------------------------------------------------------------------------------------
+
+    def map(
+        self,
+        function: Callable[[Any], Any],
+        tasks: Iterable[Any],
+        *,
+        into: str | None = None,
+        launcher: str | Launcher = "joblib",
+        n_jobs: int = -1,
+        retries: int = 0,
+        on_error: Literal["raise", "stop", "return"] = "raise",
+    ) -> Sequence[Any]:
+        """Call a function for every task, all under this run; their results, in the order of the tasks.
+
+        Parameters
+        ----------
+        function: may be a lambda, a closure or defined in a notebook; a `Run` that it enters joins this one.
+        tasks: anything that can be pickled; equal content is recognised when the run is resumed.
+        into: None calls `function(task)`; a key calls `function(cfg)`, the configuration with the task set there;
+            "" merges the task, a mapping of dotted keys such as a point of `grid`, into the configuration.
+        launcher: "joblib" (processes of this machine), "threading", "serial", a joblib backend, or `Slurm(...)`.
+        n_jobs: how many at once, as joblib counts: -1 for all processors.
+        retries: how often a failed task is tried again.
+        on_error: "raise" one error when all have been run, "stop" at the first, "return" exceptions in their places.
+
+        Raises
+        ------
+        TaskError: tasks failed; it lists them, and its `results` holds the others.
+        ConfigError: a task does not fit the configuration. LedgerError: one cannot be sent to a worker.
+
+        >>> import tempfile
+        >>> with Run(save_dir=f"{tempfile.mkdtemp()}/squares", console=False) as run:
+        ...     list(run.map(lambda x: x * x, [1, 2, 3], launcher="serial"))
+        [1, 4, 9]
+        """
+        from .launchers import launcher_of
+        from .tasks import fanout
+
+        self._require_entered("map()")
+        if self._state != "open":
+            raise RunStateError(
+                "run.map() was called after the run had ended", hint="call it inside the block"
+            )
+        fanout.checked(function, into, retries, on_error)
+        base = None if into is None else self._unresolved()
+        if self._task is not None:
+            return fanout.inside_a_task(function, tasks, into, base)
+        name = fanout.folder_name(function)
+        self._maps[name] = self._maps.get(name, 0) + 1
+        if self._maps[name] > 1:
+            name = f"{name}-{self._maps[name]}"
+        return fanout.fan_out(
+            fanout.Order(
+                function=function,
+                tasks=list(tasks),
+                into=into,
+                launcher=launcher_of(launcher, n_jobs),
+                retries=retries,
+                on_error=on_error,
+                config=base,
+                parent=self._as_parent(),
+                source=self._lock.source,
+                repository=self._snapshot.root,
+                name=name,
+                note=self._note_tasks,
+                show=self._console,
+            )
+        )
+
+    def _unresolved(self) -> DictConfig:
+        """The configuration as it was given: what is derived follows when a task is laid on it."""
+        from . import config
+
+        base = config.open_config(self._given_cfg)
+        again = base.copy()
+        local = self._lock.started.astimezone()
+        config.fill_in(again, local, os.fspath(self.save_dir))
+        if config.to_plain(again) != config.to_plain(self._cfg):
+            raise ConfigError(
+                "the configuration that the run was given has been changed since the run was entered",
+                hint="give Run a configuration of its own, and `run.map` what differs",
+            )
+        return base
+
+    def _as_parent(self) -> Parent:
+        from .tasks.attached import Parent
+
+        return Parent(
+            save_dir=self.save_dir,
+            id=self.id,
+            started=self._lock.started,
+            log=self._log,
+            seed=self._seed,
+            covered=tuple(map(os.fspath, self._hashing.roots)),
+        )
+
+    def _note_tasks(self, entry: Tasks) -> None:
+        """Into the lock at once: a run that is killed later knows of it already."""
+        from . import lock
+
+        with self._mutex:
+            others = tuple(known for known in self._lock.tasks if known.name != entry.name)
+            self._update(tasks=(*others, entry))
+            lock.write(self._files.lock, self._lock)
+
     # -- entry and exit ------------------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
@@ -250,6 +365,10 @@ class Run(Told):
         if self._state != "new":
             raise RunStateError("a run can be entered once", hint="make another: Run(...)")
         self._frame = frame
+        self._task = attached.current.get()
+        if self._task is not None:
+            self._attach(self._task, frame)
+            return
         try:
             with held_back():
                 self._begin(frame)
@@ -260,6 +379,19 @@ class Run(Told):
             elif hasattr(self, "_files"):
                 self._discard()
             raise
+
+    def _attach(self, task: Task, frame: FrameType) -> None:
+        """Inside a task: the folder, the log and the lock are those of the run that maps it."""
+        from . import config, lock
+
+        parent = task.parent
+        cfg = config.open_config(self._given_cfg)
+        config.fill_in(cfg, parent.started.astimezone(), os.fspath(parent.save_dir), _place_of(frame))
+        self._cfg, self._files, self._log = cfg, layout.RunFiles(parent.save_dir), parent.log
+        self._lock = replace(lock.read(parent.save_dir), config=config.to_plain(cfg))
+        self._pid, self._state = os.getpid(), "open"
+        if self._seed is not None:
+            seeding.seed_all(self._seed)
 
     def _begin(self, frame: FrameType) -> None:
         from . import command, config, environment, snapshot, upstream
@@ -396,6 +528,11 @@ class Run(Told):
 
     def _leave(self, error: BaseException | None, status: Status | None = None) -> None:
         if self._state != "open" or os.getpid() != self._pid:  # a forked child leaves its parent's run alone
+            return
+        if self._task is not None:
+            self._state = "left"
+            self._keep_locals()
+            self._lock = replace(self._lock, status=_status(error), error=None)
             return
         try:
             self._end(error, status)

@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .combinations.points import merged, sample, zipped
+    from .combinations.points import merged, sample, with_task, zipped
     from .combinations.spaces import integers, log_spaced, log_uniform, spaced, uniform
     from .commandline.arguments import add_arguments
     from .files.compose import load
@@ -39,11 +39,12 @@ __all__ = [
     "uniform",
     "value_digest",
     "watch",
+    "with_task",
     "zipped",
 ]
 
 _MODULES = {
-    "combinations.points": "merged sample zipped",
+    "combinations.points": "merged sample with_task zipped",
     "combinations.spaces": "integers log_spaced log_uniform spaced uniform",
     "commandline.arguments": "add_arguments",
     "files.compose": "load",

@@ -176,7 +176,8 @@ class RunLog:
     def _shows(self, number: int) -> bool:
         return self.console and number >= self._console_level
 
-    def _clean(self, text: str) -> str:
+    def clean(self, text: str) -> str:
+        """The text without secrets."""
         if self._redact is None:
             return text
         try:
@@ -243,7 +244,7 @@ def _addressees() -> tuple[list[RunLog], str]:
 
 def _tell(text: str) -> None:
     for log in _addressees()[0]:
-        log._append(log._clean(text))
+        log._append(log.clean(text))
 
 
 # -- our own core ------------------------------------------------------------------------------------------
@@ -372,7 +373,7 @@ def _is_terminal() -> bool:
 
 def _write_own(message: Any) -> None:
     log: RunLog = message.record["extra"][_KEY]
-    text = log._clean(str(message))
+    text = log.clean(str(message))
     if message.record["level"].no >= logging.DEBUG:
         log._append(text)
     if log._shows(message.record["level"].no) and not _is_terminal():
@@ -381,7 +382,7 @@ def _write_own(message: Any) -> None:
 
 def _show_own(message: Any) -> None:
     log: RunLog = message.record["extra"][_KEY]
-    capture.say(log._clean(str(message)))
+    capture.say(log.clean(str(message)))
 
 
 # -- what others say ---------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from ..errors import LockError
 from ..lock import read_sections
 from ..model import SCHEMA, Status
 
-Shown = Literal["running", "done", "failed", "interrupted", "crashed", "broken"]
+Shown = Literal["running", "submitted", "done", "failed", "interrupted", "crashed", "broken"]
 """What a listing says: what a lock can say; running, but its process is gone; its lock cannot be read."""
 
 

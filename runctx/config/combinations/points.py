@@ -178,6 +178,28 @@ def merged(config: Any, point: Mapping[str, Any]) -> Any:
     return lay_values(point, layer, held)
 
 
+def with_task(config: Any, into: str, task: Any) -> DictConfig:
+    """`config` with a task of `run.map` set at the key `into`; with "", the task is a combination.
+
+    Raises
+    ------
+    ConfigError: as `merged`; or with "" the task is no mapping.
+
+    >>> with_task({"input": "", "stem": "${input}"}, "input", "a.png").stem
+    'a.png'
+    """
+    if into:
+        laid: DictConfig = merged(config, {into: task})
+        return laid
+    if not isinstance(task, Mapping):
+        raise ConfigError(
+            f"a task that is laid on the configuration must be a mapping, not {type(task).__name__} {shown(task)}",
+            hint='name the key that takes it: run.map(fn, tasks, into="input")',
+        )
+    laid = merged(config, task)
+    return laid
+
+
 def name_of(point: Mapping[str, Any]) -> str:
     """What a combination of these values is called.
 

@@ -86,7 +86,7 @@ class Derived(str):
         return self
 
     def __reduce__(self) -> Any:
-        import cloudpickle  # type: ignore[import-untyped]
+        import cloudpickle
 
         return _unpickled, (cloudpickle.dumps(self.function), self.source, self.place, self.distance)
 

@@ -1,0 +1,97 @@
+"""Which launchers need no scheduler? This process itself, and whatever joblib has a backend for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..errors import SettingsError
+
+if TYPE_CHECKING:
+    from ..tasks.plan import Plan
+    from ..tasks.worker import Terms
+
+
+@dataclass(frozen=True)
+class Serial:
+    """One task after another in this process: for debuggers, and to compare with."""
+
+    name = "serial"
+    in_process = True
+    waits = True
+
+    def launch(self, plan: Plan) -> _Here:
+        return _Here(self, plan, 1)
+
+    def start(self, terms: Terms, workers: int) -> list[str]:
+        return [terms()]
+
+
+@dataclass(frozen=True)
+class Joblib:
+    """Workers of a joblib backend: processes by default, which stay warm from one map to the next.
+
+    Parameters
+    ----------
+    backend: `loky` (processes), `threading`, or one that was registered with joblib, e.g. `dask` or `ray`. Its workers
+        must see the run's folder.
+    n_jobs: how many at once; -1: one for each processor (of the cluster, where the backend has one).
+
+    Raises
+    ------
+    SettingsError: joblib has no such backend.
+
+    >>> from runctx import Run
+    >>> with Run(stage="doc", console=False) as run:
+    ...     list(run.map(abs, [-1, -2], launcher=Joblib("threading", n_jobs=2)))
+    [1, 2]
+    """
+
+    backend: str = "loky"
+    n_jobs: int = -1
+
+    waits = True
+
+    @property
+    def name(self) -> str:
+        return "joblib" if self.backend == "loky" else self.backend
+
+    @property
+    def in_process(self) -> bool:
+        return self.backend in ("threading", "sequential")
+
+    def launch(self, plan: Plan) -> _Here:
+        import joblib
+
+        try:
+            with joblib.parallel_config(backend=self.backend):
+                workers = joblib.effective_n_jobs(self.n_jobs)
+        except ValueError as error:
+            raise SettingsError(
+                f"launcher {self.backend!r}: {str(error).splitlines()[0]}",
+                hint="'serial', 'joblib', 'threading', a registered joblib backend, or Slurm(...)",
+            ) from error
+        return _Here(self, plan, max(1, min(workers, plan.todo)), children=self.backend == "loky")
+
+    def start(self, terms: Terms, workers: int) -> list[str]:
+        import joblib
+
+        # with one job joblib runs it in this process, which a task may kill
+        jobs = max(2, workers) if self.backend == "loky" else workers
+        with joblib.parallel_config(backend=self.backend):
+            pool = joblib.Parallel(jobs, batch_size=1, pre_dispatch="all", max_nbytes=None)
+            done: list[str] = pool(joblib.delayed(terms)() for _ in range(workers))
+        return done
+
+
+@dataclass(frozen=True)
+class _Here:
+    """Workers that this process looks after."""
+
+    launcher: Serial | Joblib
+    plan: Plan
+    workers: int
+    children: bool = False
+
+    def wait(self) -> None:
+        self.plan.watch(self.launcher.start, self.workers, children=self.children).run()

@@ -1,0 +1,214 @@
+"""`run.map`, from the list of tasks to their results: what happens in which order?"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import LedgerError, TaskError
+from ..layout import TaskFiles
+from ..model import Source, Tasks
+from . import todo, worker
+from .attached import Parent
+from .fold import folded, unfinished
+from .plan import Plan
+from .results import Results, final_rows
+from .rows import Rows
+
+if TYPE_CHECKING:
+    from ..launchers import Launcher
+
+ON_ERROR = ("raise", "stop", "return")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What `run.map` was asked for, and what it needs of its run."""
+
+    function: Callable[[Any], Any]
+    tasks: Sequence[Any]
+    into: str | None
+    launcher: Launcher
+    retries: int
+    on_error: str
+    config: Any
+    """What the run was given, unresolved."""
+    parent: Parent
+    source: Source
+    repository: Path | None
+    name: str
+    """Of the map."""
+    note: Callable[[Tasks], None]
+    """Called with what is known, at the beginning and at the end: it goes into the lock."""
+    show: bool
+    """Whether there may be a progress bar."""
+
+
+def checked(function: Any, into: Any, retries: Any, on_error: Any) -> None:
+    """Whether these can be arguments of `run.map` at all.
+
+    Raises
+    ------
+    TypeError, ValueError: they cannot.
+    """
+    if not callable(function):
+        raise TypeError(f"run.map needs a function to call, not {type(function).__name__} {function!r}")
+    if not (into is None or isinstance(into, str)):
+        raise TypeError(f"into must be a key of the configuration, or None, not {into!r}")
+    if not isinstance(retries, int) or retries < 0:
+        raise ValueError(f"retries must be a number from 0, not {retries!r}")
+    if on_error not in ON_ERROR:
+        raise ValueError(f"on_error must be one of {', '.join(map(repr, ON_ERROR))}, not {on_error!r}")
+
+
+def folder_name(function: Any) -> str:
+    """A name for what is mapped that any file system takes.
+
+    >>> folder_name(len), folder_name(lambda x: x)
+    ('len', 'lambda')
+    """
+    name = getattr(function, "__name__", None) or type(getattr(function, "func", function)).__name__
+    name = getattr(getattr(function, "func", None), "__name__", name)  # functools.partial
+    return re.sub(r"[^\w.-]+", "-", str(name)).strip(".-")[:60] or "map"
+
+
+def fan_out(order: Order) -> Results:
+    """Do what is not done yet, and give the results of all.
+
+    Raises
+    ------
+    TaskError: tasks failed, or were not run; holds the results of the others.
+    ConfigError: the first task does not fit the configuration. LedgerError: a task or the function cannot be sent.
+    """
+    files = TaskFiles(order.parent.save_dir, order.name)
+    keys = todo.keys_of(order.tasks)
+    rows = Rows(files)
+    final = final_rows(rows)
+    done = {key for key, (_, row) in final.items() if row.status == "done"}
+    wanted = [i for i, key in enumerate(keys) if key not in done] if done else None
+    entry = Tasks(
+        name=order.name,
+        function=_qualified(order.function),
+        into=order.into,
+        launcher=order.launcher.name,
+        total=len(keys),
+    )
+    count = _write(files, order, keys, wanted)
+    order.note(folded(entry, keys, final, rows.authors.values(), order.source.commit))
+    plan = Plan(
+        save_dir=order.parent.save_dir,
+        map=order.name,
+        run_id=order.parent.id,
+        todo=count,
+        source=order.source,
+        repository=order.repository,
+    )
+    try:
+        with _at_hand(files, order):
+            if count:
+                launched = order.launcher.launch(plan)
+                if order.launcher.waits:
+                    launched.wait()
+    finally:
+        for key in [key for key, (_, row) in final.items() if row.status != "done"]:
+            del final[key]  # it was to be done again
+        final_rows(rows, final)
+        entry = folded(entry, keys, final, rows.authors.values(), order.source.commit)
+        order.note(entry)
+    if not (unfinished(entry) and not order.launcher.waits):
+        shutil.rmtree(files.state, ignore_errors=True)
+    results = Results(files, keys, final, trusted=True)
+    if order.launcher.waits and order.on_error != "return" and (entry.failed or unfinished(entry)):
+        raise failure(entry, order.tasks, keys, results, files)
+    return results
+
+
+def _write(files: TaskFiles, order: Order, keys: Sequence[str], wanted: Sequence[int] | None) -> int:
+    """The ledger as the first worker finds it; how many tasks there are to do."""
+    if order.into is not None and order.tasks:
+        from .. import config
+
+        config.with_task(order.config, order.into, order.tasks[0])  # a mistake is said before anything starts
+    shutil.rmtree(files.state, ignore_errors=True)  # of a session that is over
+    files.kept.mkdir(parents=True, exist_ok=True)
+    files.claims.mkdir(parents=True)
+    count = todo.write(files, order.tasks, keys, wanted)
+    if not order.launcher.in_process:
+        try:
+            worker.write_work(files, _work(order))
+        except Exception as error:
+            raise LedgerError(
+                f"the function {_qualified(order.function)} cannot be sent to workers: {type(error).__name__}: {error}",
+                hint="give it what it needs as arguments: open files, locks and connections cannot travel",
+            ) from error
+    return count
+
+
+def _work(order: Order) -> worker.Work:
+    return worker.Work(
+        function=order.function,
+        into=order.into,
+        config=order.config,
+        retries=order.retries,
+        stop_on_error=order.on_error == "stop",
+        parent=order.parent,
+        commit=order.source.commit,
+    )
+
+
+@contextmanager
+def _at_hand(files: TaskFiles, order: Order) -> Iterator[None]:
+    if order.launcher.in_process:
+        worker.at_hand[files.function] = _work(order)
+    try:
+        yield
+    finally:
+        worker.at_hand.pop(files.function, None)
+
+
+def failure(
+    entry: Tasks, tasks: Sequence[Any], keys: Sequence[str], results: Results, files: TaskFiles
+) -> TaskError:
+    """One error for all tasks of a map that failed or were not run."""
+    from . import content
+
+    failed = set(entry.failed_keys)
+    places = [i for i, key in enumerate(keys) if key in failed]
+    lines = []
+    for i in places[:10]:
+        error = results[i]
+        said = (str(error).splitlines() or [""])[0][:200]
+        lines.append(f"  {content.label(tasks[i])}: {type(error).__name__}: {said}")
+    if entry.failed > len(lines):
+        lines.append(f"  … {entry.failed - len(lines)} more")
+    left = entry.total - entry.done - entry.failed
+    what = [f"{entry.failed} of {entry.total} tasks failed"] * bool(entry.failed)
+    what += [f"{left} of {entry.total} tasks were not run"] * bool(left)
+    error = TaskError(
+        "\n".join([f"{entry.function}: {' and '.join(what)}", *lines]),
+        hint=f"`.results` holds what succeeded; rows and tracebacks: {files.done()}; "
+        f"log: {files.root / 'run.log'}; Run(..., resume={str(files.root)!r}) does the rest",
+        results=results,
+    )
+    error.__cause__ = results[places[0]] if places else None
+    return error
+
+
+def _qualified(function: Any) -> str:
+    function = getattr(function, "func", function)
+    module = getattr(function, "__module__", None) or type(function).__module__
+    return f"{module}.{getattr(function, '__qualname__', type(function).__qualname__)}"
+
+
+def inside_a_task(
+    function: Callable[[Any], Any], tasks: Iterable[Any], into: str | None, config: Any
+) -> list[Any]:
+    """`run.map` inside a task: its tasks are part of that one, and run one after another."""
+    from ..config import with_task
+
+    return [function(task if into is None else with_task(config, into, task)) for task in tasks]

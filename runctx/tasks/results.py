@@ -1,0 +1,100 @@
+"""What did the tasks give? Results in the order of the tasks, each read from disk when it is asked for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any, overload
+
+from ..errors import LedgerError, TaskError
+from ..layout import TaskFiles
+from . import values
+from .rows import Row, Rows
+
+Final = dict[str, tuple[str, Row]]
+"""Key -> the worker and the row that count: of several attempts a success, else the last."""
+
+
+def final_rows(rows: Rows, known: Final | None = None) -> Final:
+    """What became of each task, as far as rows are there."""
+    final: Final = {} if known is None else known
+    for worker, new in rows.new():
+        for row in new:
+            before = final.get(row.key)
+            if before is None or _supersedes(row, before[1]):
+                final[row.key] = worker, row
+    return final
+
+
+def _supersedes(row: Row, before: Row) -> bool:
+    return before.status != "done" and (row.status == "done" or row.started >= before.started)
+
+
+class Results(Sequence[Any]):
+    """The results of a map, in the order of its tasks; equal to a list of equal values.
+
+    Where a task failed stands its exception; where it was not run, a `TaskError` that says so.
+    """
+
+    def __init__(self, files: TaskFiles, keys: Sequence[str], final: Final, trusted: bool) -> None:
+        self._files, self._keys, self._final, self._trusted = files, keys, final, trusted
+        self._open: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    @overload
+    def __getitem__(self, index: int) -> Any: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Any]: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            return [self._result(key) for key in self._keys[index]]
+        return self._result(self._keys[index])
+
+    def __iter__(self) -> Iterator[Any]:
+        return map(self._result, self._keys)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence) or isinstance(other, (str, bytes)):
+            return NotImplemented
+        return len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        shown = ", ".join(repr(self[i]) for i in range(min(3, len(self))))
+        return f"<{len(self)} results: [{shown}{', ...' if len(self) > 3 else ''}]>"
+
+    def __reduce__(self) -> Any:
+        return list, (list(self),)
+
+    def __del__(self) -> None:
+        for descriptor in self._open.values():
+            os.close(descriptor)
+
+    def _result(self, key: str) -> Any:
+        found = self._final.get(key)
+        if found is None:
+            return TaskError(f"task {key} was not run")
+        worker, row = found
+        if row.status == "done":
+            if row.at is None:
+                return values.from_small(bytes(row.value))
+            return values.unpack(self._stored(worker, row.at), trusted=self._trusted)
+        return values.unpack_error(
+            self._stored(worker, row.at) if row.at else None, row, trusted=self._trusted
+        )
+
+    def _stored(self, worker: str, at: tuple[int, int]) -> bytes:
+        offset, size = at
+        path = self._files.results(worker)
+        try:
+            if worker not in self._open:
+                self._open[worker] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            data = os.pread(self._open[worker], size, offset)
+        except OSError as error:
+            raise LedgerError(f"{path}: {error.strerror or error}") from error
+        if len(data) != size:
+            raise LedgerError(f"{path}: ends before the result at {offset}, which should have {size} bytes")
+        return data

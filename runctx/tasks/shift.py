@@ -1,0 +1,295 @@
+"""Who looks after the workers of one machine? A shift: it starts them, and puts right what a death leaves behind.
+
+A pool of processes cannot say which of its workers died: it only breaks, and takes the others with it. So every
+task that was running then is run once more, alone, in a process of its own. A task that kills that process as
+well has its row; the others are finished, an innocent victim as well as one that just needed the memory.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import secrets
+import time
+from collections.abc import Callable, Collection, Iterable
+from concurrent.futures import BrokenExecutor
+from pathlib import Path
+
+import msgspec
+
+from .. import layout
+from ..errors import WorkerDiedError
+from ..layout import TaskFiles
+from ..liveness import exists
+from .claims import Claims
+from .rows import Author, Fault, Row, Rows, Writer
+from .todo import Todo
+from .worker import Terms, load_work
+
+Start = Callable[[Terms, int], Iterable[str]]
+"""Calls the terms that many times at once, each in a worker; returns what they returned."""
+
+MOST_LOSSES = 3
+"""Workers that may die over one task, of whatever cause, before it counts as failed."""
+
+
+class Shift(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What others can know of a shift: the file in `shifts/`."""
+
+    name: str
+    host: str
+    pid: int
+    workers: int
+    began: float
+    """Seconds since 1970."""
+    deadline: float | None = None
+    slurm_job: str | None = None
+    """`123`, or `123_4` of an array."""
+    ended: bool = False
+    """It will not come back: nobody works in it any more."""
+
+
+def read_all(files: TaskFiles) -> list[Shift]:
+    """All shifts of a map so far, the earliest first; a broken file counts for nothing."""
+    found = []
+    for path in files.shift("x").parent.glob("*.json"):
+        try:
+            found.append(_decoder.decode(path.read_bytes()))
+        except (OSError, msgspec.DecodeError):
+            continue
+    return sorted(found, key=lambda shift: (shift.began, shift.name))
+
+
+_decoder = msgspec.json.Decoder(Shift)
+
+
+def is_dead(shift: Shift) -> bool:
+    """Whether a shift is over for certain, as far as that can be seen from this machine."""
+    return shift.ended or (shift.host == platform.node() and not exists(shift.pid))
+
+
+def new_name() -> str:
+    """Of a shift; short, for it is part of the names of files."""
+    return secrets.token_hex(3)
+
+
+class Watch:
+    """One shift, seen by the process that looks after it.
+
+    Parameters
+    ----------
+    save_dir, map: whose tasks.
+    start: starts workers and waits for them; raises `BrokenExecutor`, or what the pool raises, where some died.
+    workers: how many at once, here.
+    everyone: how many at once, on all machines.
+    deadline: seconds since 1970 at which this machine is taken away.
+    margin: seconds before it by which all should be finished.
+    children: whether workers are children of this process, and end with it.
+    dead: whether another shift is over for certain.
+    """
+
+    def __init__(
+        self,
+        save_dir: Path,
+        map: str,
+        start: Start,
+        workers: int,
+        *,
+        everyone: int = 0,
+        deadline: float | None = None,
+        margin: float = 0.0,
+        children: bool = False,
+        slurm_job: str | None = None,
+        dead: Callable[[Shift], bool] = is_dead,
+    ) -> None:
+        self.files = TaskFiles(save_dir, map)
+        self.shift = Shift(
+            name=new_name(),
+            host=platform.node(),
+            pid=os.getpid(),
+            workers=workers,
+            began=round(time.time(), 3),
+            deadline=deadline,
+            slurm_job=slurm_job,
+        )
+        self.todo = Todo(self.files)
+        self.claims = Claims(self.files.claims, len(self.todo))
+        self._start, self._dead = start, dead
+        self._terms = Terms(
+            save_dir=save_dir,
+            map=map,
+            shift=self.shift.name,
+            workers=max(everyone, workers),
+            deadline=deadline,
+            margin=margin,
+            pid=os.getpid() if children else 0,
+        )
+        self._rows = Rows(self.files)
+        self._final: set[str] = set()
+        self._suspects: list[tuple[str, int]] = []
+        self._left: set[str] = set()  # workers that went in good order
+        self._writer: Writer | None = None
+
+    def run(self) -> None:
+        """Work until there is nothing left to do here, or no time.
+
+        Raises
+        ------
+        Exception: of the pool itself, if it cannot work at all.
+        """
+        self._tell(self.shift)
+        try:
+            self._rounds()
+        finally:
+            self.end()
+
+    def end(self) -> None:
+        """Nobody works in this shift any more."""
+        if self._writer is not None:
+            self._writer.close()
+        self._tell(msgspec.structs.replace(self.shift, ended=True))
+
+    def stop(self) -> None:
+        """Let the workers of this shift finish their tasks, and begin no others."""
+        self.files.shift(self.shift.name).with_suffix(".stop").touch()
+
+    @property
+    def left(self) -> int:
+        """How many tasks nobody has; more may be given back."""
+        self.claims.read_on()
+        return self.claims.free
+
+    def _tell(self, shift: Shift) -> None:
+        path = self.files.shift(shift.name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        layout.write_atomically(path, msgspec.json.encode(shift))
+
+    def _rounds(self) -> None:
+        idle = 0
+        while True:
+            free = self.left
+            broken = self._attempt(self._terms, self.shift.workers) if free else None
+            again = self.recover() | self._bury_others()
+            while self._suspects:
+                self._alone(*self._suspects.pop(0))
+            if broken is not None:
+                idle = idle + 1 if self.left == free else 0
+                if idle > MOST_LOSSES:
+                    raise broken  # workers die before they begin anything
+            elif not again:
+                return
+
+    def _attempt(self, terms: Terms, workers: int) -> Exception | None:
+        """What the pool raised because a worker died."""
+        try:
+            self._left |= set(self._start(terms, workers))
+        except Exception as error:
+            if isinstance(error, BrokenExecutor) or type(error).__name__ in _DIED:
+                return error
+            self.recover()
+            raise
+        return None
+
+    def recover(self) -> bool:
+        """Give back what dead workers of this shift, all of whose workers are gone, had; was there any?"""
+        self.claims.read_on()
+        mine = [w for w in self.claims.held if self.claims.shift_of[w] == self.shift.name]
+        mine = [worker for worker in mine if worker not in self._left]
+        found = False
+        for worker in mine:
+            unfinished = self._unfinished(worker)
+            if not unfinished:
+                continue
+            suspect = unfinished[0]
+            alone = f"{worker}-again"
+            self.claims.dismiss(
+                worker, unfinished, worker=alone, shift=self.shift.name, lost=[suspect], keep=[suspect]
+            )
+            self._left.add(alone)  # what becomes of it is seen to at once, below
+            self._suspects.append((alone, suspect))
+            found = True
+        return found
+
+    def _bury_others(self) -> bool:
+        """Give back what dead shifts had; was there any?"""
+        self.claims.read_on()
+        dead = {
+            shift.name
+            for shift in read_all(self.files)
+            if shift.name != self.shift.name and self._dead(shift)
+        }
+        found = False
+        for worker in [w for w in self.claims.held if self.claims.shift_of[w] in dead]:
+            unfinished = self._unfinished(worker)
+            if unfinished and self.claims.dismiss(
+                worker, unfinished, worker=self.shift.name, shift=self.shift.name, lost=unfinished[:1]
+            ):
+                found = True
+                self._give_up(unfinished[0])
+        return found
+
+    def _give_up(self, number: int) -> None:
+        """A task over which worker after worker dies, wherever it runs."""
+        if self.claims.losses[number] >= MOST_LOSSES:
+            why = f"{self.claims.losses[number]} workers died, or were taken away, while they ran this task"
+            if number in self.claims.take_these(self.shift.name, self.shift.name, [number]):
+                self._fail(number, WorkerDiedError(why), self.claims.losses[number])
+
+    def _unfinished(self, worker: str) -> list[int]:
+        for _, rows in self._rows.new(frozenset([worker])):
+            self._final |= {row.key for row in rows if row.status != "retried"}
+        return [n for n in self.claims.held.get(worker, ()) if self.todo.key(n).decode() not in self._final]
+
+    def _alone(self, worker: str, number: int) -> None:
+        """Run one task that may have killed its worker, in a pool of one."""
+        from dataclasses import replace
+
+        attempts = load_work(self.files).retries + 1
+        terms = replace(self._terms, only=(number,), worker=worker)
+        for attempt in range(1, attempts + 1):
+            began = time.time()
+            broken = self._attempt(terms, 1)
+            if broken is None or not self._unfinished(worker):
+                return
+            if attempt == attempts:
+                error = WorkerDiedError(_how(broken), "its prints, if any, are in the log")
+                self._fail(number, error, attempt, began)
+
+    def _fail(self, number: int, error: WorkerDiedError, attempt: int, began: float | None = None) -> None:
+        """The row that a dead worker could not write."""
+        from . import values
+
+        now = time.time()
+        if self._writer is None:
+            s = self.shift
+            author = Author(worker=s.name, shift=s.name, host=s.host, pid=s.pid, started=s.began)
+            self._writer = Writer(self.files, author)
+        packed = values.pack_error(error)
+        self._final.add(self.todo.key(number).decode())
+        self._writer.add(
+            Row(
+                key=self.todo.key(number).decode(),
+                status="failed",
+                started=round(began or now, 3),
+                seconds=round(now - (began or now), 6),
+                attempt=attempt,
+                at=None if packed is None else self._writer.store(packed),
+                error=Fault(type=f"{type(error).__module__}.{type(error).__name__}", message=error.message),
+            )
+        )
+
+
+_DIED: Collection[str] = frozenset({"KilledWorker"})
+"""What Dask raises."""
+
+_EXIT_CODES = re.compile(r"exit codes? of the workers? (?:are|is) \{([^}]*)\}")
+
+
+def _how(broken: Exception) -> str:
+    codes = _EXIT_CODES.search(str(broken))
+    what = "the process that ran this task, and nothing else, died"
+    if codes is None:
+        return f"{what} ({type(broken).__name__})"
+    killed = " (perhaps for want of memory)" if "SIGKILL" in codes[1] else ""
+    return f"{what} with {codes[1]}{killed}"

@@ -1,0 +1,126 @@
+"""What is there to do? The tasks of one map, written once before the first worker starts."""
+
+from __future__ import annotations
+
+import json
+import mmap
+import pickle
+import struct
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from .. import layout
+from ..errors import LedgerError
+from ..layout import TaskFiles
+from . import content, values
+
+KEY = 16
+"""Characters of a key."""
+
+
+class _Name(msgspec.Struct, frozen=True):
+    key: str
+    task: str
+
+
+_PLACE = struct.Struct(f"<{KEY}sQ")
+"""Key of a task, and where in the payload it ends."""
+
+
+def keys_of(tasks: Sequence[Any]) -> list[str]:
+    """A key for each task, from its content; the second of two equal tasks gets another.
+
+    >>> keys_of([1, 2, 1])[:2] == keys_of([1, 2]), len(set(keys_of([1, 1])))
+    (True, 2)
+    """
+    keys = [content.key(task) for task in tasks]
+    if len(set(keys)) == len(keys):
+        return keys
+    seen: dict[str, int] = {}
+    for i, key in enumerate(keys):
+        n = seen[key] = seen.get(key, 0) + 1
+        if n > 1:
+            keys[i] = content.key((key, n))
+    return keys
+
+
+def write(files: TaskFiles, tasks: Sequence[Any], keys: Sequence[str], wanted: Collection[int] | None) -> int:
+    """Write all tasks by name, and those that are to be done as they are; returns how many these are.
+
+    Parameters
+    ----------
+    wanted: numbers of the tasks to be done; None for all.
+
+    Raises
+    ------
+    LedgerError: a task cannot be pickled; names it.
+    """
+    quoted, label = json.encoder.encode_basestring_ascii, content.label
+    lines = [f'{{"key":"{key}","task":{quoted(label(t))}}}\n' for key, t in zip(keys, tasks, strict=True)]
+    layout.write_atomically(files.todo, "".join(lines).encode())
+    places, end = [], 0
+    with open(files.payload, "wb") as payload:
+        for i in range(len(tasks)) if wanted is None else wanted:
+            end += payload.write(_packed(tasks[i], i))
+            places.append(_PLACE.pack(keys[i].encode(), end))
+    layout.write_atomically(files.index, b"".join(places))
+    return len(places)
+
+
+def _packed(task: Any, number: int) -> bytes:
+    try:
+        return values.pack(task)
+    except Exception as error:
+        raise LedgerError(
+            f"task {number} ({content.label(task)}) cannot be sent to a worker: {error}",
+            hint="give paths or numbers as tasks, and open files and connections inside the function",
+        ) from error
+
+
+def read_names(files: TaskFiles) -> list[tuple[str, str]]:
+    """Key and short text of every task, in order.
+
+    Raises
+    ------
+    LedgerError: the file is missing or broken.
+    """
+    try:
+        data = files.todo.read_bytes()
+        decoder = msgspec.json.Decoder(_Name)
+        return [(name.key, name.task) for name in decoder.decode_lines(data)]
+    except (OSError, msgspec.DecodeError) as error:
+        raise LedgerError(f"{files.todo}: {error}") from error
+
+
+class Todo:
+    """The tasks that are to be done, by number; read where they are needed."""
+
+    def __init__(self, files: TaskFiles) -> None:
+        self._index = _mapped(files.index)
+        self._payload = _mapped(files.payload)
+
+    def __len__(self) -> int:
+        return len(self._index) // _PLACE.size
+
+    def key(self, number: int) -> bytes:
+        key: bytes = _PLACE.unpack_from(self._index, number * _PLACE.size)[0]
+        return key
+
+    def keys(self) -> list[str]:
+        return [key.decode() for key, _ in _PLACE.iter_unpack(self._index)]
+
+    def task(self, number: int) -> Any:
+        """The task itself, as it was given."""
+        start = _PLACE.unpack_from(self._index, (number - 1) * _PLACE.size)[1] if number else 0
+        end = _PLACE.unpack_from(self._index, number * _PLACE.size)[1]
+        return pickle.loads(self._payload[start:end])  # noqa: S301 - written by this map a moment ago
+
+
+def _mapped(path: Path) -> mmap.mmap | bytes:
+    with open(path, "rb") as stream:
+        if stream.seek(0, 2) == 0:
+            return b""  # an empty file cannot be mapped
+        return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)

@@ -1,0 +1,299 @@
+"""How does a worker get through tasks? It claims a batch, runs one after another, and writes a row for each."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import platform
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ..layout import TaskFiles
+from . import content, values
+from .attached import Parent, Task, current
+from .claims import Claims
+from .rows import Author, Fault, Row, Writer
+from .todo import Todo
+
+BATCH = 0.1
+"""Seconds of work that a worker claims at once: long enough to make claiming cheap, short enough to end together."""
+GROWTH = 8
+"""By how much a batch may be larger than the one before: the first tasks may be the quickest."""
+LOOK = 0.2
+"""Seconds after which a worker looks around: is it still wanted?"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What to do with each task; travels to the workers by cloudpickle."""
+
+    function: Callable[[Any], Any]
+    into: str | None
+    config: Any
+    """What the run was given, unresolved; None where tasks are not laid on a configuration."""
+    retries: int
+    stop_on_error: bool
+    parent: Parent
+    commit: str | None
+
+    def call(self, task: Any) -> Any:
+        """The function of the task."""
+        if self.into is None:
+            return self.function(task)
+        from .. import config
+
+        return self.function(config.with_task(self.config, self.into, task))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """The terms of one shift, for each of its workers; picklable."""
+
+    save_dir: Path
+    map: str
+    shift: str
+    workers: int
+    """How many work at the same time, on all machines: nobody takes more than its share."""
+    deadline: float | None = None
+    """Seconds since 1970 at which the machine is taken away."""
+    margin: float = 0.0
+    """Seconds before it by which the last task should be finished."""
+    pid: int = 0
+    """The process whose child a worker is, and without which it stops; 0: none."""
+    only: tuple[int, ...] = ()
+    """Do these, which are claimed already, and no others."""
+    worker: str = ""
+    """The name under which these are claimed."""
+
+    def __call__(self) -> str:
+        """Work until there is nothing left to do, or no time; a launcher calls it once for each worker.
+
+        Returns the worker's name: it has given back all that it did not do.
+        """
+        worker = Worker(self)
+        worker.run()
+        return worker.name
+
+
+class Worker:
+    """One worker: from here on everything is about what it does between two tasks, and in one."""
+
+    def __init__(self, terms: Terms) -> None:
+        self.terms = terms
+        self.files = TaskFiles(terms.save_dir, terms.map)
+        self.name = terms.worker or f"{terms.shift}-{secrets.token_hex(3)}"
+        self.work = load_work(self.files)
+        self.todo = Todo(self.files)
+        self.claims = Claims(self.files.claims, len(self.todo))
+        self.pid = os.getpid()
+        self.rows = Writer(
+            self.files,
+            Author(
+                worker=self.name,
+                shift=terms.shift,
+                host=platform.node(),
+                pid=self.pid,
+                started=round(time.time(), 3),
+                commit=self.work.commit,
+                slurm_job=os.environ.get("SLURM_JOB_ID"),
+            ),
+        )
+        self.task = Task(self.work.parent, terms.map)
+        self.longest = 0.0
+        self._look_at = time.perf_counter() + LOOK
+        self._orphaned = terms.pid not in (0, os.getppid())
+
+    def run(self) -> None:
+        """Until nothing is left; nothing that a task does gets out of here."""
+        token = current.set(self.task)
+        log = self.work.parent.log
+        log.activate()
+        try:
+            if self.terms.only:
+                self._through(list(self.terms.only), final=True)
+            else:
+                self._batches()
+        finally:
+            log.deactivate()
+            current.reset(token)
+            self.rows.close()
+
+    # -- between tasks -------------------------------------------------------------------------------------
+
+    def _batches(self) -> None:
+        size, done, busy = 1, 0, 0.0
+        while not self._must_stop():
+            self.claims.longest = max(self.claims.longest, self.longest)
+            batch = self.claims.take(self.name, self.terms.shift, size)
+            if not batch:
+                return
+            began = time.perf_counter()
+            done += self._through(batch)
+            busy += time.perf_counter() - began
+            fair = self.claims.free // (2 * self.terms.workers) + 1
+            size = max(1, min(fair, size * GROWTH, int(BATCH * done / max(busy, 1e-6))))
+
+    def _through(self, batch: Sequence[int], final: bool = False) -> int:
+        """Run a batch; how many were run. What turns out to take long is shared out again."""
+        given_up = time.perf_counter() + 10 * BATCH
+        for i, number in enumerate(batch):
+            now = time.perf_counter()
+            if now > self._look_at or self._runs_out():
+                self._look_at = now + LOOK
+                if self._must_stop() or (now > given_up and i > 0 and not final):
+                    self.claims.give_back(self.name, self.terms.shift, batch[i:])
+                    return i
+            self._attempts(number)
+        return len(batch)
+
+    def _must_stop(self) -> bool:
+        if self._orphaned or (self.terms.pid and os.getppid() != self.terms.pid):
+            return True
+        if self._runs_out() or os.path.exists(self.files.stop):
+            return True
+        return os.path.exists(self.files.shift(self.terms.shift).with_suffix(".stop"))
+
+    def _runs_out(self) -> bool:
+        """Whether the longest task so far would no longer fit into the time that is left."""
+        if self.terms.deadline is None:
+            return False
+        needed = max(self.longest, self.claims.longest) + self.terms.margin
+        return time.time() + needed > self.terms.deadline
+
+    # -- one task ------------------------------------------------------------------------------------------
+
+    def _attempts(self, number: int) -> None:
+        key = self.todo.key(number)
+        self.task.key = key.decode()
+        for attempt in range(1, self.work.retries + 2):
+            if self._attempt(number, key, attempt, last=attempt > self.work.retries):
+                return
+
+    def _attempt(self, number: int, key: bytes, attempt: int, last: bool) -> bool:
+        """Whether it is over with the task."""
+        if self.task.inputs:
+            self.task.inputs = []
+        started, began = time.time(), time.perf_counter()
+        try:
+            try:
+                task = self.todo.task(number)
+                if self.work.parent.seed is not None:
+                    _seed(self.work.parent.seed, key)
+                result = self.work.call(task)
+            finally:
+                if os.getpid() != self.pid:
+                    os._exit(
+                        0
+                    )  # a child that the task forked has come back from it: the task is its parent's
+                seconds = time.perf_counter() - began
+                self.longest = max(self.longest, seconds)
+            line = self._line(key, started, seconds, attempt, result)
+        except KeyboardInterrupt:
+            raise  # of the worker, not of the task
+        except BaseException as error:
+            self._failed(key, started, seconds, attempt, error, last)
+            return last
+        self.rows.append(line)
+        return True
+
+    def _line(self, key: bytes, started: float, seconds: float, attempt: int, result: Any) -> bytes:
+        """The row of a success, as JSON: put together by hand, for it is made for every task."""
+        where = values.small(result)
+        if where is not None:
+            where = b'"value":' + where
+        else:
+            where = b'"at":[%d,%d]' % self.rows.store(values.pack(result))
+        tries = b',"attempt":%d' % attempt if attempt > 1 else b""
+        inputs = b',"inputs":' + msgspec.json.encode(self.task.inputs) if self.task.inputs else b""
+        digest = content.digest(result).encode()
+        return b'{"key":"%b","status":"done","started":%.3f,"seconds":%.6f%b,%b,"digest":"%b"%b}\n' % (
+            key,
+            started,
+            seconds,
+            tries,
+            where,
+            digest,
+            inputs,
+        )
+
+    def _failed(
+        self, key: bytes, started: float, seconds: float, attempt: int, error: BaseException, last: bool
+    ) -> None:
+        packed = values.pack_error(error)
+        self.rows.add(
+            Row(
+                key=key.decode(),
+                status="failed" if last else "retried",
+                started=round(started, 3),
+                seconds=round(seconds, 6),
+                attempt=attempt,
+                at=None if packed is None else self.rows.store(packed),
+                error=fault(error, self.work.parent.log.clean),
+                inputs=tuple(self.task.inputs),
+            )
+        )
+        if last and self.work.stop_on_error:
+            self.files.stop.touch()
+
+
+def fault(error: BaseException, redact: Callable[[str], str]) -> Fault:
+    """An exception in words, without secrets."""
+    import traceback
+
+    kind = type(error)
+    told = _said(lambda: "".join(traceback.format_exception(error)), error)
+    return Fault(
+        type=f"{kind.__module__}.{kind.__qualname__}",
+        message=redact(_said(lambda: str(error), error))[:10_000],
+        traceback=redact(told)[-100_000:],
+    )
+
+
+def _said(ask: Callable[[], str], error: BaseException) -> str:
+    try:
+        return ask()
+    except Exception as broken:  # asking an exception runs the user's code
+        return f"<{type(error).__name__} cannot be put into words: that raised {type(broken).__name__}>"
+
+
+def _seed(seed: int, key: bytes) -> None:
+    """The same numbers for the same task, whoever runs it and when."""
+    from .. import seeding
+
+    seeding.seed_all((seed + int(key, 16)) % 2**32)
+
+
+at_hand: dict[Path, Work] = {}
+"""Of maps whose workers are threads of this process, or the process itself: nothing needs to travel."""
+
+_known: dict[Path, tuple[tuple[int, int], Work]] = {}
+
+
+def load_work(files: TaskFiles) -> Work:
+    """Read once by each process, though many workers of a map may come to it one after another."""
+    if files.function in at_hand:
+        return at_hand[files.function]
+    found = files.function.stat()
+    stamp = found.st_ino, found.st_mtime_ns
+    known = _known.get(files.function)
+    if known is None or known[0] != stamp:
+        with open(files.function, "rb") as stream:
+            work = pickle.load(stream)  # noqa: S301 - written by this map a moment ago
+        _known.clear()
+        known = _known[files.function] = stamp, work
+    return known[1]
+
+
+def write_work(files: TaskFiles, work: Work) -> None:
+    """Where the workers of a map find it."""
+    import cloudpickle
+
+    from .. import layout
+
+    layout.write_atomically(files.function, cloudpickle.dumps(work))
