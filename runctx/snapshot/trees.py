@@ -30,7 +30,20 @@ def blob_id(content: bytes) -> bytes:
     >>> blob_id(b"").hex()
     'e69de29bb2d1d6434b8b29ae775ad8c2e48c5391'
     """
-    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).digest()
+    return object_id(b"blob", content)
+
+
+def object_id(kind: bytes, content: bytes) -> bytes:
+    """The id git gives to an object: a blob, or a tree."""
+    return hashlib.sha1(b"%b %d\0" % (kind, len(content)) + content, usedforsecurity=False).digest()
+
+
+def tree_bytes(known: Mapping[bytes, Entry]) -> bytes:
+    """A tree object of these entries, by name."""
+    ordered = sorted(
+        (name + b"/" if mode == TREE else name, name, mode, id) for name, (mode, id) in known.items()
+    )
+    return b"".join(b"%o %b\0%b" % (mode, name, id) for _, name, mode, id in ordered)
 
 
 def store_blob(odb: pygit2.Odb, content: bytes) -> bytes:
@@ -106,13 +119,8 @@ def _rewrite(odb: pygit2.Odb, tree: bytes | None, edits: _Folder) -> bytes | Non
 
 
 def _store_tree(odb: pygit2.Odb, known: Mapping[bytes, Entry]) -> bytes:
-    ordered = sorted(
-        (name + b"/" if mode == TREE else name, name, mode, id) for name, (mode, id) in known.items()
-    )
-    raw = b"".join(b"%o %b\0%b" % (mode, name, id) for _, name, mode, id in ordered)
-    return _store(
-        odb, _TREE_TYPE, hashlib.sha1(b"tree %d\0" % len(raw) + raw, usedforsecurity=False).digest(), raw
-    )
+    raw = tree_bytes(known)
+    return _store(odb, _TREE_TYPE, object_id(b"tree", raw), raw)
 
 
 def _store(odb: pygit2.Odb, kind: int, id: bytes, raw: bytes) -> bytes:

@@ -1,0 +1,1 @@
+"""Where do tasks run? In jobs of a Slurm cluster."""
