@@ -13,11 +13,16 @@ from runctx.errors import RunctxError
 BUILTIN_BASES = {
     errors.ConfigError: ValueError,
     errors.InputError: FileNotFoundError,
+    errors.LedgerError: OSError,
     errors.LockError: ValueError,
     errors.NoRunError: FileNotFoundError,
+    errors.RemoteError: RuntimeError,
+    errors.ResultError: ValueError,
     errors.RunStateError: RuntimeError,
     errors.SaveDirError: OSError,
     errors.SettingsError: ValueError,
+    errors.TaskError: RuntimeError,
+    errors.WorkerDiedError: RuntimeError,
 }
 ALL = [c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, RunctxError)]
 
