@@ -150,6 +150,11 @@ class TaskFiles:
         return self.state / "shifts" / f"{name}.json"
 
     @property
+    def jobs(self) -> Path:
+        """A file for each submission to a scheduler, with the ids it got."""
+        return self.state / "jobs"
+
+    @property
     def stop(self) -> Path:
         """A file that tells all workers to begin no further task."""
         return self.state / "stop"

@@ -113,6 +113,10 @@ class RunLog:
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopened, (self.path, self.run_id, self.console, self._console_level, self._redact)
 
+    def at(self, path: Path) -> RunLog:
+        """The log of the same run in another file of this process, and not on the console."""
+        return _reopened(path, self.run_id, False, self._console_level, self._redact)
+
     @property
     def omissions(self) -> list[Omission]:
         """What was said and is not in the file."""

@@ -7,6 +7,7 @@ well has its row; the others are finished, an innocent victim as well as one tha
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import re
@@ -30,6 +31,9 @@ from .worker import Terms, load_work
 Start = Callable[[Terms, int], Iterable[str]]
 """Calls the terms that many times at once, each in a worker; returns what they returned."""
 
+WHOLE = 0.8
+"""Of a shift: a task that took as much, and was not finished when the machine was taken away, does not fit into one."""
+
 MOST_LOSSES = 3
 """Workers that may die over one task, of whatever cause, before it counts as failed."""
 
@@ -46,6 +50,8 @@ class Shift(msgspec.Struct, frozen=True, omit_defaults=True):
     deadline: float | None = None
     slurm_job: str | None = None
     """`123`, or `123_4` of an array."""
+    life: int = 0
+    """How often Slurm had started that job again before."""
     ended: bool = False
     """It will not come back: nobody works in it any more."""
 
@@ -86,6 +92,10 @@ class Watch:
     deadline: seconds since 1970 at which this machine is taken away.
     margin: seconds before it by which all should be finished.
     children: whether workers are children of this process, and end with it.
+    elsewhere: whether this is another machine than the run's: workers log to a file of this shift, and go on with
+        their task when the scheduler's signals reach them.
+    prepare: what each worker does first of all; picklable.
+    slurm_job, life: of the job that this process is.
     dead: whether another shift is over for certain.
     """
 
@@ -100,7 +110,10 @@ class Watch:
         deadline: float | None = None,
         margin: float = 0.0,
         children: bool = False,
+        elsewhere: bool = False,
+        prepare: Callable[[], None] | None = None,
         slurm_job: str | None = None,
+        life: int = 0,
         dead: Callable[[Shift], bool] = is_dead,
     ) -> None:
         self.files = TaskFiles(save_dir, map)
@@ -112,6 +125,7 @@ class Watch:
             began=round(time.time(), 3),
             deadline=deadline,
             slurm_job=slurm_job,
+            life=life,
         )
         self.todo = Todo(self.files)
         self.claims = Claims(self.files.claims, len(self.todo))
@@ -124,9 +138,13 @@ class Watch:
             deadline=deadline,
             margin=margin,
             pid=os.getpid() if children else 0,
+            elsewhere=elsewhere,
+            prepare=prepare,
         )
+        self._halted: float | None = None
         self._rows = Rows(self.files)
         self._final: set[str] = set()
+        self._idle_since: dict[str, float] = {}
         self._suspects: list[tuple[str, int]] = []
         self._left: set[str] = set()  # workers that went in good order
         self._writer: Writer | None = None
@@ -138,7 +156,9 @@ class Watch:
         ------
         Exception: of the pool itself, if it cannot work at all.
         """
-        self._tell(self.shift)
+        path = self.files.shift(self.shift.name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        layout.write_atomically(path, msgspec.json.encode(self.shift))
         try:
             self._rounds()
         finally:
@@ -148,7 +168,19 @@ class Watch:
         """Nobody works in this shift any more."""
         if self._writer is not None:
             self._writer.close()
-        self._tell(msgspec.structs.replace(self.shift, ended=True))
+        ended = msgspec.structs.replace(self.shift, ended=True)
+        with contextlib.suppress(OSError):  # the map may be over, and this folder gone
+            layout.write_atomically(self.files.shift(self.shift.name), msgspec.json.encode(ended))
+
+    def halt(self, kill: Callable[[], None]) -> None:
+        """The machine is being taken away: end all workers, and give back what they had; from another thread.
+
+        Parameters
+        ----------
+        kill: ends the workers.
+        """
+        self._halted = time.time()
+        kill()
 
     def stop(self) -> None:
         """Let the workers of this shift finish their tasks, and begin no others."""
@@ -160,16 +192,14 @@ class Watch:
         self.claims.read_on()
         return self.claims.free
 
-    def _tell(self, shift: Shift) -> None:
-        path = self.files.shift(shift.name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        layout.write_atomically(path, msgspec.json.encode(shift))
-
     def _rounds(self) -> None:
         idle = 0
         while True:
             free = self.left
             broken = self._attempt(self._terms, self.shift.workers) if free else None
+            if self._halted is not None:
+                self._give_all_back(self._halted)
+                return
             again = self.recover() | self._bury_others()
             while self._suspects:
                 self._alone(*self._suspects.pop(0))
@@ -185,11 +215,34 @@ class Watch:
         try:
             self._left |= set(self._start(terms, workers))
         except Exception as error:
-            if isinstance(error, BrokenExecutor) or type(error).__name__ in _DIED:
+            broken = isinstance(error, BrokenExecutor) or type(error).__name__ in _DIED
+            if broken or self._halted is not None:
                 return error
             self.recover()
             raise
         return None
+
+    def _give_all_back(self, moment: float) -> None:
+        """What the workers of this shift had when they were ended; what had all the time there is has failed."""
+        self.claims.read_on()
+        for worker in [w for w in self.claims.held if self.claims.shift_of[w] == self.shift.name]:
+            unfinished = self._unfinished(worker)
+            if not unfinished:
+                continue
+            running, since = unfinished[0], self._idle_since.get(worker, self.shift.began)
+            too_long = moment - since > WHOLE * (moment - self.shift.began)
+            self.claims.dismiss(
+                worker,
+                unfinished,
+                worker=self.shift.name,
+                shift=self.shift.name,
+                lost=[running],
+                keep=[running] if too_long else [],
+            )
+            if too_long:
+                why = f"ran for {moment - since:.0f} s, until its machine was taken away: a whole shift is too short for it"
+                hint = "give the jobs more time, or cut the task"
+                self._fail(running, WorkerDiedError(why, hint), 1, since)
 
     def recover(self) -> bool:
         """Give back what dead workers of this shift, all of whose workers are gone, had; was there any?"""
@@ -239,6 +292,7 @@ class Watch:
     def _unfinished(self, worker: str) -> list[int]:
         for _, rows in self._rows.new(frozenset([worker])):
             self._final |= {row.key for row in rows if row.status != "retried"}
+            self._idle_since[worker] = rows[-1].started + rows[-1].seconds
         return [n for n in self.claims.held.get(worker, ()) if self.todo.key(n).decode() not in self._final]
 
     def _alone(self, worker: str, number: int) -> None:

@@ -6,9 +6,11 @@ import os
 import pickle
 import platform
 import secrets
+import signal
+import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +66,10 @@ class Terms:
     """Seconds since 1970 at which the machine is taken away."""
     margin: float = 0.0
     """Seconds before it by which the last task should be finished."""
+    elsewhere: bool = False
+    """Whether this is another machine than the run's, which a scheduler may take away."""
+    prepare: Callable[[], None] | None = None
+    """What to do first of all in the worker's process, before anything of the user's is imported."""
     pid: int = 0
     """The process whose child a worker is, and without which it stops; 0: none."""
     only: tuple[int, ...] = ()
@@ -76,6 +82,8 @@ class Terms:
 
         Returns the worker's name: it has given back all that it did not do.
         """
+        if self.prepare is not None:
+            self.prepare()
         worker = Worker(self)
         worker.run()
         return worker.name
@@ -104,7 +112,13 @@ class Worker:
                 slurm_job=os.environ.get("SLURM_JOB_ID"),
             ),
         )
-        self.task = Task(self.work.parent, terms.map)
+        parent = self.work.parent
+        if terms.elsewhere:  # one writer for a file, as network file systems know no appending
+            log = self.files.log(terms.shift)
+            log.parent.mkdir(parents=True, exist_ok=True)
+            parent = replace(parent, log=parent.log.at(log))
+        self.parent = parent
+        self.task = Task(parent, terms.map)
         self.longest = 0.0
         self._look_at = time.perf_counter() + LOOK
         self._orphaned = terms.pid not in (0, os.getppid())
@@ -112,7 +126,9 @@ class Worker:
     def run(self) -> None:
         """Until nothing is left; nothing that a task does gets out of here."""
         token = current.set(self.task)
-        log = self.work.parent.log
+        if self.terms.elsewhere:
+            _bear_signals()
+        log = self.parent.log
         log.activate()
         try:
             if self.terms.only:
@@ -234,7 +250,7 @@ class Worker:
                 seconds=round(seconds, 6),
                 attempt=attempt,
                 at=None if packed is None else self.rows.store(packed),
-                error=fault(error, self.work.parent.log.clean),
+                error=fault(error, self.parent.log.clean),
                 inputs=tuple(self.task.inputs),
             )
         )
@@ -260,6 +276,29 @@ def _said(ask: Callable[[], str], error: BaseException) -> str:
         return ask()
     except Exception as broken:  # asking an exception runs the user's code
         return f"<{type(error).__name__} cannot be put into words: that raised {type(broken).__name__}>"
+
+
+def _bear_signals() -> None:
+    """Go on with the task when the scheduler signals that it wants the machine back: it tells every process.
+
+    The shift is told as well, and ends the workers in time. What a task itself starts dies as usual.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    pid = os.getpid()
+
+    def bear(number: int, _: Any) -> None:
+        if os.getpid() != pid:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
+    for number in SIGNALS:
+        signal.signal(number, bear)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # the shift has had them blocked until we are here
+
+
+SIGNALS = (signal.SIGTERM, signal.SIGUSR2)
+"""What schedulers send before they take a machine away."""
 
 
 def _seed(seed: int, key: bytes) -> None:
