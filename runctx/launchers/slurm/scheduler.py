@@ -178,7 +178,11 @@ def largest_array() -> int | None:
         return None
     # the index of the last one is below MaxArraySize. Each counts as a job of the cluster, for which a submission
     # of too many waits two minutes before it fails
-    patterns = (r"^MaxArraySize\s*=\s*(\d+)", r"\bmax_array_tasks=(\d+)", r"^MaxJobCount\s*=\s*(\d+)")
+    patterns = (
+        r"^MaxArraySize\s*=\s*([0-9]{1,12})",
+        r"\bmax_array_tasks=([0-9]{1,12})",
+        r"^MaxJobCount\s*=\s*([0-9]{1,12})",
+    )
     limits = [int(limit) for pattern in patterns for limit in re.findall(pattern, told, re.MULTILINE)]
     return max(1, min(limits)) if limits else None
 
