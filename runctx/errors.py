@@ -3,6 +3,7 @@
 RunctxError
 ├── ConfigError      a configuration cannot be held, resolved or written to      (also a ValueError)
 ├── InputError       an input is missing or cannot be read                       (also a FileNotFoundError)
+├── LaunchError      a scheduler does not take the jobs of run.map                (also a RuntimeError)
 ├── LedgerError      what run.map keeps on disk is broken, or cannot be written      (also an OSError)
 ├── LockError        a run.lock is broken, hostile or from the future            (also a ValueError)
 ├── NoRunError       there is no run at that path                                (also a FileNotFoundError)
@@ -46,6 +47,10 @@ class ConfigError(RunctxError, ValueError):
 
 class InputError(RunctxError, FileNotFoundError):
     """An input is missing or cannot be read."""
+
+
+class LaunchError(RunctxError, RuntimeError):
+    """A scheduler does not take the jobs of `run.map`."""
 
 
 class LedgerError(RunctxError, OSError):

@@ -82,9 +82,10 @@ class Results(Sequence[Any]):
             if row.at is None:
                 return values.from_small(bytes(row.value))
             return values.unpack(self._stored(worker, row.at), trusted=self._trusted)
-        return values.unpack_error(
-            self._stored(worker, row.at) if row.at else None, row, trusted=self._trusted
-        )
+        packed = self._stored(worker, row.at) if row.at else None
+        error = values.unpack_error(packed, row, trusted=self._trusted)
+        told = row.error.traceback if row.error else ""
+        return values.with_traceback_text(error, told) if told else error
 
     def _stored(self, worker: str, at: tuple[int, int]) -> bytes:
         offset, size = at

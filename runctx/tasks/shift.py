@@ -23,9 +23,8 @@ from .. import layout
 from ..errors import WorkerDiedError
 from ..layout import TaskFiles
 from ..liveness import exists
-from .claims import Claims
-from .rows import Author, Fault, Row, Rows, Writer
-from .todo import Todo
+from .ledger import Ledger
+from .rows import Author, Fault, Row, Writer
 from .worker import Terms, load_work
 
 Start = Callable[[Terms, int], Iterable[str]]
@@ -127,8 +126,8 @@ class Watch:
             slurm_job=slurm_job,
             life=life,
         )
-        self.todo = Todo(self.files)
-        self.claims = Claims(self.files.claims, len(self.todo))
+        self.ledger = Ledger(self.files)
+        self.claims = self.ledger.claims
         self._start, self._dead = start, dead
         self._terms = Terms(
             save_dir=save_dir,
@@ -142,9 +141,6 @@ class Watch:
             prepare=prepare,
         )
         self._halted: float | None = None
-        self._rows = Rows(self.files)
-        self._final: set[str] = set()
-        self._idle_since: dict[str, float] = {}
         self._suspects: list[tuple[str, int]] = []
         self._left: set[str] = set()  # workers that went in good order
         self._writer: Writer | None = None
@@ -226,10 +222,10 @@ class Watch:
         """What the workers of this shift had when they were ended; what had all the time there is has failed."""
         self.claims.read_on()
         for worker in [w for w in self.claims.held if self.claims.shift_of[w] == self.shift.name]:
-            unfinished = self._unfinished(worker)
+            unfinished = self.ledger.unfinished(worker)
             if not unfinished:
                 continue
-            running, since = unfinished[0], self._idle_since.get(worker, self.shift.began)
+            running, since = unfinished[0], self.ledger.idle_since.get(worker, self.shift.began)
             too_long = moment - since > WHOLE * (moment - self.shift.began)
             self.claims.dismiss(
                 worker,
@@ -240,7 +236,7 @@ class Watch:
                 keep=[running] if too_long else [],
             )
             if too_long:
-                why = f"ran for {moment - since:.0f} s, until its machine was taken away: a whole shift is too short for it"
+                why = f"ran for {moment - since:.0f} s, until its machine was taken away: it fits into no shift"
                 hint = "give the jobs more time, or cut the task"
                 self._fail(running, WorkerDiedError(why, hint), 1, since)
 
@@ -251,7 +247,7 @@ class Watch:
         mine = [worker for worker in mine if worker not in self._left]
         found = False
         for worker in mine:
-            unfinished = self._unfinished(worker)
+            unfinished = self.ledger.unfinished(worker)
             if not unfinished:
                 continue
             suspect = unfinished[0]
@@ -266,21 +262,12 @@ class Watch:
 
     def _bury_others(self) -> bool:
         """Give back what dead shifts had; was there any?"""
-        self.claims.read_on()
-        dead = {
-            shift.name
-            for shift in read_all(self.files)
-            if shift.name != self.shift.name and self._dead(shift)
-        }
-        found = False
-        for worker in [w for w in self.claims.held if self.claims.shift_of[w] in dead]:
-            unfinished = self._unfinished(worker)
-            if unfinished and self.claims.dismiss(
-                worker, unfinished, worker=self.shift.name, shift=self.shift.name, lost=unfinished[:1]
-            ):
-                found = True
-                self._give_up(unfinished[0])
-        return found
+        shifts = read_all(self.files)
+        dead = {other.name for other in shifts if other.name != self.shift.name and self._dead(other)}
+        lost = self.ledger.bury(dead, self.shift.name)
+        for number in lost:
+            self._give_up(number)
+        return bool(lost)
 
     def _give_up(self, number: int) -> None:
         """A task over which worker after worker dies, wherever it runs."""
@@ -288,12 +275,6 @@ class Watch:
             why = f"{self.claims.losses[number]} workers died, or were taken away, while they ran this task"
             if number in self.claims.take_these(self.shift.name, self.shift.name, [number]):
                 self._fail(number, WorkerDiedError(why), self.claims.losses[number])
-
-    def _unfinished(self, worker: str) -> list[int]:
-        for _, rows in self._rows.new(frozenset([worker])):
-            self._final |= {row.key for row in rows if row.status != "retried"}
-            self._idle_since[worker] = rows[-1].started + rows[-1].seconds
-        return [n for n in self.claims.held.get(worker, ()) if self.todo.key(n).decode() not in self._final]
 
     def _alone(self, worker: str, number: int) -> None:
         """Run one task that may have killed its worker, in a pool of one."""
@@ -304,7 +285,7 @@ class Watch:
         for attempt in range(1, attempts + 1):
             began = time.time()
             broken = self._attempt(terms, 1)
-            if broken is None or not self._unfinished(worker):
+            if broken is None or not self.ledger.unfinished(worker):
                 return
             if attempt == attempts:
                 error = WorkerDiedError(_how(broken), "its prints, if any, are in the log")
@@ -320,10 +301,9 @@ class Watch:
             author = Author(worker=s.name, shift=s.name, host=s.host, pid=s.pid, started=s.began)
             self._writer = Writer(self.files, author)
         packed = values.pack_error(error)
-        self._final.add(self.todo.key(number).decode())
         self._writer.add(
             Row(
-                key=self.todo.key(number).decode(),
+                key=self.ledger.todo.key(number).decode(),
                 status="failed",
                 started=round(began or now, 3),
                 seconds=round(now - (began or now), 6),

@@ -241,7 +241,7 @@ class Worker:
     def _failed(
         self, key: bytes, started: float, seconds: float, attempt: int, error: BaseException, last: bool
     ) -> None:
-        packed = values.pack_error(error)
+        packed = values.pack_error(error, clean=self.parent.log.clean)
         self.rows.add(
             Row(
                 key=key.decode(),
