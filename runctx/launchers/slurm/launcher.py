@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ...errors import SettingsError
-from ...layout import STATE
 from ...tasks.ledger import Ledger
 from ...tasks.shift import read_all
 from . import scheduler
@@ -115,7 +114,7 @@ class Slurm:
 
     def launch(self, plan: Plan) -> Submitted:
         """Submit the array; returns when Slurm has it."""
-        code = checkout(plan.source, plan.repository, plan.save_dir / STATE / "code")
+        code = checkout(plan.source, plan.repository, plan.files.state / "code")
         wanted = min(self.workers, -(-plan.todo // self.processes))
         element = Element(
             plan=plan,
