@@ -6,6 +6,9 @@ and what is claimed and what is free is a function of the log: no task is claime
 
 Taking tasks says that all taken before are finished. Tasks that a worker will not do, because it stops or is
 dead, are given back, by itself or by whoever finds it dead.
+
+A log belongs to one session: a resumed map has a new folder of the same name, which workers of the old session, who
+hold on to the folder they knew, can neither read nor write.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import itertools
 import os
 import secrets
 import time
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -56,7 +60,7 @@ class Claims:
 
     Raises
     ------
-    LedgerError: the log is broken, or the file system cannot link files.
+    LedgerError: the log is broken or gone, or the file system cannot link files.
 
     >>> import tempfile
     >>> claims = Claims(Path(tempfile.mkdtemp()), total=10)
@@ -81,9 +85,11 @@ class Claims:
         self.longest = 0.0
         """Seconds of the longest task that any worker had met when it took tasks."""
         self._folder = folder
+        self._log = _opened(folder)
+        weakref.finalize(self, os.close, self._log)
         self._read = 0
         self._fresh = 0  # from here on, nobody has ever taken any
-        self._returned: list[int] = []
+        self._returned: dict[int, None] = {}  # a set that keeps its order
 
     @property
     def free(self) -> int:
@@ -96,7 +102,7 @@ class Claims:
             self.read_on()
             if worker in self.dismissed:
                 return []
-            wanted = self._returned[:most]
+            wanted = list(itertools.islice(self._returned, most))
             wanted += range(self._fresh, min(self.total, self._fresh + most - len(wanted)))
             if not wanted or self._append(
                 Entry(worker, shift, take=spans(wanted), longest=round(self.longest, 6))
@@ -130,7 +136,9 @@ class Claims:
         lost: Sequence[int] = (),
         keep: Sequence[int] = (),
     ) -> bool:
-        """Give back, for a dead worker, what it had and did not finish; False if somebody else has done so.
+        """Give back, for a dead worker, what it had and did not finish.
+
+        False if somebody else has done so, or if it has gone on meanwhile and is not dead at all.
 
         Parameters
         ----------
@@ -142,7 +150,7 @@ class Claims:
         unfinished = list(unfinished)
         while True:
             self.read_on()
-            if dead in self.dismissed:
+            if dead in self.dismissed or not set(unfinished).issubset(self.held.get(dead, ())):
                 return False
             entry = Entry(worker, shift, take=spans(keep), give=spans(unfinished), of=dead, lost=tuple(lost))
             if self._append(entry):
@@ -151,81 +159,149 @@ class Claims:
     def read_on(self) -> None:
         """Read the entries that have been made since."""
         while (data := self._entry(self._read + 1)) is not None:
-            self._apply(_decoded(data, self._path(self._read + 1)))
+            path = self._path(self._read + 1)
+            try:
+                self._apply(_decoder.decode(data))
+            except (msgspec.DecodeError, ValueError) as error:
+                raise LedgerError(f"{path}: no entry of the log of claims: {error}") from error
             self._read += 1
 
     def _apply(self, entry: Entry) -> None:
+        """What an entry changes; all of it, or nothing and a ValueError."""
         giver = entry.of or entry.worker
-        given = list(numbers(entry.give))
+        given, taken = self._numbers(entry.give), self._numbers(entry.take)
+        if entry.worker in self.dismissed or giver in self.dismissed:
+            raise ValueError("it comes after the dismissal of its worker")
+        left = self.held.get(giver, [])
+        if given:
+            gone = set(given)
+            if not gone.issubset(left):
+                raise ValueError(f"{giver} gives back what it does not have")
+            left = [task for task in left if task not in gone]
+        returned = self._returned | dict.fromkeys(given) if given else self._returned
+        fresh = [task for task in taken if task not in returned]
+        if fresh and fresh != list(range(self._fresh, self._fresh + len(fresh))):
+            raise ValueError(f"{entry.worker} takes what is not free")
+
         if entry.of:
             self.dismissed.add(entry.of)
             self.held.pop(entry.of, None)
         elif given:
-            self.held[giver] = [task for task in self.held.get(giver, ()) if task not in set(given)]
-        for task in entry.lost:
+            self.held[giver] = left
+        for task in set(given).intersection(entry.lost):
             self.losses[task] = self.losses.get(task, 0) + 1
-        self._returned += given
-        taken = list(numbers(entry.take))
         if taken:
             self.shift_of[entry.worker] = entry.shift
             self.held[entry.worker] = taken
-            if self._returned:
-                gone = set(taken)
-                self._returned = [task for task in self._returned if task not in gone]
-            self._fresh = max(self._fresh, taken[-1] + 1)
+            for task in taken:
+                returned.pop(task, None)
+        self._returned = returned
+        self._fresh += len(fresh)
         self.longest = max(self.longest, entry.longest)
 
+    def _numbers(self, spans: Spans) -> list[int]:
+        """Of tasks that there are, each once."""
+        if sum(end - first for first, end in spans) > self.total or not all(
+            0 <= first < end <= self.total for first, end in spans
+        ):
+            raise ValueError(f"it names tasks beyond the {self.total} there are")
+        found = list(numbers(spans))
+        if len(set(found)) != len(found):
+            raise ValueError("it names a task twice")
+        return found
+
     def _path(self, number: int) -> Path:
-        return self._folder / f"{number:06}"
+        """For messages: the folder that is at this place now may be another one."""
+        return self._folder / _name(number)
 
     def _entry(self, number: int) -> bytes | None:
+        most = 4096 + 64 * self.total  # every task given, taken and lost by itself
         try:
-            return self._path(number).read_bytes()
+            descriptor = os.open(_name(number), os.O_RDONLY | _NO_WAITING, dir_fd=self._log)
+            with open(descriptor, "rb") as stream:
+                data = stream.read(most + 1) or b""
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise LedgerError(f"{self._path(number)}: cannot be read: {error.strerror or error}") from error
+        if len(data) > most:
+            raise LedgerError(f"{self._path(number)}: no entry of the log of claims: more than {most} bytes")
+        return data
 
     def _append(self, entry: Entry) -> bool:
         """Make the next entry; False if another was quicker, whose entry can be read then."""
-        path = self._path(self._read + 1)
-        draft = self._folder / f".{secrets.token_hex(6)}"
-        draft.write_bytes(msgspec.json.encode(entry))
+        number = self._read + 1
+        draft = self._draft(msgspec.json.encode(entry))
         try:
-            os.link(draft, path)
+            os.link(draft, _name(number), src_dir_fd=self._log, dst_dir_fd=self._log)
         except FileExistsError:
-            if draft.stat().st_nlink != 2:  # else it is ours: an answer of the file server had got lost
-                self._await(path)
+            # two names: it is ours, and an answer of the file server had got lost
+            if os.stat(draft, dir_fd=self._log).st_nlink != 2:
+                self._await(number)
                 return False
         except OSError as error:
             raise LedgerError(
-                f"{path}: cannot be linked into place: {error.strerror or error}",
+                f"{self._path(number)}: cannot be linked into place: {error.strerror or error}",
                 hint="tasks are shared out by hard links: give the run a save_dir on a file system that has them",
             ) from error
         finally:
-            draft.unlink()
+            self._unlink(draft)
         self._apply(entry)
         self._read += 1
         return True
 
-    def _await(self, path: Path) -> None:
+    def _draft(self, data: bytes) -> str:
+        """A complete file; one that a killed worker leaves behind has a name that nobody reads."""
+        name = f".{secrets.token_hex(6)}"
+        try:
+            descriptor = os.open(
+                name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _CLOSING, 0o666, dir_fd=self._log
+            )
+            with open(descriptor, "wb") as stream:
+                stream.write(data)
+        except FileNotFoundError as error:
+            raise LedgerError(
+                f"{self._folder}: is gone: this map has ended, or goes on in a session of its own"
+            ) from error
+        except OSError as error:
+            self._unlink(name)
+            raise LedgerError(f"{self._folder}: cannot be written to: {error.strerror or error}") from error
+        return name
+
+    def _unlink(self, name: str) -> None:
+        try:
+            os.unlink(name, dir_fd=self._log)
+        except OSError:
+            pass  # nobody reads it
+
+    def _await(self, number: int) -> None:
         """A network file system may remember for some time that a file was not there."""
         began = time.monotonic()
         for pause in itertools.chain((0.0, 0.05), itertools.repeat(0.5)):
             time.sleep(pause)
-            if os.path.exists(path):
+            if _name(number) in os.listdir(self._log) and self._entry(number) is not None:
                 return
-            os.listdir(self._folder)  # makes it look again
             if time.monotonic() - began > _PATIENCE:
-                raise LedgerError(f"{path}: exists and cannot be seen")
+                raise LedgerError(f"{self._path(number)}: exists and cannot be seen")
+
+
+_CLOSING = getattr(os, "O_CLOEXEC", 0)
+_NO_WAITING = _CLOSING | getattr(os, "O_NONBLOCK", 0)
+"""For whatever may lie there in place of a file."""
+
+
+def _opened(folder: Path) -> int:
+    try:
+        return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | _CLOSING)
+    except OSError as error:
+        raise LedgerError(f"{folder}: no log of claims: {error.strerror or error}") from error
+
+
+def _name(number: int) -> str:
+    return f"{number:06}"
 
 
 _decoder = msgspec.json.Decoder(Entry)
-
-
-def _decoded(data: bytes, path: Path) -> Entry:
-    try:
-        return _decoder.decode(data)
-    except msgspec.DecodeError as error:
-        raise LedgerError(f"{path}: no entry of the log of claims: {error}") from error
 
 
 def spans(tasks: Iterable[int]) -> Spans:
