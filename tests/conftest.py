@@ -73,5 +73,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         for report in untested:
             terminalreporter.line(f"{report.nodeid}: {report.longrepr[2].partition('NO SLURM: ')[2]}")
         terminalreporter.line(
-            "hint: `tests/slurm/cluster.py up` installs and starts one (Debian); then again", bold=True
+            "hint: `tests/slurm/cluster.py up` installs and starts the project's own (Debian); unset SLURM_CONF",
+            bold=True,
         )

@@ -80,6 +80,13 @@ def until(condition: Callable[[], object], seconds: float = 120, *, what: str = 
         time.sleep(0.05)
 
 
+def succeeds(command: Sequence[str], environment: Mapping[str, str]) -> bool:
+    try:
+        return not subprocess.run(command, env=environment, capture_output=True, timeout=10).returncode
+    except subprocess.TimeoutExpired:
+        return False
+
+
 @contextmanager
 def locked(file: Path, *, shared: bool = False, wait: bool = True) -> Iterator[bool]:
     """Hold a lock, which ends with the process at the latest. Yields whether it was there to be had."""
@@ -117,9 +124,8 @@ class Cluster:
 
     def nodes(self) -> dict[str, str]:
         """Each node's state, in short: `idle`; with `*` if it does not answer."""
-        return dict(
-            sorted({tuple(line.split()) for line in self.ask("sinfo", "-hN", "-o", "%N %t").splitlines()})
-        )
+        lines = self.ask("sinfo", "-hN", "-o", "%N %t").splitlines()
+        return dict(line.split() for line in lines)
 
     def unusable(self) -> list[str]:
         return [name for name, state in self.nodes().items() if state not in USABLE]
@@ -137,12 +143,7 @@ class Cluster:
             bad = self.unusable()
             for name in bad:
                 # refused while a node is still on its way down, or already on its way up: it is asked again
-                subprocess.run(
-                    ["scontrol", "update", f"nodename={name}", "state=resume"],
-                    env=self.environment,
-                    capture_output=True,
-                    timeout=30,
-                )
+                succeeds(["scontrol", "update", f"nodename={name}", "state=resume"], self.environment)
             return not bad
 
         until(resumed, what="all nodes take jobs")
@@ -158,7 +159,7 @@ class Cluster:
             if folder is None or output.strip().startswith(f"{folder}/")
         ]
         if jobs:
-            subprocess.run(["scancel", *jobs], env=self.environment, capture_output=True, timeout=60)
+            succeeds(["scancel", *jobs], self.environment)  # or one of them has just ended
 
     def clear(self) -> None:
         """As if nobody had used it: no job of ours, every node idle."""
@@ -225,15 +226,16 @@ class Local(Cluster):
         return found
 
     def complete(self) -> bool:
-        """Every daemon lives, and the controller answers."""
+        """Every daemon lives, and the controller answers, be it as late as on a loaded machine."""
         running = Counter(self.processes().values())
         size = self.size()
-        return (
-            size is not None
-            and all(running[name] for name in DAEMONS)
-            and running["slurmd"] >= size.nodes
-            and self.answers()
-        )
+        if size is None or not all(running[name] for name in DAEMONS) or running["slurmd"] < size.nodes:
+            return False
+        try:
+            until(self.answers, 60)
+        except ClusterError:
+            return False
+        return True
 
     def size(self) -> Size | None:
         """What it was asked to be when it was started."""
@@ -327,7 +329,13 @@ class Local(Cluster):
     def start_accounting(self) -> None:
         database = self.folder / "database"
         shutil.rmtree(database, ignore_errors=True)
-        mine = ["--no-defaults", f"--datadir={database}", f"--user={user()}", "--innodb-log-file-size=16M"]
+        mine = [
+            "--no-defaults",
+            f"--datadir={database}",
+            f"--user={user()}",
+            "--innodb-log-file-size=16M",
+            "--debug-no-sync",
+        ]
         by_socket = ["--auth-root-authentication-method=socket", f"--auth-root-socket-user={user()}"]
         with self.log("mariadb-install-db") as log:
             made = subprocess.run(
@@ -385,9 +393,7 @@ class Local(Cluster):
         def answered() -> bool:
             if process.poll() is not None:
                 raise ClusterError(f"{command[0]} ended at once, with {process.returncode}")
-            return (
-                not ready or not subprocess.run(ready, env=self.environment, capture_output=True).returncode
-            )
+            return not ready or succeeds(ready, self.environment)
 
         until(answered, 60, what=f"{command[0]} answers")
 

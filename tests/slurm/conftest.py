@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -15,7 +16,7 @@ REQUIRED = bool(os.environ.get("RUNCTX_REQUIRE_SLURM"))
 FOUND = cluster.found()
 
 
-def absent(reason: str) -> None:
+def absent(reason: str) -> NoReturn:
     """A test that does not take place says so, where it must take place it fails."""
     if REQUIRED:
         pytest.fail(f"NO SLURM: {reason}")

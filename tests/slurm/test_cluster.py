@@ -63,8 +63,9 @@ def test_an_array_runs_on_both_nodes_at_once(own_slurm: Local, tmp_path: Path) -
         meet, [str(tmp_path / "met")] * 2, ["a", "b"], [2, 2]
     )
     assert {job.result() for job in jobs} == {"node1", "node2"}
-    for job in jobs:
-        until(lambda job=job: states(own_slurm, job.job_id) == ["COMPLETED"], what="accounting knows")
+    until(
+        lambda: all(states(own_slurm, job.job_id) == ["COMPLETED"] for job in jobs), what="accounting knows"
+    )
 
 
 @pytest.mark.alone
