@@ -10,7 +10,7 @@ import sys
 from fnmatch import fnmatch
 from pathlib import Path
 
-from . import browsing, configs, digests, overhead, report, snapshots, startup
+from . import browsing, configs, digests, maps, overhead, report, snapshots, startup
 from .harness import Bench, Missing, Result, measure
 from .workshop import NEEDED, PROJECT, Workshop, progress
 
@@ -21,6 +21,7 @@ BENCHES = (
     *digests.BENCHES,
     *browsing.BENCHES,
     *configs.BENCHES,
+    *maps.BENCHES,
 )
 
 PAGE = PROJECT / "docs" / "bench.md"

@@ -29,6 +29,8 @@ class Row:
     peer: str
     reach: float
     """Largest ratio ours / peer that counts as met."""
+    unit: str = "s"
+    """Of what the sides return: seconds, bytes (B), or things."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,9 +51,10 @@ class Result:
     what: str
     against: str
     reach: float
+    unit: str
     rounds: int
     ours: float
-    """Median of the rounds, in seconds."""
+    """Median of the rounds."""
     peer: float
     """Likewise."""
     ratio: float
@@ -77,8 +80,9 @@ class Missing:
     what: str
     against: str
     reach: float
+    unit: str
     ours: float | None
-    """Median of the rounds, in seconds, if this side at least did run."""
+    """Median of the rounds, if this side at least did run."""
     peer: float | None
     """Likewise."""
     why: str
@@ -117,6 +121,7 @@ def measure(bench: Bench, workshop: Workshop, rounds: int) -> Iterator[Result | 
                 what=row.what,
                 against=row.against,
                 reach=row.reach,
+                unit=row.unit,
                 ours=median(times.get(row.ours)),
                 peer=median(times.get(row.peer)),
                 why=why,
@@ -132,6 +137,7 @@ def compare(bench: str, row: Row, ours: list[float], peer: list[float]) -> Resul
         what=row.what,
         against=row.against,
         reach=row.reach,
+        unit=row.unit,
         rounds=len(ratios),
         ours=statistics.median(ours),
         peer=statistics.median(peer),

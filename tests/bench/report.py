@@ -56,17 +56,24 @@ def table(results: Sequence[Result | Missing]) -> list[tuple[str, ...]]:
 def cells(result: Result | Missing) -> tuple[str, ...]:
     if isinstance(result, Missing):
         verdict = f"NOT MEASURED: {result.why}"
-        ours, peer = ("" if side is None else duration(side) for side in (result.ours, result.peer))
+        ours, peer = ("" if side is None else amount(side, result.unit) for side in (result.ours, result.peer))
         return (result.what, result.against, ours, peer, "", f"≤ {result.reach:g}×", verdict)
     return (
         result.what,
         result.against,
-        duration(result.ours),
-        duration(result.peer),
+        amount(result.ours, result.unit),
+        amount(result.peer, result.unit),
         f"{result.ratio:.3g}× ({result.low:.3g}–{result.high:.3g})",
         f"≤ {result.reach:g}×",
         "met" if result.met else "not met",
     )
+
+
+def amount(value: float, unit: str) -> str:
+    """A figure with its unit."""
+    if unit == "s":
+        return duration(value)
+    return f"{value / 1e6:.3g} MB" if unit == "B" else f"{value:g} {unit}"
 
 
 def duration(seconds: float) -> str:
