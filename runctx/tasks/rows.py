@@ -168,9 +168,12 @@ class Writer:
             path = self._files.results(self._author.worker)
             path.parent.mkdir(parents=True, exist_ok=True)
             self._results = _opened(path)
+            self._offset = os.fstat(self._results).st_size
         at = self._offset, len(data)
-        _write(self._results, data)
-        self._offset += len(data)
+        try:
+            _write(self._results, data)
+        finally:  # on a full disk perhaps a part of it
+            self._offset = os.fstat(self._results).st_size
         return at
 
     def append(self, line: bytes) -> None:
@@ -179,7 +182,8 @@ class Writer:
             path = self._files.done(self._author.worker)
             path.parent.mkdir(parents=True, exist_ok=True)
             self._rows = _opened(path)
-            _write(self._rows, msgspec.json.encode(self._author) + b"\n")
+            if _cut_torn(self._rows) == 0:
+                _write(self._rows, msgspec.json.encode(self._author) + b"\n")
         if os.write(self._rows, line) != len(line):
             raise OSError("the disk is full: a row was written in part")
 
@@ -196,7 +200,16 @@ class Writer:
 
 
 def _opened(path: Path) -> int:
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+
+
+def _cut_torn(descriptor: int) -> int:
+    """The file without the torn last line of a process of that name that died; how many bytes are left."""
+    size = os.fstat(descriptor).st_size
+    whole = os.pread(descriptor, size, 0).rfind(b"\n") + 1
+    if whole != size:
+        os.ftruncate(descriptor, whole)
+    return whole
 
 
 def _write(descriptor: int, data: bytes) -> None:

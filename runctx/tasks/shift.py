@@ -25,7 +25,7 @@ from ..layout import TaskFiles
 from ..liveness import exists
 from .ledger import Ledger
 from .rows import Author, Fault, Row, Writer
-from .worker import Terms, load_work
+from .worker import Terms, here, load_work
 
 Start = Callable[[Terms, int], Iterable[str]]
 """Calls the terms that many times at once, each in a worker; returns what they returned."""
@@ -139,6 +139,7 @@ class Watch:
             pid=os.getpid() if children else 0,
             elsewhere=elsewhere,
             prepare=prepare,
+            cwd=here(),
         )
         self._halted: float | None = None
         self._suspects: list[tuple[str, int]] = []
@@ -157,6 +158,9 @@ class Watch:
         layout.write_atomically(path, msgspec.json.encode(self.shift))
         try:
             self._rounds()
+        except BaseException:
+            self.stop()  # of workers that are not ours to end, some may go on
+            raise
         finally:
             self.end()
 
@@ -180,7 +184,8 @@ class Watch:
 
     def stop(self) -> None:
         """Let the workers of this shift finish their tasks, and begin no others."""
-        self.files.shift(self.shift.name).with_suffix(".stop").touch()
+        with contextlib.suppress(OSError):  # the map may be over, and this folder gone
+            self.files.shift(self.shift.name).with_suffix(".stop").touch()
 
     @property
     def left(self) -> int:
@@ -236,7 +241,9 @@ class Watch:
                 keep=[running] if too_long else [],
             )
             if too_long:
-                why = f"ran for {moment - since:.0f} s, until its machine was taken away: it fits into no shift"
+                why = (
+                    f"ran for {moment - since:.0f} s, until its machine was taken away: it fits into no shift"
+                )
                 hint = "give the jobs more time, or cut the task"
                 self._fail(running, WorkerDiedError(why, hint), 1, since)
 
@@ -252,12 +259,12 @@ class Watch:
                 continue
             suspect = unfinished[0]
             alone = f"{worker}-again"
-            self.claims.dismiss(
+            if self.claims.dismiss(
                 worker, unfinished, worker=alone, shift=self.shift.name, lost=[suspect], keep=[suspect]
-            )
-            self._left.add(alone)  # what becomes of it is seen to at once, below
-            self._suspects.append((alone, suspect))
-            found = True
+            ):
+                self._left.add(alone)  # what becomes of it is seen to at once, below
+                self._suspects.append((alone, suspect))
+                found = True
         return found
 
     def _bury_others(self) -> bool:

@@ -9,7 +9,7 @@ import secrets
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,8 @@ class Terms:
     """What to do first of all in the worker's process, before anything of the user's is imported."""
     pid: int = 0
     """The process whose child a worker is, and without which it stops; 0: none."""
+    cwd: str = ""
+    """The folder in which every task starts, whatever tasks before it did; empty: where the worker happens to be."""
     only: tuple[int, ...] = ()
     """Do these, which are claimed already, and no others."""
     worker: str = ""
@@ -122,14 +124,21 @@ class Worker:
         self.longest = 0.0
         self._look_at = time.perf_counter() + LOOK
         self._orphaned = terms.pid not in (0, os.getppid())
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        self._cwd = terms.cwd if in_main_thread else ""  # which threads share
+        self._interruptible = in_main_thread and not terms.pid
 
     def run(self) -> None:
         """Until nothing is left; nothing that a task does gets out of here."""
         token = current.set(self.task)
         if self.terms.elsewhere:
-            _bear_signals()
+            _bear(SIGNALS)
+        elif self.terms.pid:
+            _bear((signal.SIGINT,))
         log = self.parent.log
         log.activate()
+        if self._cwd:
+            _stay_in(self._cwd)
         try:
             if self.terms.only:
                 self._through(list(self.terms.only), final=True)
@@ -173,7 +182,10 @@ class Worker:
             return True
         if self._runs_out() or os.path.exists(self.files.stop):
             return True
-        return os.path.exists(self.files.shift(self.terms.shift).with_suffix(".stop"))
+        if os.path.exists(self.files.shift(self.terms.shift).with_suffix(".stop")):
+            return True
+        self.claims.read_on()
+        return self.name in self.claims.dismissed
 
     def _runs_out(self) -> bool:
         """Whether the longest task so far would no longer fit into the time that is left."""
@@ -203,16 +215,16 @@ class Worker:
                     _seed(self.work.parent.seed, key)
                 result = self.work.call(task)
             finally:
-                if os.getpid() != self.pid:
-                    os._exit(
-                        0
-                    )  # a child that the task forked has come back from it: the task is its parent's
+                if os.getpid() != self.pid:  # a child that the task forked has come back from it
+                    os._exit(0)
                 seconds = time.perf_counter() - began
                 self.longest = max(self.longest, seconds)
+                if self._cwd:
+                    _stay_in(self._cwd)
             line = self._line(key, started, seconds, attempt, result)
-        except KeyboardInterrupt:
-            raise  # of the worker, not of the task
         except BaseException as error:
+            if self._interruptible and isinstance(error, KeyboardInterrupt):
+                raise  # the user's; where none can come from her, it is the task's own
             self._failed(key, started, seconds, attempt, error, last)
             return last
         self.rows.append(line)
@@ -256,6 +268,7 @@ class Worker:
         )
         if last and self.work.stop_on_error:
             self.files.stop.touch()
+            self._look_at = 0.0
 
 
 def fault(error: BaseException, redact: Callable[[str], str]) -> Fault:
@@ -278,8 +291,24 @@ def _said(ask: Callable[[], str], error: BaseException) -> str:
         return f"<{type(error).__name__} cannot be put into words: that raised {type(broken).__name__}>"
 
 
-def _bear_signals() -> None:
-    """Go on with the task when the scheduler signals that it wants the machine back: it tells every process.
+def _stay_in(folder: str) -> None:
+    try:
+        if here() != folder:
+            os.chdir(folder)
+    except OSError:
+        pass  # it is not there, on this machine or any more: relative paths are the tasks' own affair
+
+
+def here() -> str:
+    """The current folder; empty if it was deleted."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return ""
+
+
+def _bear(signals: Collection[signal.Signals]) -> None:
+    """Go on with the task when a terminal, or a scheduler that wants the machine back, signals all processes.
 
     The shift is told as well, and ends the workers in time. What a task itself starts dies as usual.
     """
@@ -292,9 +321,9 @@ def _bear_signals() -> None:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
 
-    for number in SIGNALS:
+    for number in signals:
         signal.signal(number, bear)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # the shift has had them blocked until we are here
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)  # the shift has had them blocked until we are here
 
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR2)
