@@ -19,6 +19,9 @@ _DEEPEST = 3
 _LONGEST = 1000
 """Characters, digits or parts from which on a value is not asked for its own representation."""
 
+_SHORT = 10**15
+"""From which on a number is not shown at once: of one with thousands of digits Python refuses to tell them."""
+
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 """In each process it is another."""
 
@@ -38,6 +41,9 @@ def label(value: Any, most: int = 80, redactor: Redactor = _redactor) -> str:
     >>> label("images/0001.png"), label({"lr": 0.1, "api_key": "abc"}), label(range(10**9))
     ('images/0001.png', "{'lr': 0.1, 'api_key': '<redacted>'}", 'range(0, 1000000000)')
     """
+    kind = type(value)
+    if kind is float or (kind is int and abs(value) < _SHORT):
+        return repr(value)
     try:
         text = _told(value, redactor)
     except Exception:  # what a class of the user's says of itself may fail in any way
