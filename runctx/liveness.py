@@ -17,8 +17,12 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
 
 
-def hold(path: Path) -> BaseFileLock:
+def hold(path: Path, patience: float = 0.0) -> BaseFileLock:
     """Take the lock for as long as this process lives, or until it is released; keep the returned object.
+
+    Parameters
+    ----------
+    patience: seconds to wait for another who holds it.
 
     Raises
     ------
@@ -26,7 +30,7 @@ def hold(path: Path) -> BaseFileLock:
     """
     from filelock import FileLock
 
-    held = FileLock(path, timeout=0, thread_local=False)
+    held = FileLock(path, timeout=patience, thread_local=False)
     held.acquire()
     return held
 

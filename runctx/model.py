@@ -27,8 +27,8 @@ Status = Literal["running", "submitted", "done", "failed", "interrupted"]
 Strength = Literal["content", "stat", "skipped"]
 """How much a digest proves: every byte was read; only size and time were; nothing was."""
 
-Kind = Literal["file", "folder", "glob"]
-"""What an input was given as, or an output is."""
+Kind = Literal["file", "folder", "glob", "files"]
+"""What an input was given as, or an output is; `files`: many that tasks read, below a folder they have in common."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,7 +117,8 @@ class Data:
     files: int = 1
     strength: Strength = "content"
     manifest: str | None = None
-    """Path below save_dir of the manifest, in the format of `b3sum`; None for a file."""
+    """Path below save_dir of the manifest, in the format of `b3sum`; None for a file. Its paths start at `path`, or for
+    a glob at the folder before the first wildcard."""
     changed_during_run: bool = False
     run: str | None = None
     """Id of the upstream run whose save_dir it is, or lies in."""
@@ -215,8 +216,10 @@ class Lock:
     stage: str
     status: Status
     started: datetime
+    resumed: datetime | None = None
+    """When the last entry began, if it is not the first."""
     seconds: float | None = None
-    """From entry to exit; None while running."""
+    """From entry to exit, of the last entry; None while running."""
     save_dir: str
     error: Failure | None = None
     command: Command

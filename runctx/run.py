@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         Tasks,
     )
     from .past.record import Lineage, Record
+    from .resume import Earlier
     from .tasks.attached import Parent, Task
 
 
@@ -63,6 +64,9 @@ class Run(Told):
     stage: name of what is done; default: the script's, module's or notebook's.
     save_dir: folder to make for this run; default: `cfg.save_dir`, else `results/<stage>/<yymmdd-HHMMSS>`. If it
         exists, the next free `<name>-2`, `<name>-3`, ... is made.
+    resume: an earlier run to go on with, in its folder and under its id: a path in it, its id, or True for the newest
+        one of this stage and configuration that did not come to its end (if there is none, a new run is made).
+        `run.map` does what is not done yet; `${now:...}` means the first start.
     seed: seeds random, numpy and torch where they are imported, and is recorded.
     capture: also write what is printed, by C code and child processes too, to run.log.
     console: show log lines on stderr too.
@@ -72,6 +76,8 @@ class Run(Told):
     ConfigError: the configuration cannot be held; names the key. InputError: an input does not exist.
     SettingsError: a setting of the project is wrong; names its file.
     SaveDirError: no folder can be made. All at entry, and then no folder of the run is on disk.
+    NoRunError: there is no run to resume. RunStateError: the run to resume still goes on, or is of another stage; if
+        it had another configuration, it is a ConfigError. All at entry, and then the earlier run is as it was.
 
     >>> import tempfile
     >>> folder = tempfile.mkdtemp()
@@ -93,6 +99,7 @@ class Run(Told):
         *,
         stage: str | None = None,
         save_dir: str | os.PathLike[str] | None = None,
+        resume: bool | str | os.PathLike[str] = False,
         seed: int | None = None,
         capture: bool = False,
         console: bool = True,
@@ -101,6 +108,13 @@ class Run(Told):
         self._given_inputs = (inputs,) if isinstance(inputs, (str, os.PathLike)) else tuple(inputs)
         self._given_stage = stage
         self._given_save_dir = save_dir
+        if save_dir is not None and resume is not False:
+            raise SaveDirError(
+                f"save_dir={os.fspath(save_dir)!r} was given to a run that is resumed",
+                hint="leave it out: a resumed run keeps its folder",
+            )
+        self._given_resume = resume
+        self._earlier: Earlier | None = None
         self._seed = None if seed is None else seeding.whole(seed)
         self._capture = capture
         self._console = console
@@ -135,9 +149,9 @@ class Run(Told):
 
     @property
     def lock(self) -> Lock:
-        """What run.lock says, or will say, as far as it is known."""
+        """What run.lock says, or will say, as far as it is known; inside a task, with what is this run's own."""
         self._require_entered("lock")
-        return self._lock
+        return self._lock if self._task is None else self._lock_in_task(self._task)
 
     @property
     def status(self) -> Status:
@@ -187,11 +201,22 @@ class Run(Told):
     def __fspath__(self) -> str:
         return os.fspath(self.save_dir)
 
-    def __getstate__(self) -> Any:
-        raise TypeError("a run lives in one process: give others run.save_dir, or what they need of run.cfg")
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        if self._task is None or not self._entered:
+            raise TypeError(
+                "a run lives in one process: give others run.save_dir, or what they need of run.cfg; "
+                "a function that run.map calls may enter a Run of its own, which joins the one that maps"
+            )
+        return self._as_returned(self._task).__reduce__()
+
+    def _as_returned(self, task: Task) -> Returned:
+        """Inside a task: what is left of it for others."""
+        from .tasks.returned import Returned
+
+        return Returned(os.fspath(task.parent.save_dir), task.parent.id, self._redacted_cfg)
 
     def __repr__(self) -> str:
-        if not hasattr(self, "_lock"):
+        if not self._entered:
             return "<Run, not entered>"
         from .display import words
 
@@ -199,11 +224,18 @@ class Run(Told):
 
     def _repr_html_(self) -> str | None:
         from . import display
+        from .tasks.table import failed_in
 
-        return display.run_html(self._lock, self.status) if hasattr(self, "_lock") else None
+        if not self._entered:
+            return None
+        return display.run_html(self.lock, self.status, failed_in(self.save_dir, self.lock))
+
+    @property
+    def _entered(self) -> bool:
+        return hasattr(self, "_lock") or (self._task is not None and hasattr(self, "_log"))
 
     def _require_entered(self, name: str) -> None:
-        if not hasattr(self, "_lock"):
+        if not self._entered:
             raise RunStateError(
                 f"run.{name} is known only once the run has been entered",
                 hint="`with Run(...) as run:` or `run = Run(...).start()`",
@@ -255,7 +287,7 @@ class Run(Told):
             )
         fanout.checked(function, into, retries, on_error)
         base = None if into is None else self._unresolved()
-        if self._task is not None:
+        if attached.current.get() is not None:
             return fanout.inside_a_task(function, tasks, into, base)
         name = fanout.folder_name(function)
         self._maps[name] = self._maps.get(name, 0) + 1
@@ -365,9 +397,8 @@ class Run(Told):
         if self._state != "new":
             raise RunStateError("a run can be entered once", hint="make another: Run(...)")
         self._frame = frame
-        self._task = attached.current.get()
-        if self._task is not None:
-            self._attach(self._task, frame)
+        if (task := attached.current.get()) is not None:
+            self._attach(task, frame)
             return
         try:
             with held_back():
@@ -376,30 +407,65 @@ class Run(Told):
             if hasattr(self, "_log"):
                 self._hashing.cancel()  # nothing was done with the inputs
                 self._leave(error)
-            elif hasattr(self, "_files"):
+            else:
                 self._discard()
             raise
 
     def _attach(self, task: Task, frame: FrameType) -> None:
         """Inside a task: the folder, the log and the lock are those of the run that maps it."""
-        from . import config, lock
+        from . import config
 
         parent = task.parent
         cfg = config.open_config(self._given_cfg)
         config.fill_in(cfg, parent.started.astimezone(), os.fspath(parent.save_dir), _place_of(frame))
-        self._cfg, self._files, self._log = cfg, layout.RunFiles(parent.save_dir), parent.log
-        self._lock = replace(lock.read(parent.save_dir), config=config.to_plain(cfg))
-        self._pid, self._state = os.getpid(), "open"
+        # before any text: it may hold the secrets met here
+        self._redactor, self._redacted_cfg = parent.redactor, parent.redactor.mapping(config.to_plain(cfg))
+        base = _here() or Path()
+        self._inputs_in_task = task.reading.begin(_path_of(given, base) for given in self._given_inputs)
+        self._cfg, self._files = cfg, layout.RunFiles(parent.save_dir)
+        self._log = parent.log.of_task(str(task))
+        self._ended: tuple[Status, Failure | None] = ("running", None)
+        self._pid, self._task, self._state = os.getpid(), task, "open"
+        task.runs.append(self)
         if self._seed is not None:
             seeding.seed_all(self._seed)
+
+    def _lock_in_task(self, task: Task) -> Lock:
+        from . import config, upstream
+
+        known = attached.lock_of(task.parent)
+        status, error = self._ended
+        own = [one.data for one in self._inputs_in_task]
+        earlier = upstream.find(
+            [(data.path, Path(data.path)) for data in own],
+            known=upstream.known_to(known),
+            own=task.parent.save_dir,
+        )
+        return replace(
+            known,
+            status=status,
+            error=error,
+            seed=self._seed,
+            config=self._redacted_cfg,
+            config_digest=config.value_digest(self._redacted_cfg),
+            inputs=(*known.inputs, *map(earlier.owned, own)),
+            parents=earlier.parents,
+            upstream=earlier.locks,
+        )
+
+    def leave_with_task(self, keep: bool) -> None:
+        """For the worker of a task: what was started in it ends with it."""
+        if self._state == "open":
+            self._log.warn(f"a run was started, and the task ended before finish(): {_place(self._frame)}")
+            self._leave(None, status="interrupted")
+        if not keep:
+            self._locals = {}
 
     def _begin(self, frame: FrameType) -> None:
         from . import command, config, environment, snapshot, upstream
         from .hashing import Hashing
 
-        started = datetime.now(UTC)
-        local = started.astimezone()
-        stamp = f"{local:%y%m%d-%H%M%S}"
+        entered = datetime.now(UTC)
         here = command.folder()
         wishes = settings.load(here)
         redactor = Redactor(wishes.redact)
@@ -407,15 +473,27 @@ class Run(Told):
         invoked = command.command(root, redactor)
         given = self._given_stage
         stage = command.given_stage(given) if given else command.stage_name(invoked)
-        run_id = f"{stage.replace('/', '-')}-{stamp}-{secrets.token_hex(3)}"
+        program = _place_of(frame)
 
         cfg = config.open_config(self._given_cfg)
+        earlier = self._find_earlier(cfg, stage, redactor, program)
+        started = earlier.lock.started if earlier else entered
+        local = started.astimezone()
+        stamp = f"{local:%y%m%d-%H%M%S}"
+        if earlier:
+            stage, run_id = earlier.lock.stage, earlier.lock.id
+        else:
+            run_id = f"{stage.replace('/', '-')}-{stamp}-{secrets.token_hex(3)}"
         base = _here() or Path()
         paths = tuple(_path_of(given, base) for given in self._given_inputs)
         hashing = Hashing(paths, base=base, cache=layout.cache_dir(), on_done=self._note_inputs)
-        earlier = upstream.find((path, base / path) for path in paths)
+        origin = upstream.find((path, base / path) for path in paths)
         results = wishes.root / wishes.results
-        wanted = Path(self._given_save_dir or config.save_dir_of(cfg, local) or results / stage / stamp)
+        wanted = (
+            earlier.folder
+            if earlier
+            else Path(self._given_save_dir or config.save_dir_of(cfg, local) or results / stage / stamp)
+        )
         # before the folder is made, so that a run killed here leaves nothing half done behind
         taken = snapshot.take(
             here,
@@ -427,12 +505,15 @@ class Run(Told):
             cache=layout.cache_dir(),
         )
 
-        program = _place_of(frame)
-        folder = _make_folder(cfg, wanted, local, program)
+        if earlier:
+            folder = earlier.folder
+            config.fill_in(cfg, local, os.fspath(folder), program)
+        else:
+            folder = _make_folder(cfg, wanted, local, program)
         self._pid, self._clock = os.getpid(), time.perf_counter()
         self._wishes, self._redactor = wishes, redactor
         self._files, self._cfg = layout.RunFiles(folder.resolve()), cfg
-        self._snapshot, self._hashing, self._upstream = taken, hashing, earlier
+        self._snapshot, self._hashing, self._upstream = taken, hashing, origin
         plain = config.to_plain(cfg)
         values = redactor.mapping(plain)  # before any text: it may hold the secrets met here
         self._lock = Lock(
@@ -441,16 +522,19 @@ class Run(Told):
             stage=stage,
             status="running",
             started=started,
+            resumed=entered if earlier else None,
             save_dir=_relative(self._files.root, taken.root),
             command=replace(invoked, argv=tuple(map(redactor.text, invoked.argv))),
             seed=self._seed,
             config=values,
             source=taken.source,
-            inputs=tuple(earlier.owned(data) for data in hashing.inputs),
-            parents=earlier.parents,
-            upstream=earlier.locks,
+            inputs=tuple(origin.owned(data) for data in hashing.inputs),
+            parents=origin.parents,
+            upstream=origin.locks,
             environment=environment.environment(wishes.variables, redactor),
-            omissions=_redacted((*taken.omissions, *earlier.omissions), redactor),
+            tasks=earlier.lock.tasks if earlier else (),
+            sessions=earlier.sessions if earlier else (),
+            omissions=_redacted((*taken.omissions, *origin.omissions), redactor),
         )
         self._state = "open"
         _open[id(self)] = self
@@ -462,6 +546,26 @@ class Run(Told):
             self._seeded = seeding.seed_all(self._seed)
         if paths:
             hashing.start()
+
+    def _find_earlier(self, cfg: DictConfig, stage: str, redactor: Redactor, program: str) -> Earlier | None:
+        """The run to go on with, which from here on is nobody else's."""
+        if self._given_resume is False:
+            return None
+        from . import config, resume
+
+        def as_recorded(then: Lock, folder: Path) -> dict[Any, Any]:
+            again = cfg.copy()
+            config.fill_in(again, then.started.astimezone(), os.fspath(folder), program)
+            values = redactor.mapping(config.to_plain(again))
+            return redactor.mapping(values) if config.origins_of(again, program, redactor) else values
+
+        if self._given_resume is True:
+            self._earlier = resume.newest(stage, as_recorded)
+        else:
+            given = stage if self._given_stage else None
+            self._earlier = resume.take_up(self._given_resume, given, as_recorded)
+        self._alive = self._earlier.alive if self._earlier else None
+        return self._earlier
 
     def _advise_ignoring(self, root: Path | None, wishes: settings.Settings) -> None:
         from .snapshot.ignores import is_ignored
@@ -480,8 +584,9 @@ class Run(Told):
 
         self._log = RunLog(self._files.log, self.id, console=self._console, redact=self._redactor.text)
         self._log.activate()
-        with self._step("liveness lock"):
-            self._alive = liveness.hold(self._files.alive)
+        if self._alive is None:
+            with self._step("liveness lock"):
+                self._alive = liveness.hold(self._files.alive)
         self._trace_config(plain, program)
         if self._snapshot.root is None or self._lock.command.kind == "notebook":
             with self._step("source"):
@@ -495,7 +600,10 @@ class Run(Told):
                 f"cannot write to save_dir {str(self.save_dir)!r}: {error.strerror or error}",
                 hint="make room there, or set RUNCTX_RESULTS or Run(..., save_dir=...) to another place",
             ) from error
-        self._log.say("INFO", f"run {self.id} in {_relative(self.save_dir, _here())}")
+        if self._earlier is not None:
+            with self._step("what the earlier entry left behind"):
+                self._earlier.clear()
+        self._log.say("INFO", f"run {self.id} {self._whence()} {_relative(self.save_dir, _here())}")
         if self._capture:
             with self._step("captured output"):
                 self._captured = self._log.capture()
@@ -516,15 +624,21 @@ class Run(Told):
         with self._step("keys that are read"):
             config.watch(self._cfg)
 
+    def _whence(self) -> str:
+        if self._earlier is not None:
+            return f"goes on, after {self._lock.sessions[-1].status}, in"
+        return "is new, for there is none to resume, in" if self._given_resume is True else "in"
+
     def _discard(self) -> None:
-        """A run that could not be entered leaves nothing behind."""
+        """A run that could not be entered leaves nothing behind, an earlier one as it was."""
         self._state = "left"
         _open.pop(id(self), None)
         if hasattr(self, "_log"):
             self._log.close()
         if self._alive is not None:
             self._alive.release()
-        shutil.rmtree(self._files.root, ignore_errors=True)  # made for this run alone, a moment ago
+        if self._earlier is None and hasattr(self, "_files"):
+            shutil.rmtree(self._files.root, ignore_errors=True)  # made for this run alone, a moment ago
 
     def _leave(self, error: BaseException | None, status: Status | None = None) -> None:
         if self._state != "open" or os.getpid() != self._pid:  # a forked child leaves its parent's run alone
@@ -532,7 +646,7 @@ class Run(Told):
         if self._task is not None:
             self._state = "left"
             self._keep_locals()
-            self._lock = replace(self._lock, status=_status(error), error=None)
+            self._ended = status or _status(error), self._failure(error)
             return
         try:
             self._end(error, status)
@@ -706,9 +820,11 @@ class Run(Told):
         from . import outputs
 
         inputs = layout.INPUTS if any(data.manifest for data in self._lock.inputs) else None
+        maps = tuple(entry.name for entry in self._lock.tasks)
         found = outputs.collect(
             self.save_dir,
-            own=tuple(filter(None, (inputs, self._lock.source.copies))),
+            own=tuple(filter(None, (inputs, self._lock.source.copies, layout.TASKS if maps else None))),
+            maps=maps,
             max_bytes=self._wishes.max_output_size,
             cache=layout.cache_dir(),
             wait=lambda hashing: wait_for(

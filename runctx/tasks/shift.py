@@ -12,8 +12,10 @@ import os
 import platform
 import re
 import secrets
+import tempfile
+import threading
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
 
@@ -53,25 +55,69 @@ class Shift(msgspec.Struct, frozen=True, omit_defaults=True):
     """How often Slurm had started that job again before."""
     ended: bool = False
     """It will not come back: nobody works in it any more."""
+    quiet: float = 0.0
+    """Seconds for which a shift on another machine has given no sign of life; not in the file, but its age."""
+
+
+BEAT = 10.0
+"""Seconds between two signs of life."""
+SILENCE = 120.0
+"""Seconds without one after which a shift that nobody can look at counts as dead."""
 
 
 def read_all(files: TaskFiles) -> list[Shift]:
     """All shifts of a map so far, the earliest first; a broken file counts for nothing."""
-    found = []
+    found: list[Shift] = []
+    now: float | None = None
+    here = platform.node()
     for path in files.shift("x").parent.glob("*.json"):
         try:
-            found.append(_decoder.decode(path.read_bytes()))
+            with open(path, "rb") as stream:
+                shift = _decoder.decode(stream.read())
+                touched = os.fstat(stream.fileno()).st_mtime
         except (OSError, msgspec.DecodeError):
             continue
+        if not shift.ended and shift.host != here:
+            now = _clock(path.parent) if now is None else now
+            shift = msgspec.structs.replace(shift, quiet=max(0.0, now - touched))
+        found.append(shift)
     return sorted(found, key=lambda shift: (shift.began, shift.name))
 
 
 _decoder = msgspec.json.Decoder(Shift)
 
 
+def _clock(folder: Path) -> float:
+    """What time it is for the file system, whose clock need not be that of this machine."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            return os.fstat(file.fileno()).st_mtime
+    except OSError:  # not ours to write to
+        return time.time()
+
+
+@contextlib.contextmanager
+def _signs_of_life(path: Path) -> Iterator[None]:
+    """Touch a file now and then while the block goes on."""
+    over = threading.Event()
+
+    def beat() -> None:
+        while not over.wait(BEAT):
+            with contextlib.suppress(OSError):  # the map may be over, and the file gone
+                os.utime(path)
+
+    threading.Thread(target=beat, name="runctx-shift", daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+
+
 def is_dead(shift: Shift) -> bool:
-    """Whether a shift is over for certain, as far as that can be seen from this machine."""
-    return shift.ended or (shift.host == platform.node() and not exists(shift.pid))
+    """Whether a shift is over: for certain, or because nothing was heard of it for long."""
+    if shift.ended:
+        return True
+    return not exists(shift.pid) if shift.host == platform.node() else shift.quiet > SILENCE
 
 
 def new_name() -> str:
@@ -157,7 +203,8 @@ class Watch:
         path.parent.mkdir(parents=True, exist_ok=True)
         layout.write_atomically(path, msgspec.json.encode(self.shift))
         try:
-            self._rounds()
+            with _signs_of_life(path):
+                self._rounds()
         except BaseException:
             self.stop()  # of workers that are not ours to end, some may go on
             raise

@@ -1,0 +1,194 @@
+"""Which earlier run does this one go on with, and may it?
+
+Whoever holds the liveness lock of a run's folder may; of two that resume it at once, one does.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import layout, liveness, lock
+from .errors import ConfigError, LockError, NoRunError, RunStateError
+from .model import Lock, Session
+from .tasks import presence
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
+PATIENCE = 1.0
+"""Seconds for which a reader, who looks whether a run lives, may be in the way."""
+
+Configuration = Callable[[Lock, Path], Mapping[Any, Any]]
+"""What the new entry's configuration is in a run's folder, at its start, without secrets."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Earlier:
+    """The run that is gone on with, and nobody else's as long as `alive` is held."""
+
+    folder: Path
+    lock: Lock
+    """As its last entry left it."""
+    alive: BaseFileLock | None
+    """None where the file system has no locks."""
+
+    @property
+    def sessions(self) -> tuple[Session, ...]:
+        """All earlier entries."""
+        then = self.lock
+        return (
+            *then.sessions,
+            Session(
+                started=then.resumed or then.started,
+                seconds=then.seconds,
+                status="crashed" if then.status == "running" else then.status,
+                commit=then.source.commit,
+                host=then.command.host,
+                pid=then.command.pid,
+            ),
+        )
+
+    def clear(self) -> None:
+        """Remove what the new entry writes anew; called once its own lock is in place."""
+        files = layout.RunFiles(self.folder)
+        files.outputs.unlink(missing_ok=True)
+        for data in self.lock.inputs:
+            # a name of ours, whatever the lock says
+            if data.manifest and Path(data.manifest).parent.as_posix() == layout.INPUTS:
+                (files.inputs / Path(data.manifest).name).unlink(missing_ok=True)
+
+
+def take_up(given: str | os.PathLike[str], stage: str | None, configuration: Configuration) -> Earlier:
+    """The run that was named, if it can be gone on with.
+
+    Parameters
+    ----------
+    given: as `past.index.find` takes it.
+    stage: that the run must have; None: any.
+
+    Raises
+    ------
+    NoRunError: there is none of that name. LockError: its lock is broken.
+    RunStateError: it is of another stage, or still goes on. ConfigError: it had another configuration.
+    """
+    from .past import index
+
+    return _taken(index.find(os.fspath(given)), stage, configuration)
+
+
+def newest(stage: str, configuration: Configuration) -> Earlier | None:
+    """The newest run of this stage and configuration that did not come to its end, and that nobody works on."""
+    from .past import index
+
+    for row in index.runs().rows:
+        if row.stage != stage or row.status not in _UNFINISHED:
+            continue
+        folder = Path(row.path)
+        try:
+            _check(lock.read(folder), folder, stage, configuration)  # the locks of other runs are not touched
+            return _taken(folder, stage, configuration)
+        except (NoRunError, LockError, RunStateError, ConfigError):
+            continue  # broken, still going on, or another configuration
+    return None
+
+
+_UNFINISHED = frozenset({"failed", "interrupted", "crashed", "submitted"})
+
+
+def _taken(folder: Path, stage: str | None, configuration: Configuration) -> Earlier:
+    folder = folder.resolve()
+    alive = _hold(folder)
+    try:
+        known = lock.read(folder)  # now that nobody else changes it
+        _check(known, folder, stage, configuration)
+        working = presence.at_work(folder, known)
+        if working:
+            raise RunStateError(
+                f"tasks of run {known.id} still go on: {_some(working)}",
+                hint="`runctx status` shows how far they are; `runctx collect --wait` waits for them",
+            )
+    except BaseException:
+        if alive is not None:
+            alive.release()
+        raise
+    return Earlier(folder=folder, lock=known, alive=alive)
+
+
+def _hold(folder: Path) -> BaseFileLock | None:
+    from filelock import Timeout
+
+    try:
+        return liveness.hold(layout.RunFiles(folder).alive, PATIENCE)
+    except Timeout:
+        raise _busy(lock.read(folder), folder) from None
+    except (OSError, NotImplementedError):
+        known = lock.read(folder)
+        if known.status == "running" and liveness.is_alive(folder, known.command.host, known.command.pid):
+            raise _busy(known, folder) from None
+        return None
+
+
+def _busy(known: Lock, folder: Path) -> RunStateError:
+    who = known.command
+    if known.status == "running" and liveness.is_alive(folder, who.host, who.pid):
+        return RunStateError(
+            f"run {known.id} is still running: process {who.pid} on {who.host}",
+            hint="let it end, or end it; then resume it",
+        )
+    return RunStateError(
+        f"run {known.id} is held by another process, which resumes or collects it, or which it has left behind",
+        hint=f"try again when that is over; `fuser {layout.RunFiles(folder).alive}` says which it is",
+    )
+
+
+def _check(known: Lock, folder: Path, stage: str | None, configuration: Configuration) -> None:
+    if stage is not None and stage != known.stage:
+        raise RunStateError(
+            f"run {known.id} is of stage {known.stage!r}, not {stage!r}",
+            hint="leave `stage` out: a resumed run keeps its own",
+        )
+    from .config import value_digest
+
+    now, then = dict(configuration(known, folder)), known.config
+    if value_digest(now) != (known.config_digest or value_digest(then)):
+        raise ConfigError(
+            f"run {known.id} had another configuration: {'; '.join(_differences(now, then))}",
+            hint=f"{folder / layout.CONFIG} is what it had; without `resume`, a new run is made",
+        )
+
+
+_MOST = 5
+
+
+def _differences(now: Mapping[Any, Any], then: Mapping[Any, Any]) -> list[str]:
+    from .config import value_digest
+    from .config.wording import short
+
+    here, there = dict(_leaves(now)), dict(_leaves(then))
+    found = []
+    for key in sorted(here.keys() | there.keys()):
+        if key not in there:
+            found.append(f"{key} is {short(here[key])} and was not there")
+        elif key not in here:
+            found.append(f"{key} was {short(there[key])} and is not there")
+        elif value_digest({"value": here[key]}) != value_digest({"value": there[key]}):
+            found.append(f"{key} is {short(here[key])} and was {short(there[key])}")
+    if len(found) > _MOST:
+        found[_MOST:] = [f"and {len(found) - _MOST} more"]
+    return found or ["its keys have other types"]
+
+
+def _leaves(config: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in config.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{prefix}{key}.")
+        elif f"{prefix}{key}" != "save_dir":
+            yield f"{prefix}{key}", value
+
+
+def _some(what: list[str]) -> str:
+    return ", ".join(what[:3]) + (f" and {len(what) - 3} more" if len(what) > 3 else "")
