@@ -35,17 +35,26 @@ class _Entry:
 
 
 def collect(
-    save_dir: Path, *, own: Collection[str], max_bytes: int, cache: Path, wait: Callable[[Hashing], None]
+    save_dir: Path,
+    *,
+    own: Collection[str],
+    maps: Collection[str] = (),
+    max_bytes: int,
+    cache: Path,
+    wait: Callable[[Hashing], None],
 ) -> Outputs:
     """Hash what lies in save_dir beside our own files; the smallest first, up to `max_bytes` in all.
 
     Parameters
     ----------
     own: names of the folders the run has made itself; others of a name that is ours are told as omissions.
+    maps: names of those that it has made in the folder of its tasks.
     max_bytes: what exceeds it is recorded by size only.
     wait: called with the hashing under way; returns when it is done or was cancelled.
     """
     entries, omissions = _list(save_dir, own)
+    if maps:
+        omissions += _beside(save_dir / layout.TASKS, maps)
     budget, chosen = max_bytes, []
     for entry in sorted(entries, key=lambda e: (e.bytes, e.name)):
         if entry.bytes > budget:
@@ -74,7 +83,7 @@ def _list(save_dir: Path, own: Collection[str]) -> tuple[list[_Entry], list[Omis
         for entry in sorted(found, key=lambda e: e.name):
             if layout.is_own(entry.name):
                 if entry.name in layout.FOLDERS and entry.name not in own:
-                    omissions.append(Omission(what=entry.name, why="a name kept for the run's own files"))
+                    omissions.append(Omission(what=entry.name, why=_KEPT))
                 continue
             try:
                 seen = _look_at(entry, save_dir)
@@ -85,6 +94,18 @@ def _list(save_dir: Path, own: Collection[str]) -> tuple[list[_Entry], list[Omis
             else:
                 entries.append(seen)
     return entries, omissions
+
+
+def _beside(folder: Path, own: Collection[str]) -> list[Omission]:
+    """What somebody else saved in a folder that is ours."""
+    try:
+        found = sorted(os.listdir(folder))
+    except OSError:
+        return []
+    return [Omission(what=f"{folder.name}/{name}", why=_KEPT) for name in found if name not in own]
+
+
+_KEPT = "a name kept for the run's own files"
 
 
 def _look_at(entry: os.DirEntry[str], save_dir: Path) -> _Entry | str:

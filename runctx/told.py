@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .model import Command, Data, Environment, Failure, Lock, Omission, Origin, Source
+    from .tasks.table import TaskTable
 
 
 class Told:
@@ -15,6 +17,11 @@ class Told:
     @property
     def lock(self) -> Lock:
         """Everything that was recorded."""
+        raise NotImplementedError
+
+    @property
+    def save_dir(self) -> Path:
+        """The run's folder; absolute."""
         raise NotImplementedError
 
     @property
@@ -82,6 +89,18 @@ class Told:
     def outputs(self) -> tuple[Data, ...]:
         """What was saved; known when the run has ended."""
         return self.lock.outputs
+
+    @property
+    def tasks(self) -> TaskTable:
+        """What became of each task of `run.map` so far; prints as a table, `.failed` are those that failed.
+
+        Raises
+        ------
+        LedgerError: a file of theirs is missing or broken; names it.
+        """
+        from .tasks import table
+
+        return table.read(self.save_dir, self.lock)
 
     @property
     def environment(self) -> Environment:

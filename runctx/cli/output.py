@@ -31,9 +31,9 @@ def is_read_by_a_human() -> bool:
     return sys.stdout.isatty() or bool(os.environ.get("COLUMNS"))
 
 
-def json(data: Any) -> None:
+def json(data: Any, *, one_line: bool = False) -> None:
     """ASCII only, so that no text of a lock reaches the terminal as it is."""
-    click.echo(encoder.dumps(_valid(data), indent=2, default=str))
+    click.echo(encoder.dumps(_valid(data), indent=None if one_line else 2, default=str))
 
 
 def _valid(data: Any) -> Any:

@@ -73,8 +73,10 @@ def show(run: str, explain: bool, as_json: bool) -> None:
         return
     from ..config.explanation import of_lock
     from ..display import terminal
+    from ..tasks.table import failed_in
 
-    output.show(terminal.run(past.lock, past.status, past.save_dir, of_lock(past.lock).unread or ()))
+    unread, failed = of_lock(past.lock).unread or (), failed_in(past.save_dir, past.lock)
+    output.show(terminal.run(past.lock, past.status, past.save_dir, unread, failed))
 
 
 def _explain(lock: Lock, as_json: bool) -> None:

@@ -7,17 +7,19 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from ..model import Lock
 from ..past.row import Row
-from . import words
+from . import tasks, words
 from .differences import differences, shown
 from .picture import picture
 
 # of medium brightness: they stand out on white and on black
 COLOURS = {
     "running": "#3b82d6",
+    "submitted": "#1a9ba1",
     "done": "#2f9e57",
     "failed": "#d9483b",
     "crashed": "#d9483b",
     "interrupted": "#c9831a",
+    "retried": "#c9831a",
     "broken": "#b04fc4",
 }
 _GREY = "#8a8a8a"
@@ -28,16 +30,21 @@ _MOST = 12
 """Values of a configuration, inputs and outputs that are shown."""
 
 
-def run_html(lock: Lock, status: str) -> str:
-    """A run: what one looks for first."""
+def run_html(lock: Lock, shown_status: str, failed: Mapping[str, Sequence[str]] | None = None) -> str:
+    """A run: what one looks for first.
+
+    Parameters
+    ----------
+    failed: map -> short texts of tasks that failed.
+    """
     lines = "".join(
         f'<tr><td style="{_CELL};opacity:.65">{name}</td>'
         f'<td style="{_CELL};white-space:normal">{content}</td></tr>'
-        for name, content in _lines(lock)
+        for name, content in _lines(lock, failed or {})
     )
     return (
-        f'<div style="border-left:3px solid {_colour(status)};padding-left:10px">'
-        f"<b>{_text(lock.id)}</b> &nbsp;{_status(status)}"
+        f'<div style="border-left:3px solid {_colour(shown_status)};padding-left:10px">'
+        f"<b>{_text(lock.id)}</b> &nbsp;{status(shown_status)}"
         f'<table style="margin:4px 0 0 0;border-collapse:collapse">{lines}</table></div>'
     )
 
@@ -64,13 +71,19 @@ def lineage_html(lock: Lock, statuses: Mapping[str, str]) -> str:
     return f'<div style="overflow-x:auto">{picture(lock, statuses, COLOURS, _GREY)}</div>'
 
 
-def _lines(lock: Lock) -> Iterator[tuple[str, str]]:
+def _lines(lock: Lock, failed: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str]]:
     if lock.error is not None:
         told = f"{lock.error.type.removeprefix('builtins.')}: {lock.error.message}"
         yield "error", f'<span style="color:{COLOURS["failed"]}">{_text(told)}</span>'
     duration = f", took {words.took(lock.seconds)}" if lock.seconds is not None else ""
     yield "started", _text(words.date(lock.started) + duration)
     yield "folder", _text(lock.save_dir)
+    if lock.tasks:
+        which = (tasks.failed(one, failed.get(one.name, one.failed_keys[:_MOST])) for one in lock.tasks)
+        lines = [f"{tasks.entry(one)} {some}" for one, some in zip(lock.tasks, which, strict=True)]
+        yield "tasks", "<br>".join(map(_text, lines[:_MOST]))
+    if lock.sessions:
+        yield "sessions", "<br>".join(_text(tasks.session(one)) for one in lock.sessions[:_MOST])
     if lock.source.commit:
         branch = f" on {lock.source.branch}" if lock.source.branch else ""
         yield "commit", _text(words.commit(lock.source.commit, lock.source.dirty) + branch)
@@ -94,7 +107,7 @@ def _columns(cells: Iterator[str]) -> str:
 
 def _cells(row: Row, values: Mapping[str, str]) -> Iterator[str]:
     yield _text(words.told(row))
-    yield _status(row.status)
+    yield status(row.status) + _text(words.share(row))
     yield _text(words.when(row.started))
     yield _text(words.took(row.seconds))
     yield _text(words.commit(row.commit, row.dirty))
@@ -106,8 +119,9 @@ def _several(items: Sequence[str]) -> str:
     return ", ".join(_text(item) for item in items[:_MOST]) + more
 
 
-def _status(status: str) -> str:
-    return f'<span style="color:{_colour(status)}">{_text(status)}</span>'
+def status(name: str) -> str:
+    """In its colour."""
+    return f'<span style="color:{_colour(name)}">{_text(name)}</span>'
 
 
 def _colour(status: str) -> str:

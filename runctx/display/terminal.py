@@ -16,14 +16,15 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from ..model import Data, Environment, Failure, Lock
+from ..model import Data, Environment, Failure, Lock, Tasks
 from ..past.lineage import Edge, edges, known_runs
 from ..past.row import Row
-from . import words
+from . import tasks, words
 from .differences import differences, shown
 
 COLOURS = {
     "running": "blue",
+    "submitted": "cyan",
     "done": "green",
     "failed": "red",
     "crashed": "red",
@@ -108,7 +109,7 @@ class Listing:
 def _cells(row: Row) -> list[Text]:
     return [
         Text(words.told(row)),
-        status(row.status),
+        status(row.status).append(words.share(row)),
         Text(words.when(row.started)),
         Text(words.took(row.seconds)),
         Text(words.commit(row.commit, row.dirty)),
@@ -128,17 +129,24 @@ def _what_differs(row: Row, values: Mapping[str, str]) -> Text:
 # -- one run -----------------------------------------------------------------------------------------------
 
 
-def run(lock: Lock, shown_status: str, folder: Path, unread: Sequence[str] = ()) -> RenderableType:
+def run(
+    lock: Lock,
+    shown_status: str,
+    folder: Path,
+    unread: Sequence[str] = (),
+    failed: Mapping[str, Sequence[str]] | None = None,
+) -> RenderableType:
     """What a lock says, section by section, what went wrong first; empty sections are left out.
 
     Parameters
     ----------
     unread: keys of the configuration that nobody read.
+    failed: map -> short texts of tasks that failed.
     """
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column(overflow="fold")
-    for name, content in _sections(lock, folder, unread):
+    for name, content in _sections(lock, folder, unread, failed or {}):
         grid.add_row(Text(name), content)
     title = Text.assemble((words.line(lock.id, 200), "bold"), "  ", status(shown_status))
     wrong = _failure(lock.error) if lock.error is not None else ()
@@ -163,13 +171,19 @@ class _AsItIs:
             yield Segment(f"  {line}\n", style)
 
 
-def _sections(lock: Lock, folder: Path, unread: Sequence[str]) -> Iterator[tuple[str, RenderableType]]:
+def _sections(
+    lock: Lock, folder: Path, unread: Sequence[str], failed: Mapping[str, Sequence[str]]
+) -> Iterator[tuple[str, RenderableType]]:
     duration = f", took {words.took(lock.seconds)}" if lock.seconds is not None else ""
     when = words.when(lock.started)
     ago = f" ({when})" if when.endswith("ago") else ""
     yield "started", Text(f"{words.date(lock.started)}{ago}{duration}")
+    if lock.sessions:
+        yield "sessions", _list(Text(tasks.session(one)) for one in lock.sessions)
     yield "folder", Text(words.path(folder))
     yield "command", _command(lock)
+    if lock.tasks:
+        yield "tasks", _list(_tasks(one, failed.get(one.name, one.failed_keys[:_MOST])) for one in lock.tasks)
     if lock.seed is not None:
         yield "seed", Text(words.value(lock.seed))
     if lock.config:
@@ -202,6 +216,11 @@ def _command(lock: Lock) -> Text:
     job = f", Slurm job {words.line(command.slurm_job, 40)}" if command.slurm_job else ""
     where = f"{words.line(command.user, 80)}@{words.line(command.host, 80)}, process {command.pid}{job}"
     return Text.assemble(what, (f"\nin {words.line(command.cwd)} by {where}", "dim"))
+
+
+def _tasks(one: Tasks, texts: Sequence[str]) -> Text:
+    which = tasks.failed(one, texts)
+    return Text.assemble(tasks.entry(one), (f"\n{which}" if which else "", "red"))
 
 
 def _config(config: Mapping[object, object]) -> Iterator[Text]:

@@ -193,6 +193,13 @@ def error(row: Row) -> str:
     return line((row.error or "").rpartition(".")[2], 60)
 
 
+def share(row: Row) -> str:
+    """How many of a run's tasks were done; empty if it has none, or if that is not known yet."""
+    if row.tasks is None or row.status not in ("done", "failed", "interrupted"):
+        return ""
+    return f" {row.tasks_done}/{row.tasks}"
+
+
 def inputs(names: Sequence[Data]) -> str:
     """
     >>> inputs([Data(path="runs/1/model.bin", kind="file"), Data(path="x", kind="file")])

@@ -290,7 +290,20 @@ class Runs(Sequence[Record]):
         return display.runs_html(self.rows[:_SHOWN], total=len(self))
 
 
-_TOLD = ("id", "stage", "status", "started", "seconds", "commit", "dirty", "path", "parents", "error")
+_TOLD = (
+    "id",
+    "stage",
+    "status",
+    "started",
+    "seconds",
+    "commit",
+    "dirty",
+    "path",
+    "parents",
+    "tasks",
+    "tasks_done",
+    "error",
+)
 
 
 def _as_dict(row: Row) -> dict[str, Any]:

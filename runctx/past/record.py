@@ -20,6 +20,7 @@ from .lineage import Edge, ancestors, edges, known_runs
 from .row import Row, read_row
 
 if TYPE_CHECKING:
+    from ..tasks.results import Results
     from .row import Shown  # completion in IPython fails on a property whose Literal it can see
 
 
@@ -133,6 +134,25 @@ class Record(Told):
         """All earlier runs this one depends on: prints as a tree, shows as a picture in notebooks."""
         return Lineage(self)
 
+    def results(self, name: str | None = None, *, trusted: bool = False) -> Results:
+        """What the tasks of a map gave, in their order; each is read from disk when it is asked for.
+
+        Where a task failed stands its exception; where it was not run, a `TaskError`.
+
+        Parameters
+        ----------
+        name: of the map; needed only if the run has several.
+        trusted: also read what is no plain data and no array, which may execute what is in the file.
+
+        Raises
+        ------
+        ResultError: there is no such map; or, once it is asked for, a result is not read without trust.
+        LedgerError: a file is missing or broken, or has been changed since the run was sealed.
+        """
+        from ..tasks import table
+
+        return table.results(self.save_dir, self.lock, name, trusted)
+
     def __fspath__(self) -> str:
         return os.fspath(self.save_dir)
 
@@ -153,9 +173,10 @@ class Record(Told):
 
     def _repr_html_(self) -> str | None:
         from .. import display
+        from ..tasks.table import failed_in
 
         try:
-            return display.run_html(self.lock, self.status)
+            return display.run_html(self.lock, self.status, failed_in(self._save_dir, self.lock))
         except RunctxError:
             return None  # the short text says what is wrong
 

@@ -30,7 +30,7 @@ PATIENCE = 0.06
 MAX_BYTES = 256_000_000
 """Beyond it all is forgotten. About two hundred thousand runs."""
 
-_TABLE = "runs_3"  # another number for another shape of Row
+_TABLE = "runs_4"  # another number for another shape of Row
 _SCHEMA = (
     f"CREATE TABLE IF NOT EXISTS {_TABLE} "
     "(path BLOB PRIMARY KEY, signature BLOB, moment REAL, running INTEGER, row BLOB)"

@@ -46,6 +46,10 @@ class Row:
     """Dotted keys whose values were computed from others."""
     structure: str | None = None
     """Digest of the configuration's keys and types; None if the lock does not tell."""
+    tasks: int | None = None
+    """How many there are, in all maps; None without any."""
+    tasks_done: int | None = None
+    """When the lock was written."""
     error: str | None = None
     """Type of the exception that ended the run; of a broken lock, what is wrong with it."""
     host: str = ""
@@ -138,6 +142,7 @@ def parse(data: bytes, where: str = layout.LOCK) -> Row:
         rest = msgspec.convert(read_sections(data, _REST), _Rest) if head.status != "done" else None
         commit, dirty = _commit(data)
         structure = _structure(data)
+        tasks, tasks_done = _tasks(data)
     except (yamlfile.BrokenYaml, msgspec.ValidationError) as error:
         raise LockError(f"{where}: not a readable lock: {error}") from error
     if head.started.tzinfo is None:
@@ -154,6 +159,8 @@ def parse(data: bytes, where: str = layout.LOCK) -> Row:
         config=dict(_leaves(head.config, "")),
         derived=_derived(data),
         structure=structure,
+        tasks=tasks,
+        tasks_done=tasks_done,
         error=rest.error.type if rest and rest.error else None,
         host=rest.command.host if rest else "",
         pid=rest.command.pid if rest else 0,
@@ -255,6 +262,20 @@ def _structure(data: bytes) -> str | None:
     key = "config_structure"
     said = read_sections(data, {key}).get(key) if _start(data, key) >= 0 else None  # not as we write it
     return said if isinstance(said, str) else None
+
+
+# as we write it; of a lock that was edited, what is not found counts for nothing
+_TASKS = re.compile(rb"^  total: (\d{1,12})\n  done: (\d{1,12})\n", re.MULTILINE)
+
+
+def _tasks(data: bytes) -> tuple[int, int] | tuple[None, None]:
+    """How many there are, and how many were done."""
+    start = _start(data, "tasks")
+    if start < 0:
+        return None, None
+    end = _NEXT_KEY.search(data, start + 1)
+    maps = _TASKS.findall(data, start, end.start() if end else len(data))
+    return sum(int(total) for total, _ in maps), sum(int(done) for _, done in maps)
 
 
 # as we write it; of a lock that was edited none is known, and nothing more is lost than a shorter listing

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import LedgerError, TaskError
+from ..errors import LedgerError, RemoteError, RunStateError, TaskError
 from ..layout import TaskFiles
 from ..model import Source, Tasks
-from . import todo, worker
+from . import content, progress, todo, worker
 from .attached import Parent
 from .fold import folded, unfinished
 from .plan import Plan
-from .results import Results, final_rows
+from .results import Final, Results, final_rows
 from .rows import Rows
 
 if TYPE_CHECKING:
@@ -43,6 +44,10 @@ class Order:
     repository: Path | None
     name: str
     """Of the map."""
+    before: Tasks | None
+    """What an earlier entry of the run says of the map of this name."""
+    gather: Callable[[TaskFiles, Final], None]
+    """Called at the end, with the rows that count: what else workers know goes into the lock."""
     note: Callable[[Tasks], None]
     """Called with what is known, at the beginning and at the end: it goes into the lock."""
     show: bool
@@ -84,13 +89,14 @@ def fan_out(order: Order) -> Results:
     ------
     TaskError: tasks failed, or were not run; holds the results of the others.
     ConfigError: the first task does not fit the configuration. LedgerError: a task or the function cannot be sent.
+    RunStateError: the run is resumed, and its map of this name was another one.
     """
+    _check_same(order)
     files = TaskFiles(order.parent.save_dir, order.name)
     keys = todo.keys_of(order.tasks)
     rows = Rows(files)
-    final = final_rows(rows)
-    done = {key for key, (_, row) in final.items() if row.status == "done"}
-    wanted = [i for i, key in enumerate(keys) if key not in done] if done else None
+    final = {key: found for key, found in final_rows(rows).items() if found[1].status == "done"}
+    wanted = [i for i, key in enumerate(keys) if key not in final] if final else None
     entry = Tasks(
         name=order.name,
         function=_qualified(order.function),
@@ -113,19 +119,32 @@ def fan_out(order: Order) -> Results:
             if count:
                 launched = order.launcher.launch(plan)
                 if order.launcher.waits:
-                    launched.wait()
+                    with progress.shown(files, len(keys), len(keys) - count, show=order.show):
+                        launched.wait()
     finally:
-        for key in [key for key, (_, row) in final.items() if row.status != "done"]:
-            del final[key]  # it was to be done again
         final_rows(rows, final)
         entry = folded(entry, keys, final, rows.authors.values(), order.source.commit)
         order.note(entry)
-    if not (unfinished(entry) and not order.launcher.waits):
-        shutil.rmtree(files.state, ignore_errors=True)
     results = Results(files, keys, final, trusted=True)
-    if order.launcher.waits and order.on_error != "return" and (entry.failed or unfinished(entry)):
-        raise failure(entry, order.tasks, keys, results, files)
+    if order.launcher.waits:
+        shutil.rmtree(files.state, ignore_errors=True)
+        if order.on_error != "return" and (entry.failed or unfinished(entry)):
+            raise failure(entry, lambda i: content.label(order.tasks[i]), keys, results, files)
     return results
+
+
+def _check_same(order: Order) -> None:
+    """Results of another function, or of tasks laid elsewhere, must not pass for those of this map."""
+    before, function = order.before, _qualified(order.function)
+    if before is None or (before.function, before.into) == (function, order.into):
+        return
+    what, was = function, before.function
+    if what == was:
+        what, was = f"into={order.into!r}", f"into={before.into!r}"
+    raise RunStateError(
+        f"the map {order.name!r} of this run was made with {was}, not with {what}",
+        hint="a resumed run calls `run.map` in the order and with the functions it did; else start a new run",
+    )
 
 
 def _write(files: TaskFiles, order: Order, keys: Sequence[str], wanted: Sequence[int] | None) -> int:
@@ -134,7 +153,7 @@ def _write(files: TaskFiles, order: Order, keys: Sequence[str], wanted: Sequence
         from .. import config
 
         config.with_task(order.config, order.into, order.tasks[0])  # a mistake is said before anything starts
-    shutil.rmtree(files.state, ignore_errors=True)  # of a session that is over
+    _forget(files)
     files.kept.mkdir(parents=True, exist_ok=True)
     files.claims.mkdir(parents=True)
     count = todo.write(files, order.tasks, keys, wanted)
@@ -147,6 +166,16 @@ def _write(files: TaskFiles, order: Order, keys: Sequence[str], wanted: Sequence
                 hint="give it what it needs as arguments: open files, locks and connections cannot travel",
             ) from error
     return count
+
+
+def _forget(files: TaskFiles) -> None:
+    """What a session that is over has left: at once, so that no worker of its can stray into the new one."""
+    gone = files.state.with_name(f".{files.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        files.state.rename(gone)
+    except FileNotFoundError:
+        return
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 def _work(order: Order) -> worker.Work:
@@ -172,18 +201,22 @@ def _at_hand(files: TaskFiles, order: Order) -> Iterator[None]:
 
 
 def failure(
-    entry: Tasks, tasks: Sequence[Any], keys: Sequence[str], results: Results, files: TaskFiles
+    entry: Tasks, label: Callable[[int], str], keys: Sequence[str], results: Results, files: TaskFiles
 ) -> TaskError:
-    """One error for all tasks of a map that failed or were not run."""
-    from . import content
+    """One error for all tasks of a map that failed or were not run.
 
+    Parameters
+    ----------
+    label: short text of the task of this number.
+    """
     failed = set(entry.failed_keys)
     places = [i for i, key in enumerate(keys) if key in failed]
     lines = []
     for i in places[:10]:
         error = results[i]
         said = (str(error).splitlines() or [""])[0][:200]
-        lines.append(f"  {content.label(tasks[i])}: {type(error).__name__}: {said}")
+        kind = error.type if isinstance(error, RemoteError) else type(error).__name__
+        lines.append(f"  {label(i)}: {kind.rpartition('.')[2]}: {said}")
     if entry.failed > len(lines):
         lines.append(f"  … {entry.failed - len(lines)} more")
     left = entry.total - entry.done - entry.failed
@@ -200,9 +233,12 @@ def failure(
 
 
 def _qualified(function: Any) -> str:
+    """Module and name; of a lambda, which has none, also a digest of its code."""
     function = getattr(function, "func", function)
     module = getattr(function, "__module__", None) or type(function).__module__
-    return f"{module}.{getattr(function, '__qualname__', type(function).__qualname__)}"
+    name = f"{module}.{getattr(function, '__qualname__', type(function).__qualname__)}"
+    code = getattr(function, "__code__", None)
+    return f"{name} {content.digest(code, size=4)}" if code and name.endswith("<lambda>") else name
 
 
 def inside_a_task(

@@ -93,7 +93,8 @@ class Results(Sequence[Any]):
         try:
             if worker not in self._open:
                 self._open[worker] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            data = os.pread(self._open[worker], size, offset)
+            known = os.fstat(self._open[worker]).st_size
+            data = b"" if offset + size > known else os.pread(self._open[worker], size, offset)
         except OSError as error:
             raise LedgerError(f"{path}: {error.strerror or error}") from error
         if len(data) != size:
