@@ -1,0 +1,1 @@
+"""What becomes of the numbers a run produces? The journal on disk is the truth about them."""

@@ -1,0 +1,131 @@
+"""The journal: points that survive a kill, one file for each writer, and nothing but numbers."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runctx.errors import LedgerError
+from runctx.trackers import journal
+from runctx.trackers.journal import Journal
+
+LOGS_AND_DIES = """
+import os, signal, sys
+from pathlib import Path
+from runctx.trackers.journal import Journal
+journal = Journal(Path(sys.argv[1]), lose=print)
+for step in range(1000):
+    journal.append({"loss": 1 / (step + 1)}, step=step)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def made(folder: Path) -> Journal:
+    return Journal(folder / "metrics", lose=pytest.fail)
+
+
+def test_a_point_whose_call_has_returned_survives_a_kill(tmp_path: Path) -> None:
+    """A thousand points, then SIGKILL: a thousand points."""
+    told = subprocess.run([sys.executable, "-c", LOGS_AND_DIES, tmp_path / "metrics"])
+    assert told.returncode == -signal.SIGKILL
+    assert journal.series(tmp_path / "metrics")["loss"].steps == tuple(range(1000))
+
+
+@given(
+    st.dictionaries(
+        st.text(min_size=1).filter(lambda t: t.isprintable()), st.floats() | st.integers(-(2**63), 2**63)
+    )
+)
+def test_numbers_come_back_as_they_were(
+    tmp_path_factory: pytest.TempPathFactory, values: dict[str, float]
+) -> None:
+    """NaN, infinities and whole numbers up to 63 bits included."""
+    own = made(tmp_path_factory.mktemp("journal"))
+    own.append(values, step=3, task="ab")
+    found = journal.series(own.folder)
+    assert set(found) == set(values)
+    for name, value in values.items():
+        last = found[name].last
+        assert last == float(value) or (math.isnan(last) and math.isnan(value))
+        assert found[name].steps == (3,) and found[name].tasks == ("ab",)
+
+
+def test_scalars_of_all_kinds_are_numbers(tmp_path: Path) -> None:
+    """numpy's, Decimal and Fraction, bool, a 0-d array."""
+    own = made(tmp_path)
+    own.append(
+        {"a": np.float32(0.5), "b": np.array(2.0), "c": Decimal("0.5"), "d": Fraction(1, 2), "e": True}
+    )
+    own.append({"a": np.int64(7)}, step=np.int64(2))
+    assert [list(point.values.values()) for point in journal.read(own.folder)] == [
+        [0.5, 2.0, 0.5, 0.5, 1.0],
+        [7.0],
+    ]
+
+
+@pytest.mark.parametrize(
+    "wrong", ["0.5", b"1", None, [1], np.ones(3), 1j, object(), 10**400], ids=lambda v: type(v).__name__
+)
+def test_what_is_no_number_is_refused_by_name_and_nothing_is_written(tmp_path: Path, wrong: object) -> None:
+    """Not even the numbers beside it."""
+    own = made(tmp_path)
+    with pytest.raises(TypeError, match="'accuracy'"):
+        own.append({"loss": 0.3, "accuracy": wrong})
+    assert not own.folder.exists()
+
+
+def test_threads_and_forks_have_a_file_of_their_own(tmp_path: Path) -> None:
+    """Five writers, five files, no point lost."""
+    own = made(tmp_path)
+    own.append({"n": 0})
+    threads = [
+        threading.Thread(target=lambda n=n: [own.append({"n": n}) for _ in range(200)]) for n in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    child = os.fork()
+    if child == 0:
+        own.append({"n": 9})
+        os._exit(0)
+    os.waitpid(child, 0)
+    for thread in threads:
+        thread.join()
+    assert len(list(own.folder.iterdir())) == 5
+    assert sorted(journal.series(own.folder)["n"].values) == sorted(
+        [0, 9, *[0] * 200, *[1] * 200, *[2] * 200]
+    )
+
+
+def test_a_full_disk_is_told_once_and_never_raises(tmp_path: Path) -> None:
+    """The folder cannot be made: the training goes on."""
+    (tmp_path / "file").write_text("")
+    told: list[str] = []
+    own = Journal(tmp_path / "file" / "metrics", lose=told.append)
+    for _ in range(3):
+        own.append({"loss": 0.3})
+    assert len(told) == 1 and "NotADirectoryError" in told[0]
+
+
+def test_a_torn_last_line_is_left_out_and_a_broken_one_is_named(tmp_path: Path) -> None:
+    """As a kill or another program leaves it."""
+    own = made(tmp_path)
+    own.append({"loss": 0.3})
+    (file,) = own.folder.iterdir()
+    with file.open("ab") as stream:
+        stream.write(b'{"time":1,"val')
+    assert len(journal.series(own.folder)["loss"]) == 1
+    file.write_text("no point\n")
+    with pytest.raises(LedgerError, match=str(file.name)):
+        list(journal.read(own.folder))
