@@ -22,7 +22,8 @@ def folded(
     keys: of all tasks, in their order.
     commit: of the run; others are told.
     """
-    rows = [final[key][1] for key in keys if key in final]
+    found = (final[key][1] for key in keys if key in final)
+    rows = [row for row in found if row.status != "retried"]  # else its next attempt is still to come
     failed = [row.key for row in rows if row.status != "done"]
     authors = list(authors)
     commits = {author.commit: None for author in authors if author.commit is not None}
