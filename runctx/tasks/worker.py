@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from ..layout import TaskFiles
-from . import content, values
+from . import content, pooled, values
 from .attached import Parent, Task, current
 from .claims import Claims
 from .rows import Author, Fault, Row, Writer
@@ -135,6 +135,8 @@ class Worker:
             _bear(SIGNALS)
         elif self.terms.pid:
             _bear((signal.SIGINT,))
+        if self.terms.pid:
+            pooled.settle()
         log = self.parent.log
         log.activate()
         if self._cwd:
@@ -254,6 +256,10 @@ class Worker:
         self, key: bytes, started: float, seconds: float, attempt: int, error: BaseException, last: bool
     ) -> None:
         packed = values.pack_error(error, clean=self.parent.log.clean)
+        try:
+            at = None if packed is None else self.rows.store(packed)
+        except OSError:  # a full disk may still have room for a row
+            at = None
         self.rows.add(
             Row(
                 key=key.decode(),
@@ -261,7 +267,7 @@ class Worker:
                 started=round(started, 3),
                 seconds=round(seconds, 6),
                 attempt=attempt,
-                at=None if packed is None else self.rows.store(packed),
+                at=at,
                 error=fault(error, self.parent.log.clean),
                 inputs=tuple(self.task.inputs),
             )
