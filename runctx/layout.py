@@ -117,6 +117,11 @@ class TaskFiles:
         """The results of one worker that are not written in its rows."""
         return self.kept / "results" / f"{worker}.pickles"
 
+    def manifest(self, n: int = 0) -> Path:
+        """The manifest of what all tasks read; or with a number, of one folder that they read."""
+        folder = self.root / INPUTS / TASKS
+        return folder / self.name / f"{n}.b3" if n else folder / f"{self.name}.b3"
+
     def log(self, shift: str) -> Path:
         """What the workers of a shift on another machine said."""
         return self.kept / "logs" / f"{shift}.log"
@@ -144,6 +149,10 @@ class TaskFiles:
     def claims(self) -> Path:
         """Folder of the log of who has which tasks."""
         return self.state / "claims"
+
+    def imported(self, worker: str = "") -> Path:
+        """What one worker imported that its parent did not; without a name, the folder of all."""
+        return self.state / "imported" / f"{worker}.json" if worker else self.state / "imported"
 
     def shift(self, name: str) -> Path:
         """Where and how one shift works."""

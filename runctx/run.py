@@ -30,6 +30,7 @@ from .interrupts import Interrupt, held_back
 from .model import VERSION, Data, Failure, Lock, Omission
 from .redact import SECRET_FILES, Redactor
 from .tasks import attached
+from .tasks.imported import Imported
 from .told import Told
 from .waiting import wait_for
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
     from .hashing import Hashed
     from .launchers import Launcher
+    from .layout import TaskFiles
     from .logs import Capture
     from .model import (  # here, for Jedi completes nothing where a property's annotation is a Literal
         Status,
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     from .past.record import Lineage, Record
     from .resume import Earlier
     from .tasks.attached import Parent, Task
+    from .tasks.results import Final
 
 
 _open: dict[int, Run] = {}
@@ -115,6 +118,9 @@ class Run(Told):
             )
         self._given_resume = resume
         self._earlier: Earlier | None = None
+        self._called: dict[str, bool] = {}
+        """Map of this entry -> whether it was waited for."""
+        self._tasks_go_on = False
         self._seed = None if seed is None else seeding.whole(seed)
         self._capture = capture
         self._console = console
@@ -127,6 +133,7 @@ class Run(Told):
         self._raised: BaseException | None = None
         self._task: Task | None = None
         self._maps: dict[str, int] = {}
+        self._imported = Imported()
 
     # -- what she asks of it -------------------------------------------------------------------------------
 
@@ -187,7 +194,8 @@ class Run(Told):
     def logger(self) -> loguru.Logger:
         """Writes to the console and to run.log."""
         self._require_entered("logger")
-        return self._log.logger
+        logger = self._log.logger
+        return logger if self._task is None else logger.bind(task=self._label)
 
     @property
     def locals(self) -> dict[str, Any]:
@@ -207,13 +215,10 @@ class Run(Told):
                 "a run lives in one process: give others run.save_dir, or what they need of run.cfg; "
                 "a function that run.map calls may enter a Run of its own, which joins the one that maps"
             )
-        return self._as_returned(self._task).__reduce__()
-
-    def _as_returned(self, task: Task) -> Returned:
-        """Inside a task: what is left of it for others."""
         from .tasks.returned import Returned
 
-        return Returned(os.fspath(task.parent.save_dir), task.parent.id, self._redacted_cfg)
+        parent = self._task.parent
+        return Returned, (os.fspath(parent.save_dir), parent.id, self._redacted_cfg)
 
     def __repr__(self) -> str:
         if not self._entered:
@@ -293,12 +298,14 @@ class Run(Told):
         self._maps[name] = self._maps.get(name, 0) + 1
         if self._maps[name] > 1:
             name = f"{name}-{self._maps[name]}"
+        chosen = launcher_of(launcher, n_jobs)
+        self._called[name] = chosen.waits
         return fanout.fan_out(
             fanout.Order(
                 function=function,
                 tasks=list(tasks),
                 into=into,
-                launcher=launcher_of(launcher, n_jobs),
+                launcher=chosen,
                 retries=retries,
                 on_error=on_error,
                 config=base,
@@ -306,6 +313,8 @@ class Run(Told):
                 source=self._lock.source,
                 repository=self._snapshot.root,
                 name=name,
+                before=next((entry for entry in self._lock.tasks if entry.name == name), None),
+                gather=self._gather_tasks,
                 note=self._note_tasks,
                 show=self._console,
             )
@@ -317,8 +326,8 @@ class Run(Told):
 
         base = config.open_config(self._given_cfg)
         again = base.copy()
-        local = self._lock.started.astimezone()
-        config.fill_in(again, local, os.fspath(self.save_dir))
+        started = self._lock.started if self._task is None else self._task.parent.started
+        config.fill_in(again, started.astimezone(), os.fspath(self.save_dir))
         if config.to_plain(again) != config.to_plain(self._cfg):
             raise ConfigError(
                 "the configuration that the run was given has been changed since the run was entered",
@@ -335,16 +344,58 @@ class Run(Told):
             started=self._lock.started,
             log=self._log,
             seed=self._seed,
-            covered=tuple(map(os.fspath, self._hashing.roots)),
+            redactor=self._redactor,
+            cwd=os.fspath(_here() or ""),
+            covered=tuple(
+                os.path.abspath(root)
+                for data, root in zip(self._hashing.inputs, self._hashing.roots, strict=True)
+                if data.kind != "glob"  # which does not hold all that lies where it starts
+            ),
+            root=self._snapshot.root,
+            modules=frozenset(sys.modules),
         )
+
+    def _gather_tasks(self, files: TaskFiles, final: Final) -> None:
+        """What workers know that the lock should tell."""
+        from .tasks import imported, inputs
+
+        with self._step(f"inputs of the tasks of {files.name}"), self._mutex:
+            told, earlier = inputs.joined(self._lock, files, final, _here() or Path(), self._upstream)
+            self._lock, self._upstream = told, earlier
+        with self._step(f"modules of the tasks of {files.name}"):
+            self._imported = self._imported.joined(imported.read(files))
+
+    def _look_at_tasks(self) -> None:
+        """Of maps that nobody waited for, or that only an earlier entry called: what became of their tasks."""
+        from .tasks import collect
+
+        for entry in self._lock.tasks:
+            if self._called.get(entry.name, False):
+                continue
+            found = collect.fold(self._lock, self.save_dir, entry)
+            self._gather_tasks(found.files, found.final)
+            if entry.name not in self._called:
+                continue  # its entry stays until it is called again
+            self._replace_tasks(found.entry)
+            if found.left:
+                self._tasks_go_on = True
+            elif found.entry.failed and self._lock.status == "done":
+                self._update(status="failed", error=found.failure())
+        if self._tasks_go_on and self._lock.status == "done":
+            self._update(status="submitted")
+        elif self._tasks_go_on:
+            self._omit([collect.LATER])
+
+    def _replace_tasks(self, entry: Tasks) -> None:
+        others = tuple(known for known in self._lock.tasks if known.name != entry.name)
+        self._update(tasks=(*others, entry))
 
     def _note_tasks(self, entry: Tasks) -> None:
         """Into the lock at once: a run that is killed later knows of it already."""
         from . import lock
 
         with self._mutex:
-            others = tuple(known for known in self._lock.tasks if known.name != entry.name)
-            self._update(tasks=(*others, entry))
+            self._replace_tasks(entry)
             lock.write(self._files.lock, self._lock)
 
     # -- entry and exit ------------------------------------------------------------------------------------
@@ -423,10 +474,10 @@ class Run(Told):
         base = _here() or Path()
         self._inputs_in_task = task.reading.begin(_path_of(given, base) for given in self._given_inputs)
         self._cfg, self._files = cfg, layout.RunFiles(parent.save_dir)
-        self._log = parent.log.of_task(str(task))
+        self._log, self._label = parent.log, str(task)
         self._ended: tuple[Status, Failure | None] = ("running", None)
         self._pid, self._task, self._state = os.getpid(), task, "open"
-        task.runs.append(self)
+        task.at_end.append(self._leave_with_task)
         if self._seed is not None:
             seeding.seed_all(self._seed)
 
@@ -453,10 +504,10 @@ class Run(Told):
             upstream=earlier.locks,
         )
 
-    def leave_with_task(self, keep: bool) -> None:
-        """For the worker of a task: what was started in it ends with it."""
+    def _leave_with_task(self, keep: bool) -> None:
+        """The task is over; `keep`: somebody may still ask for the variables."""
         if self._state == "open":
-            self._log.warn(f"a run was started, and the task ended before finish(): {_place(self._frame)}")
+            self._log.warn(f"[{self._label}] the task ended before finish(): its run ends as interrupted")
             self._leave(None, status="interrupted")
         if not keep:
             self._locals = {}
@@ -688,16 +739,20 @@ class Run(Told):
         with self._step("captured output"):
             if self._captured is not None:
                 self._captured.stop()
+        with self._step("tasks"):
+            self._look_at_tasks()
         with self._step("inputs"):
             self._join_inputs(interrupt)
-        with self._step("outputs"):
-            self._collect_outputs(interrupt)
+        if not self._tasks_go_on:  # else they may still write
+            with self._step("outputs"):
+                self._collect_outputs(interrupt)
         with self._step("source"):
             self._collect_source()
         with self._step("environment"):
             from . import environment
 
-            self._update(environment=environment.environment(self._wishes.variables, self._redactor))
+            here = environment.environment(self._wishes.variables, self._redactor)
+            self._update(environment=replace(here, packages=self._imported.packages | here.packages))
         if self._seed is not None:
             self._omit(seeding.unseeded(self._seeded))
         with self._step("keys that were read"):
@@ -707,7 +762,8 @@ class Run(Told):
         from . import lock
 
         self._update(seconds=round(time.perf_counter() - self._clock, 3))
-        self._log.say(_LEVEL[self.status], f"{self.status} after {self._lock.seconds:.3g} s")
+        more = ": its tasks go on, and `runctx collect` seals it" if self.status == "submitted" else ""
+        self._log.say(_LEVEL[self.status], f"{self.status} after {self._lock.seconds:.3g} s{more}")
         with self._step("log"):
             self._log.close()
         self._update(omissions=(*self._lock.omissions, *self._log.omissions))
@@ -761,13 +817,16 @@ class Run(Told):
     def _take_inputs(self) -> None:
         hashed = self._hashing.join(0)
         taken = []
-        for data, one, root in zip(self._lock.inputs, hashed, self._hashing.roots, strict=True):
+        own, of_tasks = self._lock.inputs[: len(hashed)], self._lock.inputs[len(hashed) :]
+        for data, one, root in zip(own, hashed, self._hashing.roots, strict=True):
             manifest = data.manifest
             if one.manifest is not None and manifest is None:
                 manifest = self._write_manifest(one)
                 self._find_runs_in(data, root, one.manifest)
             taken.append(self._upstream.owned(replace(one.data, manifest=manifest)))
-        self._update(inputs=tuple(taken), parents=self._upstream.parents, upstream=self._upstream.locks)
+        self._update(
+            inputs=(*taken, *of_tasks), parents=self._upstream.parents, upstream=self._upstream.locks
+        )
         self._omit([omission for one in hashed for omission in one.omissions])
 
     def _find_runs_in(self, data: Data, root: Path, manifest: bytes) -> None:
@@ -792,6 +851,11 @@ class Run(Told):
 
         if not self._lock.inputs:
             return
+        if self._hashing.inputs:
+            self._join_own_inputs(interrupt)
+        self._omit(upstream.contradictions(self._lock))
+
+    def _join_own_inputs(self, interrupt: Interrupt) -> None:
         wait_for(self._hashing, "hashing inputs", interrupt, show=self._console, limit=self._patience)
         self._take_inputs()
         if interrupt:  # looking again walks every folder, which she does not want to wait for
@@ -800,7 +864,6 @@ class Run(Told):
             )
         else:
             self._look_again()
-        self._omit(upstream.contradictions(self._lock))
 
     @property
     def _patience(self) -> float | None:
@@ -808,13 +871,13 @@ class Run(Told):
         return None if self._lock.status == "done" else _PATIENCE_AFTER_ERROR
 
     def _look_again(self) -> None:
-        known = zip(self._lock.inputs, self._hashing.inputs, self._hashing.changed(), strict=True)
-        self._update(
-            inputs=tuple(
-                replace(data, changed_during_run=changed or _differs(data, at_entry))
-                for data, at_entry, changed in known
-            )
+        at_entry = self._hashing.inputs
+        own, of_tasks = self._lock.inputs[: len(at_entry)], self._lock.inputs[len(at_entry) :]
+        looked_at = (
+            replace(data, changed_during_run=changed or data.changed_during_run or _differs(data, before))
+            for data, before, changed in zip(own, at_entry, self._hashing.changed(), strict=True)
         )
+        self._update(inputs=(*looked_at, *of_tasks))
 
     def _collect_outputs(self, interrupt: Interrupt) -> None:
         from . import outputs
@@ -839,7 +902,7 @@ class Run(Told):
     def _collect_source(self) -> None:
         from . import notebook, source
 
-        found = source.collect(self._snapshot, self._files.source)
+        found = source.collect(self._snapshot, self._files.source, elsewhere=self._imported.modules)
         cells = tuple(
             replace(cell, code=self._redactor.code(cell.code)) for cell in notebook.executed_cells()
         )
@@ -913,7 +976,12 @@ _PATIENCE_AFTER_ERROR = 5.0
 _WORTH_WAITING = 1.0
 """Seconds of work."""
 
-_LEVEL: dict[Status, str] = {"done": "SUCCESS", "failed": "ERROR", "interrupted": "WARNING"}
+_LEVEL: dict[Status, str] = {
+    "done": "SUCCESS",
+    "submitted": "INFO",
+    "failed": "ERROR",
+    "interrupted": "WARNING",
+}
 
 _OF_IPYTHON = frozenset({"In", "Out", "exit", "quit", "get_ipython", "open"})
 

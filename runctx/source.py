@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from . import command, layout
 from .model import Omission
@@ -26,15 +28,16 @@ class Found:
     omissions: list[Omission] = field(default_factory=list)
 
 
-def collect(snapshot: Snapshot, copies: Path) -> Found:
+def collect(snapshot: Snapshot, copies: Path, elsewhere: Mapping[str, Path] = MappingProxyType({})) -> Found:
     """The blob of every imported module that belongs to the project; what the snapshot lacks is copied.
 
     Parameters
     ----------
     copies: folder for copies; made when the first is needed.
+    elsewhere: modules that other processes of the run imported, and their files.
     """
     found = Found()
-    for name, path in command.project_modules(snapshot.root).items():
+    for name, path in {**elsewhere, **command.project_modules(snapshot.root)}.items():
         inside = snapshot.root is not None and path.is_relative_to(snapshot.root)
         if not inside and name.partition(".")[0] == OURSELVES:
             continue  # known by its version

@@ -35,6 +35,12 @@ class Upstream:
         return replace(data, run=self.owners.get(data.path))
 
 
+def known_to(lock: Lock) -> Upstream:
+    """The earlier runs that a lock tells of."""
+    owners = {data.path: data.run for data in lock.inputs}
+    return Upstream(owners=owners, parents=lock.parents, locks=lock.upstream)
+
+
 def find(
     places: Iterable[tuple[str, Path]], *, known: Upstream | None = None, own: Path | None = None
 ) -> Upstream:

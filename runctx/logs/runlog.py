@@ -8,7 +8,7 @@
 
 A line without a run of its own goes to the current run of its thread or task; where there is none (a new
 thread knows nothing of it), to the only active run; and if several are active, to all of them, marked
-`[unattributed]`.
+`[unattributed]`. What a task of `run.map` says, through whichever logger, is marked with the task.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ import contextlib
 import copy
 import functools
 import logging
+import re
 import sys
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,6 +46,8 @@ _UNATTRIBUTED = "[unattributed] "
 _current: ContextVar[tuple[RunLog, ...]] = ContextVar("runctx_logs", default=())
 _active: list[RunLog] = []
 """One entry per activation, in this process."""
+_mark: ContextVar[object] = ContextVar("runctx_mark", default="")
+"""What the lines of this thread or task are marked with; asked for its text when a line is written."""
 _relaying = threading.local()
 
 
@@ -213,6 +216,21 @@ class RunLog:
                 capture.say(f"runctx: {self.path} cannot be written, the run goes on: {self._why}\n")
 
 
+@contextlib.contextmanager
+def marked(mark: object) -> Iterator[None]:
+    """Lines that this thread or task says meanwhile are marked with `str(mark)`, if that is not empty."""
+    token = _mark.set(mark)
+    try:
+        yield
+    finally:
+        _mark.reset(token)
+
+
+def _marked() -> str:
+    text = str(_mark.get())
+    return f"[{text}] " if text else ""
+
+
 _copies: weakref.WeakValueDictionary[Path, RunLog] = weakref.WeakValueDictionary()
 """Those that somebody still uses: a worker may serve ten thousand runs, with a file open for each."""
 
@@ -223,6 +241,8 @@ def _reopened(
     """The log a pickled one stands for, in this process: the original where it lives here, else one copy."""
     for log in (*_active, *_copies.values()):
         if log.path == path and log._file is not None:
+            if log is _copies.get(path):
+                log._redact = redact  # the latest knows more secrets
             return log
     copy = _copies[path] = RunLog(path, run_id, console=console, level=level, redact=redact)
     if copy._file is not None:
@@ -356,6 +376,8 @@ def _coloured_format(record: Any) -> str:
 
 
 def _task(record: Any) -> str:
+    if "task" not in record["extra"] and (mark := str(_mark.get())):
+        record["extra"]["task"] = mark
     return "[{extra[task]}] " if "task" in record["extra"] else ""
 
 
@@ -402,7 +424,13 @@ def _listen() -> None:
 
 
 def _global_format(record: Any) -> str:
-    return _LINE.format(where=_WHERE) + _addressees()[1] + "{message}\n{exception}"
+    marks = _addressees()[1] + _marked()
+    marks = _TAG.sub(r"\\\g<0>", marks.replace("{", "{{").replace("}", "}}"))
+    return _LINE.format(where=_WHERE) + marks + "{message}\n{exception}"
+
+
+_TAG = re.compile(r"</?(?:[fb]g\s)?[^<>\s]*>")
+"""What loguru takes for a colour."""
 
 
 def _joins(record: Any) -> bool:
@@ -466,9 +494,8 @@ def _standard_line(record: logging.LogRecord, message: str) -> str:
 
     stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.created))
     where = f"{record.name}:{record.funcName}:{record.lineno}"
-    line = (
-        f"{stamp}.{int(record.msecs):03d} | {record.levelname: <8} | {where} - {_addressees()[1]}{message}\n"
-    )
+    said = f"{_addressees()[1]}{_marked()}{message}"
+    line = f"{stamp}.{int(record.msecs):03d} | {record.levelname: <8} | {where} - {said}\n"
     if record.exc_info:
         line += logging.Formatter().formatException(record.exc_info) + "\n"
     return line

@@ -223,6 +223,14 @@ class _Walk:
     def _point(self, value: dict[str, Any]) -> bytes:
         return self.form(dict(value))  # its name depends on the other points: it is what it holds
 
+    def _past(self, value: Any) -> bytes:
+        return _tagged("run", _atom(value.id))
+
+    def _returned(self, value: Any) -> bytes:
+        """Of a run inside a task: what comes back of it."""
+        rebuild, arguments = value.__reduce__()
+        return _tagged("returned", self.form(rebuild(*arguments).content))
+
     def _array(self, value: Any) -> bytes:
         numpy, dtype = sys.modules["numpy"], value.dtype
         if type(value) not in (numpy.ndarray, numpy.memmap):
@@ -316,6 +324,9 @@ _SHAPES: dict[type, Callable[[_Walk, Any], bytes]] = {
 }
 _FOREIGN: tuple[tuple[str, str, Callable[[_Walk, Any], bytes]], ...] = (
     ("runctx.config.combinations.axes", "Point", _Walk._point),
+    ("runctx.run", "Run", _Walk._returned),
+    ("runctx.tasks.returned", "Returned", _Walk._returned),
+    ("runctx.past.record", "Record", _Walk._past),
     ("numpy", "ndarray", _Walk._array),
     ("numpy", "generic", _Walk._scalar),
     ("pandas", "DataFrame", _Walk._frame),

@@ -123,6 +123,7 @@ def fan_out(order: Order) -> Results:
                         launched.wait()
     finally:
         final_rows(rows, final)
+        order.gather(files, final)
         entry = folded(entry, keys, final, rows.authors.values(), order.source.commit)
         order.note(entry)
     results = Results(files, keys, final, trusted=True)

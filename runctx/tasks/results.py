@@ -9,6 +9,7 @@ from typing import Any, overload
 from ..errors import LedgerError, TaskError
 from ..layout import TaskFiles
 from . import values
+from .returned import results_of
 from .rows import Row, Rows
 
 Final = dict[str, tuple[str, Row]]
@@ -81,7 +82,8 @@ class Results(Sequence[Any]):
         if row.status == "done":
             if row.at is None:
                 return values.from_small(bytes(row.value))
-            return values.unpack(self._stored(worker, row.at), trusted=self._trusted)
+            with results_of(self._files.root):
+                return values.unpack(self._stored(worker, row.at), trusted=self._trusted)
         packed = self._stored(worker, row.at) if row.at else None
         error = values.unpack_error(packed, row, trusted=self._trusted)
         told = row.error.traceback if row.error else ""

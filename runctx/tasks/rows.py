@@ -16,6 +16,7 @@ import msgspec
 
 from ..errors import LedgerError
 from ..layout import TaskFiles
+from ..model import Kind
 
 SUFFIX = ".jsonl"
 
@@ -44,6 +45,22 @@ class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
     """As Python prints it, without local values."""
 
 
+class Read(msgspec.Struct, frozen=True, array_like=True):
+    """An input of a run inside a task."""
+
+    path: str
+    """As given; absolute if the task was in another folder than its parent."""
+    digest: str | None
+    """None: nobody knows."""
+    bytes: int
+    kind: Kind = "file"
+    files: int = 1
+    manifest: tuple[int, int] | None = None
+    """Of a folder or glob: where it lies in the worker's results, offset and size."""
+    gap: str = ""
+    """Why not all of it was read."""
+
+
 class Row(msgspec.Struct, frozen=True, omit_defaults=True):
     """One attempt at one task."""
 
@@ -62,8 +79,8 @@ class Row(msgspec.Struct, frozen=True, omit_defaults=True):
     digest: str = ""
     """`blake3:hex` of the result's content."""
     error: Fault | None = None
-    inputs: tuple[tuple[str, str | None, int], ...] = ()
-    """What the task said it reads: path, digest (None: not hashed), bytes."""
+    inputs: tuple[Read, ...] = ()
+    """What runs inside the task said they read."""
 
 
 @dataclass(slots=True)

@@ -148,6 +148,14 @@ def _fill_uuid(made: UUID, state: Any) -> None:
     object.__setattr__(made, "int", UUID(int=state["int"]).int)
 
 
+def _run(save_dir: str, id: str, config: dict[Any, Any]) -> Any:
+    from .returned import untrusted
+
+    _check((save_dir, id), str)
+    _check((config,), dict)
+    return untrusted(save_dir, id, config)
+
+
 def _hashable(value: Any) -> Any:
     """The value, if its hash is found in bounded time."""
     parts = [value]
@@ -298,6 +306,7 @@ _BUILDERS: dict[str, Callable[..., Any]] = {
     "collections.defaultdict": _defaultdict,
     "collections.deque": _deque,
     "uuid.UUID": _uuid,
+    "runctx.tasks.returned.Returned": _run,
     **{
         f"{module}.{name}": _path(name)
         for module in ("pathlib", "pathlib._local")

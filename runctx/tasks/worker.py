@@ -17,10 +17,11 @@ from typing import Any
 import msgspec
 
 from ..layout import TaskFiles
-from . import content, pooled, values
-from .attached import Parent, Task, current
+from . import content, imported, pooled, values
+from .attached import PATIENCE_AFTER_ERROR, Parent, Task, current
 from .claims import Claims
-from .rows import Author, Fault, Row, Writer
+from .reading import brief
+from .rows import Author, Fault, Read, Row, Writer
 from .todo import Todo
 
 BATCH = 0.1
@@ -122,6 +123,7 @@ class Worker:
         self.parent = parent
         self.task = Task(parent, terms.map)
         self.longest = 0.0
+        self._in_process = self.files.function in at_hand
         self._look_at = time.perf_counter() + LOOK
         self._orphaned = terms.pid not in (0, os.getppid())
         in_main_thread = threading.current_thread() is threading.main_thread()
@@ -137,15 +139,20 @@ class Worker:
             _bear((signal.SIGINT,))
         if self.terms.pid:
             pooled.settle()
+        from ..logs import marked
+
         log = self.parent.log
         log.activate()
         if self._cwd:
             _stay_in(self._cwd)
         try:
-            if self.terms.only:
-                self._through(list(self.terms.only), final=True)
-            else:
-                self._batches()
+            with marked(self.task):
+                if self.terms.only:
+                    self._through(list(self.terms.only), final=True)
+                else:
+                    self._batches()
+            if not self._in_process:
+                imported.note(self.files, self.name, self.parent)
         finally:
             log.deactivate()
             current.reset(token)
@@ -200,19 +207,17 @@ class Worker:
 
     def _attempts(self, number: int) -> None:
         key = self.todo.key(number)
-        self.task.key = key.decode()
         for attempt in range(1, self.work.retries + 2):
             if self._attempt(number, key, attempt, last=attempt > self.work.retries):
                 return
 
     def _attempt(self, number: int, key: bytes, attempt: int, last: bool) -> bool:
         """Whether it is over with the task."""
-        if self.task.inputs:
-            self.task.inputs = []
         started, began = time.time(), time.perf_counter()
         try:
             try:
                 task = self.todo.task(number)
+                self.task.begin(key.decode(), task)
                 if self.work.parent.seed is not None:
                     _seed(self.work.parent.seed, key)
                 result = self.work.call(task)
@@ -223,16 +228,20 @@ class Worker:
                 self.longest = max(self.longest, seconds)
                 if self._cwd:
                     _stay_in(self._cwd)
-            line = self._line(key, started, seconds, attempt, result)
+            reads = self.task.end(self.rows.store, keep=self._in_process)
+            line = self._line(key, started, seconds, attempt, result, reads)
         except BaseException as error:
             if self._interruptible and isinstance(error, KeyboardInterrupt):
+                self.task.end(self.rows.store, keep=self._in_process, patience=0)
                 raise  # the user's; where none can come from her, it is the task's own
             self._failed(key, started, seconds, attempt, error, last)
             return last
         self.rows.append(line)
         return True
 
-    def _line(self, key: bytes, started: float, seconds: float, attempt: int, result: Any) -> bytes:
+    def _line(
+        self, key: bytes, started: float, seconds: float, attempt: int, result: Any, reads: Sequence[Read]
+    ) -> bytes:
         """The row of a success, as JSON: put together by hand, for it is made for every task."""
         where = values.small(result)
         if where is not None:
@@ -240,7 +249,7 @@ class Worker:
         else:
             where = b'"at":[%d,%d]' % self.rows.store(values.pack(result))
         tries = b',"attempt":%d' % attempt if attempt > 1 else b""
-        inputs = b',"inputs":' + msgspec.json.encode(self.task.inputs) if self.task.inputs else b""
+        inputs = b',"inputs":' + msgspec.json.encode(brief(reads)) if reads else b""
         digest = content.digest(result).encode()
         return b'{"key":"%b","status":"done","started":%.3f,"seconds":%.6f%b,%b,"digest":"%b"%b}\n' % (
             key,
@@ -255,6 +264,7 @@ class Worker:
     def _failed(
         self, key: bytes, started: float, seconds: float, attempt: int, error: BaseException, last: bool
     ) -> None:
+        reads = self.task.end(self.rows.store, keep=self._in_process, patience=PATIENCE_AFTER_ERROR)
         packed = values.pack_error(error, clean=self.parent.log.clean)
         try:
             at = None if packed is None else self.rows.store(packed)
@@ -269,7 +279,7 @@ class Worker:
                 attempt=attempt,
                 at=at,
                 error=fault(error, self.parent.log.clean),
-                inputs=tuple(self.task.inputs),
+                inputs=reads,
             )
         )
         if last and self.work.stop_on_error:
