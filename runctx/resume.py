@@ -62,12 +62,15 @@ class Earlier:
                 (files.inputs / Path(data.manifest).name).unlink(missing_ok=True)
 
 
-def take_up(given: str | os.PathLike[str], stage: str | None, configuration: Configuration) -> Earlier:
+def take_up(
+    given: str | os.PathLike[str], results: Path, stage: str | None, configuration: Configuration
+) -> Earlier:
     """The run that was named, if it can be gone on with.
 
     Parameters
     ----------
     given: as `past.index.find` takes it.
+    results: the folder of all runs of the project.
     stage: that the run must have; None: any.
 
     Raises
@@ -77,14 +80,14 @@ def take_up(given: str | os.PathLike[str], stage: str | None, configuration: Con
     """
     from .past import index
 
-    return _taken(index.find(os.fspath(given)), stage, configuration)
+    return _taken(index.find(os.fspath(given), results), stage, configuration)
 
 
-def newest(stage: str, configuration: Configuration) -> Earlier | None:
+def newest(results: Path, stage: str, configuration: Configuration) -> Earlier | None:
     """The newest run of this stage and configuration that did not come to its end, and that nobody works on."""
     from .past import index
 
-    for row in index.runs().rows:
+    for row in index.runs(results).rows if results.is_dir() else ():
         if row.stage != stage or row.status not in _UNFINISHED:
             continue
         folder = Path(row.path)

@@ -355,16 +355,6 @@ class Run(Told):
             modules=frozenset(sys.modules),
         )
 
-    def _gather_tasks(self, files: TaskFiles, final: Final) -> None:
-        """What workers know that the lock should tell."""
-        from .tasks import imported, inputs
-
-        with self._step(f"inputs of the tasks of {files.name}"), self._mutex:
-            told, earlier = inputs.joined(self._lock, files, final, _here() or Path(), self._upstream)
-            self._lock, self._upstream = told, earlier
-        with self._step(f"modules of the tasks of {files.name}"):
-            self._imported = self._imported.joined(imported.read(files))
-
     def _look_at_tasks(self) -> None:
         """Of maps that nobody waited for, or that only an earlier entry called: what became of their tasks."""
         from .tasks import collect
@@ -527,7 +517,8 @@ class Run(Told):
         program = _place_of(frame)
 
         cfg = config.open_config(self._given_cfg)
-        earlier = self._find_earlier(cfg, stage, redactor, program)
+        results = wishes.root / wishes.results
+        earlier = self._find_earlier(cfg, results, stage, redactor, program)
         started = earlier.lock.started if earlier else entered
         local = started.astimezone()
         stamp = f"{local:%y%m%d-%H%M%S}"
@@ -539,7 +530,6 @@ class Run(Told):
         paths = tuple(_path_of(given, base) for given in self._given_inputs)
         hashing = Hashing(paths, base=base, cache=layout.cache_dir(), on_done=self._note_inputs)
         origin = upstream.find((path, base / path) for path in paths)
-        results = wishes.root / wishes.results
         wanted = (
             earlier.folder
             if earlier
@@ -598,7 +588,9 @@ class Run(Told):
         if paths:
             hashing.start()
 
-    def _find_earlier(self, cfg: DictConfig, stage: str, redactor: Redactor, program: str) -> Earlier | None:
+    def _find_earlier(
+        self, cfg: DictConfig, results: Path, stage: str, redactor: Redactor, program: str
+    ) -> Earlier | None:
         """The run to go on with, which from here on is nobody else's."""
         if self._given_resume is False:
             return None
@@ -611,10 +603,10 @@ class Run(Told):
             return redactor.mapping(values) if config.origins_of(again, program, redactor) else values
 
         if self._given_resume is True:
-            self._earlier = resume.newest(stage, as_recorded)
+            self._earlier = resume.newest(results, stage, as_recorded)
         else:
             given = stage if self._given_stage else None
-            self._earlier = resume.take_up(self._given_resume, given, as_recorded)
+            self._earlier = resume.take_up(self._given_resume, results, given, as_recorded)
         self._alive = self._earlier.alive if self._earlier else None
         return self._earlier
 
@@ -828,6 +820,16 @@ class Run(Told):
             inputs=(*taken, *of_tasks), parents=self._upstream.parents, upstream=self._upstream.locks
         )
         self._omit([omission for one in hashed for omission in one.omissions])
+
+    def _gather_tasks(self, files: TaskFiles, final: Final) -> None:
+        """What workers know that the lock should tell."""
+        from .tasks import imported, inputs
+
+        with self._step(f"inputs of the tasks of {files.name}"), self._mutex:
+            told, earlier = inputs.joined(self._lock, files, final, _here() or Path(), self._upstream)
+            self._lock, self._upstream = told, earlier
+        with self._step(f"modules of the tasks of {files.name}"):
+            self._imported = self._imported.joined(imported.read(files))
 
     def _find_runs_in(self, data: Data, root: Path, manifest: bytes) -> None:
         """A folder or glob that lies in no run may hold files of several."""

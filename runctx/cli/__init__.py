@@ -12,7 +12,7 @@ import click
 
 from .. import __version__
 from ..errors import RunctxError
-from . import config, past, tasks
+from . import collect, config, past, tasks
 
 
 class _Group(click.Group):
@@ -34,5 +34,5 @@ def main() -> None:
     """Why did this result change? Look at past runs."""
 
 
-for _command in (*past.COMMANDS, *tasks.COMMANDS, *config.COMMANDS):
+for _command in (*past.COMMANDS, *tasks.COMMANDS, *collect.COMMANDS, *config.COMMANDS):
     main.add_command(_command)

@@ -24,7 +24,7 @@ from ..liveness import is_alive
 from ..model import Lock
 from ..told import Told
 from . import remembered
-from .record import Record, load, row_now
+from .record import Record, left_behind, load, row_now
 from .remembered import Entry
 from .row import Row, plain_config, read_row
 
@@ -179,7 +179,7 @@ def _with_process(entry: Entry) -> Entry:
         unchanged = remembered.signature(os.stat(os.path.join(entry.path, _LOCK))) == entry.signature
     except OSError:
         unchanged = False
-    return entry._replace(row=replace(row, status="crashed") if unchanged else row_now(folder))
+    return entry._replace(row=replace(row, status=left_behind(folder, row)) if unchanged else row_now(folder))
 
 
 def _row(entry: Entry) -> Row:
@@ -192,13 +192,14 @@ def _row(entry: Entry) -> Row:
         return replace(read_row(path), path=path)
 
 
-def find(name: str) -> Path:
+def find(name: str, results: Path | None = None) -> Path:
     """The folder of the run that is called `name`.
 
     Parameters
     ----------
     name: a path in or of a run's folder; or, of the runs in the project's results folder, an id, the
         beginning of one if no other begins so, or `latest` (also `-`).
+    results: to look in, in place of the results folder of the project that the current folder is in.
 
     Raises
     ------
@@ -209,11 +210,11 @@ def find(name: str) -> Path:
         return folder
     if os.sep in name:
         raise NoRunError(f"no run at {given}", hint="`runctx ls` lists the runs there are")
-    there = [row for row in runs().rows if row.status != "broken"]
+    there = [row for row in runs(results).rows if row.status != "broken"]
     if name in ("latest", "-"):
         if not there:
             raise NoRunError(
-                f"there are no runs yet in {searched()}", hint="`runctx ls FOLDER` looks elsewhere"
+                f"there are no runs yet in {searched(results)}", hint="`runctx ls FOLDER` looks elsewhere"
             )
         return Path(there[0].path)
     called = [row for row in there if row.id == name] or [row for row in there if row.id.startswith(name)]
@@ -221,7 +222,7 @@ def find(name: str) -> Path:
         return Path(called[0].path)
     if not called:
         raise NoRunError(
-            f"no run in {searched()} is called {name!r}",
+            f"no run in {searched(results)} is called {name!r}",
             hint="`runctx ls` lists the runs there are; elsewhere, give the run's folder",
         )
     some = ", ".join(row.path if row.id == name else row.id for row in called[:5])

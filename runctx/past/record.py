@@ -15,6 +15,7 @@ from .. import layout, lock
 from ..errors import LockError, NoRunError, RunctxError
 from ..liveness import is_alive
 from ..model import Lock
+from ..tasks import presence
 from ..told import Told
 from .lineage import Edge, ancestors, edges, known_runs
 from .row import Row, read_row
@@ -105,7 +106,10 @@ class Record(Told):
 
     @property
     def status(self) -> Shown:
-        """running, done, failed, interrupted, or crashed: its lock says running and its process is gone."""
+        """running, submitted, done, failed, interrupted, or crashed: its lock says running and its process is gone.
+
+        Submitted, if it is gone and tasks of it go on elsewhere.
+        """
         if self.lock.status != "running" or _has_process(self._save_dir, self.lock):
             return self.lock.status
         if self._save_dir is not None:
@@ -113,7 +117,27 @@ class Record(Told):
                 self._known = lock.read(self._save_dir)
             except RunctxError:
                 return "crashed"
-        return self.lock.status if self.lock.status != "running" else "crashed"
+        return self.lock.status if self.lock.status != "running" else _left(self._save_dir, self.lock)
+
+    def collect(self, *, wait: bool = False) -> Record:
+        """Fold what tasks have written since the run's block ended, or its process was killed, and seal the lock.
+
+        From any process; doing it twice changes nothing. A run whose process was killed becomes interrupted, for
+        its block did not come to its end: `Run(..., resume=...)` does the rest.
+
+        Parameters
+        ----------
+        wait: wait for tasks that still go on.
+
+        Raises
+        ------
+        RunStateError: the run has no tasks, or is still running; or tasks go on, and `wait` is False.
+        LedgerError: what the tasks have written is broken.
+        """
+        from ..tasks.collect import collect
+
+        self._known = collect(self.save_dir, wait=wait, show=True)
+        return self
 
     @property
     def cfg(self) -> Any:
@@ -302,12 +326,21 @@ def _candidates(child: Lock, parent: Lock, save_dir: Path) -> Iterator[Path]:
 
 
 def row_now(folder: str | os.PathLike[str]) -> Row:
-    """The row of the run in `folder`, which says crashed if its process is gone."""
+    """The row of the run in `folder`, which says crashed if its process is gone, and its tasks do not go on."""
     row = read_row(folder)
     if row.status != "running" or is_alive(folder, row.host, row.pid):
         return row
     row = read_row(folder)  # it may have ended between our reading its lock and looking for its process
-    return replace(row, status="crashed") if row.status == "running" else row
+    return replace(row, status=left_behind(folder, row)) if row.status == "running" else row
+
+
+def left_behind(folder: str | os.PathLike[str], row: Row) -> Shown:
+    """What a run is whose lock says running, and whose process is gone."""
+    return "submitted" if presence.may_go_on(folder, {(row.host, row.pid)}) else "crashed"
+
+
+def _left(save_dir: Path | None, lock: Lock) -> Shown:
+    return "submitted" if presence.may_go_on(save_dir, presence.processes(lock)) else "crashed"
 
 
 def _without_folder(lock: Lock) -> Shown:
