@@ -22,9 +22,11 @@ lint: $(VENV)/.ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-demo: $(VENV)/.ready  ## two stages on handwritten digits: prepare, then train
+demo: $(VENV)/.ready  ## on handwritten digits: prepare and train; then measure 600 images on all cores
 	cd docs/demo && ../../$(BIN)/python prepare.py && ../../$(BIN)/python train.py
 	cd docs/demo && ../../$(BIN)/runctx tree latest && ../../$(BIN)/runctx show latest
+	cd docs/demo && ../../$(BIN)/python images.py && ../../$(BIN)/python measure.py && ../../$(BIN)/python measure_all.py
+	cd docs/demo && ../../$(BIN)/runctx status latest
 
 notebooks: $(VENV)/.ready  ## execute the notebooks anew, in place
 	$(BIN)/python -m tests.notebooks

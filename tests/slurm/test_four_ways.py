@@ -1,0 +1,24 @@
+"""The demo's `main(cfg)`, unchanged: a cell, a script, all cores, a cluster."""
+
+from __future__ import annotations
+
+from runctx import Run
+from tests.demo import Demo
+from tests.test_four_ways import MAP
+
+IMAGES = 600
+
+
+def test_four_ways_give_the_same(slurm, tmp_path):
+    """As cell, script, joblib map and Slurm map, 600 images give equal digests of results, under one lock each time."""
+    demo = Demo(tmp_path / "demo")
+    demo.script("images.py", f"count={IMAGES}")
+    demo.cells("measure.py", MAP.format(stage="cell", launcher="serial"))
+    for launcher in ("serial", "joblib", "slurm"):
+        demo.script("measure_all.py", f"launcher={launcher}")
+
+    runs = [Run.load(folder) for folder in (*demo.runs("cell"), *demo.runs("measure_all"))]
+    assert [run.lock.tasks[0].launcher for run in runs] == ["serial", "serial", "joblib", "slurm"]
+    assert [(run.status, run.lock.tasks[0].done) for run in runs] == [("done", IMAGES)] * 4
+    assert len({run.lock.tasks[0].results for run in runs}) == 1
+    assert len(demo.locks()) == len([*runs, "images"])
