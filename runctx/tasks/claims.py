@@ -135,6 +135,7 @@ class Claims:
         shift: str,
         lost: Sequence[int] = (),
         keep: Sequence[int] = (),
+        longest: float = 0.0,
     ) -> bool:
         """Give back, for a dead worker, what it had and did not finish.
 
@@ -146,13 +147,22 @@ class Claims:
         worker, shift: who does so.
         lost: what it was running when it died.
         keep: of the unfinished, what `worker` takes itself at once.
+        longest: seconds for which it had been running a task.
         """
         unfinished = list(unfinished)
         while True:
             self.read_on()
             if dead in self.dismissed or not set(unfinished).issubset(self.held.get(dead, ())):
                 return False
-            entry = Entry(worker, shift, take=spans(keep), give=spans(unfinished), of=dead, lost=tuple(lost))
+            entry = Entry(
+                worker,
+                shift,
+                take=spans(keep),
+                give=spans(unfinished),
+                of=dead,
+                lost=tuple(lost),
+                longest=round(longest, 6),
+            )
             if self._append(entry):
                 return True
 

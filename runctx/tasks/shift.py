@@ -15,7 +15,7 @@ import secrets
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
 
@@ -34,6 +34,9 @@ Start = Callable[[Terms, int], Iterable[str]]
 
 WHOLE = 0.8
 """Of a shift: a task that took as much, and was not finished when the machine was taken away, does not fit into one."""
+
+_DYING = 5.0
+"""Seconds that killed workers may take to be gone."""
 
 MOST_LOSSES = 3
 """Workers that may die over one task, of whatever cause, before it counts as failed."""
@@ -120,6 +123,11 @@ def is_dead(shift: Shift) -> bool:
     return not exists(shift.pid) if shift.host == platform.node() else shift.quiet > SILENCE
 
 
+def dead_ones(shifts: Sequence[Shift]) -> set[str]:
+    """Names of those that are over."""
+    return {shift.name for shift in shifts if is_dead(shift)}
+
+
 def new_name() -> str:
     """Of a shift; short, for it is part of the names of files."""
     return secrets.token_hex(3)
@@ -141,7 +149,7 @@ class Watch:
         their task when the scheduler's signals reach them.
     prepare: what each worker does first of all; picklable.
     slurm_job, life: of the job that this process is.
-    dead: whether another shift is over for certain.
+    dead: names of those shifts that are over for certain; is told of all there are.
     """
 
     def __init__(
@@ -159,7 +167,7 @@ class Watch:
         prepare: Callable[[], None] | None = None,
         slurm_job: str | None = None,
         life: int = 0,
-        dead: Callable[[Shift], bool] = is_dead,
+        dead: Callable[[Sequence[Shift]], set[str]] = dead_ones,
     ) -> None:
         self.files = TaskFiles(save_dir, map)
         self.shift = Shift(
@@ -188,6 +196,8 @@ class Watch:
             cwd=here(),
         )
         self._halted: float | None = None
+        self._killed = threading.Event()
+        self._attempted = self.shift.began
         self._suspects: list[tuple[str, int]] = []
         self._left: set[str] = set()  # workers that went in good order
         self._writer: Writer | None = None
@@ -224,10 +234,12 @@ class Watch:
 
         Parameters
         ----------
-        kill: ends the workers.
+        kill: ends the workers; returns when they are dead.
         """
-        self._halted = time.time()
+        self.stop()  # of workers that start just now
+        self._halted = self._halted or time.time()
         kill()
+        self._killed.set()
 
     def stop(self) -> None:
         """Let the workers of this shift finish their tasks, and begin no others."""
@@ -245,12 +257,13 @@ class Watch:
         while True:
             free = self.left
             broken = self._attempt(self._terms, self.shift.workers) if free else None
+            again = self._halted is None and self.recover() | self._bury_others()
+            while self._suspects and self._halted is None:
+                self._alone(*self._suspects.pop(0))
             if self._halted is not None:
+                self._killed.wait(_DYING)  # else one of them might still write a row
                 self._give_all_back(self._halted)
                 return
-            again = self.recover() | self._bury_others()
-            while self._suspects:
-                self._alone(*self._suspects.pop(0))
             if broken is not None:
                 idle = idle + 1 if self.left == free else 0
                 if idle > MOST_LOSSES:
@@ -260,6 +273,7 @@ class Watch:
 
     def _attempt(self, terms: Terms, workers: int) -> Exception | None:
         """What the pool raised because a worker died."""
+        self._attempted = time.time()
         try:
             self._left |= set(self._start(terms, workers))
         except Exception as error:
@@ -273,19 +287,22 @@ class Watch:
     def _give_all_back(self, moment: float) -> None:
         """What the workers of this shift had when they were ended; what had all the time there is has failed."""
         self.claims.read_on()
+        in_time = self.shift.deadline is not None and moment >= self.shift.deadline  # not taken away before
+        waiting = {worker for worker, _ in self._suspects}
         for worker in [w for w in self.claims.held if self.claims.shift_of[w] == self.shift.name]:
             unfinished = self.ledger.unfinished(worker)
             if not unfinished:
                 continue
-            running, since = unfinished[0], self.ledger.idle_since.get(worker, self.shift.began)
-            too_long = moment - since > WHOLE * (moment - self.shift.began)
+            running, since = unfinished[0], max(self._attempted, self.ledger.idle_since.get(worker, 0.0))
+            ran = moment - since if in_time and worker not in waiting else 0.0
+            too_long = ran > WHOLE * (moment - self.shift.began)
             self.claims.dismiss(
                 worker,
                 unfinished,
                 worker=self.shift.name,
                 shift=self.shift.name,
-                lost=[running],
                 keep=[running] if too_long else [],
+                longest=0.0 if too_long else ran,
             )
             if too_long:
                 why = (
@@ -316,8 +333,10 @@ class Watch:
 
     def _bury_others(self) -> bool:
         """Give back what dead shifts had; was there any?"""
-        shifts = read_all(self.files)
-        dead = {other.name for other in shifts if other.name != self.shift.name and self._dead(other)}
+        holders = {self.claims.shift_of[w] for w in list(self.claims.held) if self.ledger.unfinished(w)}
+        if not holders - {self.shift.name}:
+            return False
+        dead = self._dead(read_all(self.files)) - {self.shift.name}
         lost = self.ledger.bury(dead, self.shift.name)
         for number in lost:
             self._give_up(number)
@@ -339,7 +358,7 @@ class Watch:
         for attempt in range(1, attempts + 1):
             began = time.time()
             broken = self._attempt(terms, 1)
-            if broken is None or not self.ledger.unfinished(worker):
+            if broken is None or self._halted is not None or not self.ledger.unfinished(worker):
                 return
             if attempt == attempts:
                 error = WorkerDiedError(_how(broken), "its prints, if any, are in the log")

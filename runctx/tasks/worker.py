@@ -123,6 +123,7 @@ class Worker:
         self.parent = parent
         self.task = Task(parent, terms.map)
         self.longest = 0.0
+        self._fresh = True
         self._in_process = self.files.function in at_hand
         self._look_at = time.perf_counter() + LOOK
         self._orphaned = terms.pid not in (0, os.getppid())
@@ -197,11 +198,14 @@ class Worker:
         return self.name in self.claims.dismissed
 
     def _runs_out(self) -> bool:
-        """Whether the longest task so far would no longer fit into the time that is left."""
+        """Whether the longest task so far would no longer fit into the time that is left.
+
+        The first task of a worker has to do with what there is: no later shift has more.
+        """
         if self.terms.deadline is None:
             return False
-        needed = max(self.longest, self.claims.longest) + self.terms.margin
-        return time.time() + needed > self.terms.deadline
+        longest = 0.0 if self._fresh else max(self.longest, self.claims.longest)
+        return time.time() + longest + self.terms.margin > self.terms.deadline
 
     # -- one task ------------------------------------------------------------------------------------------
 
@@ -225,7 +229,7 @@ class Worker:
                 if os.getpid() != self.pid:  # a child that the task forked has come back from it
                     os._exit(0)
                 seconds = time.perf_counter() - began
-                self.longest = max(self.longest, seconds)
+                self.longest, self._fresh = max(self.longest, seconds), False
                 if self._cwd:
                     _stay_in(self._cwd)
             reads = self.task.end(self.rows.store, keep=self._in_process)
