@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import hashing, layout
-from .model import Data, Kind, Omission
+from .model import Data, Kind, Lock, Omission
 
 if TYPE_CHECKING:
     from .hashing import Hashed, Hashing
@@ -75,6 +75,17 @@ def collect(
             why = f"{entry.bytes} bytes are more than is hashed at exit (max_output_size = {max_bytes})"
             omissions.append(Omission(what=f"digest of {entry.name}", why=why))
     return Outputs(data=data, manifest=_manifest(hashed), omissions=tuple(omissions))
+
+
+def folders_of(lock: Lock, save_dir: Path) -> tuple[str, ...]:
+    """Names of the folders that a run has made itself."""
+    made = {
+        layout.INPUTS: any(data.manifest for data in lock.inputs),
+        layout.SOURCE: lock.source.copies is not None,
+        layout.TASKS: bool(lock.tasks),
+        layout.METRICS: any((save_dir / layout.METRICS).glob("[0-9]*-*.jsonl")),
+    }
+    return tuple(name for name, ours in made.items() if ours)
 
 
 def _list(save_dir: Path, own: Collection[str]) -> tuple[list[_Entry], list[Omission]]:

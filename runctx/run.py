@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from .past.record import Lineage, Record
     from .resume import Earlier
     from .tasks.attached import Parent, Task
+    from .trackers.journal import Journal
     from .tasks.results import Final
 
 
@@ -59,6 +60,10 @@ _open: dict[int, Run] = {}
 
 class Run(Told):
     """Everything between entry and exit is recorded in one folder, under one lock.
+
+    Entered inside a task of `run.map`, it joins the run that maps: it has that one's folder, log, start and id, and no
+    lock of its own. `stage`, `save_dir`, `resume`, `capture` and `console` give way; configuration, `inputs` and
+    `seed` count, for this task.
 
     Parameters
     ----------
@@ -132,6 +137,7 @@ class Run(Told):
         self._captured: Capture | None = None
         self._raised: BaseException | None = None
         self._task: Task | None = None
+        self._journal: Journal | None = None
         self._maps: dict[str, int] = {}
         self._imported = Imported()
 
@@ -245,6 +251,51 @@ class Run(Told):
                 f"run.{name} is known only once the run has been entered",
                 hint="`with Run(...) as run:` or `run = Run(...).start()`",
             )
+
+    # -- numbers -------------------------------------------------------------------------------------------
+
+    def log_async(
+        self, metrics: Mapping[str, Any] | None = None, /, *, step: int | None = None, **named: Any
+    ) -> None:
+        """Log numbers: one line in `metrics/`, which no kill can lose once this has returned.
+
+        Never waits for anything but the operating system, and never fails for want of room: that is a warning and
+        an omission. Inside a task of `run.map` the numbers are marked with the task's key.
+
+        Parameters
+        ----------
+        metrics, named: name -> number: Python's, numpy's and torch's scalars, NaN and infinities too.
+        step: a whole number.
+
+        Raises
+        ------
+        TypeError: a value is no number; names it, and nothing is written.
+
+        >>> import tempfile
+        >>> with Run(save_dir=f"{tempfile.mkdtemp()}/fit", console=False) as run:
+        ...     run.log_async(loss=0.3, step=7)
+        >>> run.metrics()["loss"].values
+        (0.3,)
+        """
+        self._require_entered("log_async()")
+        if self._journal is None:
+            self._journal = self._opened_journal()
+        task = None if self._task is None else self._task.key
+        self._journal.append(named if metrics is None else {**metrics, **named}, step, task)
+
+    def _opened_journal(self) -> Journal:
+        """One for each worker, not for each task: every one has a file of its own."""
+        from .trackers.journal import Journal
+
+        if self._task is None:
+            return Journal(self.save_dir / layout.METRICS, self._lose_points)
+        if self._task.journal is None:
+            self._task.journal = Journal(self.save_dir / layout.METRICS, self._lose_points)
+        return self._task.journal
+
+    def _lose_points(self, why: str) -> None:
+        lost = Omission(what=layout.METRICS, why=f"points could not be written: {why}")
+        self._omit([lost]) if self._task is None else self._tell([lost])
 
     # -- many tasks ----------------------------------------------------------------------------------------
 
@@ -884,12 +935,10 @@ class Run(Told):
     def _collect_outputs(self, interrupt: Interrupt) -> None:
         from . import outputs
 
-        inputs = layout.INPUTS if any(data.manifest for data in self._lock.inputs) else None
-        maps = tuple(entry.name for entry in self._lock.tasks)
         found = outputs.collect(
             self.save_dir,
-            own=tuple(filter(None, (inputs, self._lock.source.copies, layout.TASKS if maps else None))),
-            maps=maps,
+            own=outputs.folders_of(self._lock, self.save_dir),
+            maps=tuple(entry.name for entry in self._lock.tasks),
             max_bytes=self._wishes.max_output_size,
             cache=layout.cache_dir(),
             wait=lambda hashing: wait_for(

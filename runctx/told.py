@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .model import Command, Data, Environment, Failure, Lock, Omission, Origin, Source
     from .tasks.table import TaskTable
+    from .trackers.journal import Series
 
 
 class Told:
@@ -106,6 +107,18 @@ class Told:
     def environment(self) -> Environment:
         """Where it runs."""
         return self.lock.environment
+
+    def metrics(self) -> dict[str, Series]:
+        """Name -> the numbers that were logged, with steps, times and tasks; read from disk.
+
+        Raises
+        ------
+        LedgerError: a file in `metrics/` is broken; names it.
+        """
+        from .layout import METRICS
+        from .trackers.journal import series
+
+        return series(self.save_dir / METRICS)
 
     @property
     def omissions(self) -> tuple[Omission, ...]:

@@ -16,6 +16,7 @@ from ..redact import Redactor
 if TYPE_CHECKING:  # most runs have no tasks
     from ..logs import RunLog
     from ..model import Lock
+    from ..trackers.journal import Journal
     from .reading import Reading
     from .rows import Read
 
@@ -57,6 +58,8 @@ class Task:
     key: str = ""
     value: Any = None
     """The task itself, as long as it goes on."""
+    journal: Journal | None = None
+    """Of the numbers that its worker logs; opened by the first."""
     at_end: list[Callable[[bool], None]] = field(default_factory=list)
     """Called when it is over, by whom it concerns: the runs that were entered in it."""
     reading: Reading = field(init=False)

@@ -299,10 +299,9 @@ def _with_outputs(known: Lock, save_dir: Path) -> Lock:
         def wait(hashing: Hashing) -> None:
             wait_for(hashing, "hashing outputs", interrupt, show=True)
 
-        manifests = layout.INPUTS if any(data.manifest for data in known.inputs) else None
         found = outputs.collect(
             save_dir,
-            own=tuple(filter(None, (manifests, known.source.copies, layout.TASKS))),
+            own=outputs.folders_of(known, save_dir),
             maps=tuple(entry.name for entry in known.tasks),
             max_bytes=settings.load(save_dir).max_output_size,
             cache=layout.cache_dir(),
