@@ -5,6 +5,8 @@ from __future__ import annotations
 import operator
 import random
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import SupportsIndex
 
 from .model import Omission
@@ -48,6 +50,33 @@ def seed_all(seed: int) -> frozenset[str]:
         torch.manual_seed(seed % 2**64)  # on every device
         seeded.add("torch")
     return frozenset(seeded)
+
+
+@contextmanager
+def kept() -> Iterator[None]:
+    """The generators go on afterwards as if nothing had been drawn from them meanwhile.
+
+    >>> random.seed(7)
+    >>> with kept():
+    ...     _ = random.random()
+    >>> random.random() == random.Random(7).random()
+    True
+    """
+    numpy, torch = (sys.modules.get(name) for name in _SEEDED)
+    python = random.getstate()
+    legacy = None if numpy is None else numpy.random.get_state()
+    cpu = None if torch is None else torch.get_rng_state()
+    devices = torch.cuda.get_rng_state_all() if torch is not None and torch.cuda.is_initialized() else None
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        if numpy is not None:
+            numpy.random.set_state(legacy)
+        if torch is not None:
+            torch.set_rng_state(cpu)
+            if devices is not None:
+                torch.cuda.set_rng_state_all(devices)
 
 
 def unseeded(seeded: frozenset[str]) -> tuple[Omission, ...]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import SettingsError
+from ..tasks import imported
+from . import warm
 
 if TYPE_CHECKING:
     from ..tasks.plan import Plan
@@ -94,4 +96,8 @@ class _Here:
     children: bool = False
 
     def wait(self) -> None:
+        if self.children:
+            warm.renew(self.plan.repository)
         self.plan.watch(self.launcher.start, self.workers, children=self.children).run()
+        if self.children:
+            warm.imported(imported.read(self.plan.files).modules.values())

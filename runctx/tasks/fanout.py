@@ -6,14 +6,16 @@ import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .. import seeding
 from ..errors import LedgerError, RemoteError, RunStateError, TaskError
 from ..layout import TaskFiles
 from ..model import Source, Tasks
+from ..redact import REDACTED
 from . import content, progress, todo, worker
 from .attached import Parent
 from .fold import folded, unfinished
@@ -52,6 +54,13 @@ class Order:
     """Called with what is known, at the beginning and at the end: it goes into the lock."""
     show: bool
     """Whether there may be a progress bar."""
+
+    def label(self, task: Any) -> str:
+        """A short text of a task, without secrets."""
+        redactor = self.parent.redactor
+        if self.into and redactor.is_secret(self.into):
+            return REDACTED
+        return content.label(task, redactor=redactor)
 
 
 def checked(function: Any, into: Any, retries: Any, on_error: Any) -> None:
@@ -130,7 +139,7 @@ def fan_out(order: Order) -> Results:
     if order.launcher.waits:
         shutil.rmtree(files.state, ignore_errors=True)
         if order.on_error != "return" and (entry.failed or unfinished(entry)):
-            raise failure(entry, lambda i: content.label(order.tasks[i]), keys, results, files)
+            raise failure(entry, lambda i: order.label(order.tasks[i]), keys, results, files)
     return results
 
 
@@ -157,7 +166,7 @@ def _write(files: TaskFiles, order: Order, keys: Sequence[str], wanted: Sequence
     _forget(files)
     files.kept.mkdir(parents=True, exist_ok=True)
     files.claims.mkdir(parents=True)
-    count = todo.write(files, order.tasks, keys, wanted)
+    count = todo.write(files, order.tasks, keys, wanted, order.label)
     if not order.launcher.in_process:
         try:
             worker.write_work(files, _work(order))
@@ -193,12 +202,17 @@ def _work(order: Order) -> worker.Work:
 
 @contextmanager
 def _at_hand(files: TaskFiles, order: Order) -> Iterator[None]:
-    if order.launcher.in_process:
-        worker.at_hand[files.function] = _work(order)
-    try:
+    if not order.launcher.in_process:
         yield
+        return
+    worker.at_hand[files.function] = _work(order)
+    try:
+        # each task is given a seed of its own, and here the generators are the parent's: what it draws after the
+        # map must not depend on where its tasks ran
+        with seeding.kept() if order.parent.seed is not None else nullcontext():
+            yield
     finally:
-        worker.at_hand.pop(files.function, None)
+        del worker.at_hand[files.function]
 
 
 def failure(

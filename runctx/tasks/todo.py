@@ -6,7 +6,7 @@ import json
 import mmap
 import pickle
 import struct
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +33,18 @@ _PLACE = struct.Struct(f"<{KEY}sQ")
 def keys_of(tasks: Sequence[Any]) -> list[str]:
     """A key for each task, from its content; the second of two equal tasks gets another.
 
+    Raises
+    ------
+    LedgerError: a task cannot be pickled; names it.
+
     >>> keys_of([1, 2, 1])[:2] == keys_of([1, 2]), len(set(keys_of([1, 1])))
     (True, 2)
     """
-    keys = [content.key(task) for task in tasks]
+    keys: list[str] = []
+    try:
+        keys.extend(map(content.key, tasks))
+    except Exception as error:
+        raise _refused(tasks[len(keys)], len(keys), error) from error
     if len(set(keys)) == len(keys):
         return keys
     seen: dict[str, int] = {}
@@ -47,18 +55,25 @@ def keys_of(tasks: Sequence[Any]) -> list[str]:
     return keys
 
 
-def write(files: TaskFiles, tasks: Sequence[Any], keys: Sequence[str], wanted: Collection[int] | None) -> int:
+def write(
+    files: TaskFiles,
+    tasks: Sequence[Any],
+    keys: Sequence[str],
+    wanted: Collection[int] | None,
+    label: Callable[[Any], str] = content.label,
+) -> int:
     """Write all tasks by name, and those that are to be done as they are; returns how many these are.
 
     Parameters
     ----------
     wanted: numbers of the tasks to be done; None for all.
+    label: short text of a task.
 
     Raises
     ------
     LedgerError: a task cannot be pickled; names it.
     """
-    quoted, label = json.encoder.encode_basestring_ascii, content.label
+    quoted = json.encoder.encode_basestring_ascii
     lines = [f'{{"key":"{key}","task":{quoted(label(t))}}}\n' for key, t in zip(keys, tasks, strict=True)]
     layout.write_atomically(files.todo, "".join(lines).encode())
     places, end = [], 0
@@ -74,10 +89,14 @@ def _packed(task: Any, number: int) -> bytes:
     try:
         return values.pack(task)
     except Exception as error:
-        raise LedgerError(
-            f"task {number} ({content.label(task)}) cannot be sent to a worker: {error}",
-            hint="give paths or numbers as tasks, and open files and connections inside the function",
-        ) from error
+        raise _refused(task, number, error) from error
+
+
+def _refused(task: Any, number: int, error: Exception) -> LedgerError:
+    return LedgerError(
+        f"task {number} ({content.label(task)}) cannot be sent to a worker: {error}",
+        hint="give paths or numbers as tasks, and open files and connections inside the function",
+    )
 
 
 def read_names(files: TaskFiles) -> list[tuple[str, str]]:

@@ -51,6 +51,9 @@ class Work:
             return self.function(task)
         from .. import config
 
+        redactor = self.parent.redactor
+        if not self.into or redactor.is_secret(self.into):  # whatever is said of it from here on
+            redactor.mapping({self.into: task} if self.into else {"": task})
         return self.function(config.with_task(self.config, self.into, task))
 
 
