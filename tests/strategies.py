@@ -7,7 +7,19 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from runctx.model import Cell, Command, Data, Environment, Failure, Lock, Omission, Origin, Source
+from runctx.model import (
+    Cell,
+    Command,
+    Data,
+    Environment,
+    Failure,
+    Lock,
+    Omission,
+    Origin,
+    Session,
+    Source,
+    Tasks,
+)
 
 ODD_TEXTS = (
     *(
@@ -195,13 +207,41 @@ _data = st.builds(
 )
 
 
+_tasks = st.builds(
+    Tasks,
+    name=texts,
+    function=texts,
+    into=_text_or_none,
+    launcher=texts,
+    total=_sizes,
+    done=_sizes,
+    failed=_sizes,
+    seconds=st.floats(0, 1e12),
+    longest=st.floats(0, 1e12),
+    workers=_sizes,
+    commits=_few(texts),
+    failed_keys=_few(texts),
+    digest=_text_or_none,
+    results=_text_or_none,
+)
+_sessions = st.builds(
+    Session,
+    started=st.datetimes(timezones=st.just(UTC)),
+    seconds=st.none() | st.floats(0, 1e12),
+    status=texts,
+    commit=_text_or_none,
+    host=texts,
+    pid=_sizes,
+)
+
+
 def _locks(upstream: st.SearchStrategy[tuple[Lock, ...]]) -> st.SearchStrategy[Lock]:
     return st.builds(
         Lock,
         runctx=texts,
         id=texts,
         stage=texts,
-        status=st.sampled_from(["running", "done", "failed", "interrupted"]),
+        status=st.sampled_from(["running", "submitted", "done", "failed", "interrupted"]),
         started=st.datetimes(timezones=st.just(UTC)),
         seconds=st.none() | st.floats(0, 1e12),
         save_dir=texts,
@@ -252,6 +292,8 @@ def _locks(upstream: st.SearchStrategy[tuple[Lock, ...]]) -> st.SearchStrategy[L
             packages=_text_to_text,
             variables=_text_to_text,
         ),
+        tasks=_few(_tasks),
+        sessions=_few(_sessions),
         omissions=_omissions,
     )
 

@@ -19,7 +19,7 @@ from runctx import Run, display, lock
 from runctx.display import terminal, words
 from runctx.display.differences import differences
 from runctx.display.picture import MOST, picture
-from runctx.model import Data, Failure, Lock, Omission
+from runctx.model import Data, Failure, Lock, Omission, Session, Tasks
 from runctx.past.row import Row, parse
 from tests.pastruns import ESCAPE, START, child_of, make_lock
 from tests.strategies import locks
@@ -65,6 +65,20 @@ def drawn(one: Lock) -> str:
     return picture(one, {}, {}, "grey")
 
 
+MAPPED = Tasks(
+    name="main",
+    function="m.main",
+    launcher="joblib",
+    total=9,
+    done=6,
+    failed=2,
+    seconds=80,
+    longest=9.5,
+    workers=2,
+    failed_keys=("ab" * 8, "cd" * 8),
+)
+
+
 def hostile() -> Lock:
     """Every text of a lock that is shown is one that steers."""
     parent = make_lock(1, id=ESCAPE + "1", stage=ESCAPE)
@@ -79,6 +93,8 @@ def hostile() -> Lock:
         config={ESCAPE: ESCAPE, "n": {ESCAPE: [ESCAPE]}},
         error=Failure(type=ESCAPE, message=ESCAPE, traceback=f"{ESCAPE}\n{ESCAPE}"),
         omissions=(Omission(what=ESCAPE, why=ESCAPE),),
+        tasks=(replace(MAPPED, name=ESCAPE, launcher=ESCAPE, failed_keys=(ESCAPE,)),),
+        sessions=(Session(started=START, status=ESCAPE, commit=ESCAPE, host=ESCAPE, pid=1),),
         command=replace(one.command, argv=(ESCAPE,), cwd=ESCAPE, host=ESCAPE, user=ESCAPE, slurm_job=ESCAPE),
         source=replace(one.source, repository=ESCAPE, branch=ESCAPE, commit=ESCAPE),
         environment=replace(one.environment, python=ESCAPE, packages={ESCAPE: ESCAPE}, devices=(ESCAPE,)),
@@ -169,6 +185,41 @@ class TestTerminal:
         lines = terminal.as_text(terminal.run(make_lock(error=error), "failed", Path("f"))).split("\n")
         assert lines[1:7] == ["  ValueError: no luck", *(f"  {line}" for line in traceback[:-1].split("\n"))]
         assert lines[7].startswith("  started")
+
+    def test_tasks(self):
+        """Of each map there is how many tasks were done and which failed, by their texts where they are known."""
+        one, folder = make_lock(tasks=(MAPPED,)), Path("f")
+        texts = {"main": ["images/1.png", "images/2.png"]}
+        for told, failed in (
+            ("abababababababab, cdcdcdcdcdcdcdcd", None),
+            ("images/1.png, images/2.png", texts),
+        ):
+            text = " ".join(terminal.as_text(terminal.run(one, "failed", folder, (), failed)).split())
+            assert "main: 6 of 9 done, 2 failed, 1 not run; joblib, 2 workers, 1 min 20 s of work" in text
+            assert f"failed: {told}" in text and f"failed: {told}" in display.run_html(one, "failed", failed)
+
+    def test_sessions(self):
+        """Of a run that was resumed, its earlier entries are shown."""
+        one = make_lock(
+            sessions=(Session(started=START, status="crashed", commit="git:" + "1" * 40, host="h", pid=3),)
+        )
+        told = "crashed; h, process 3, commit 11111111"
+        assert told in terminal.as_text(terminal.run(one, "done", Path("f"))) and told in display.run_html(
+            one, "done"
+        )
+
+    @pytest.mark.parametrize(
+        ("status", "expected"), [("done", "done 6/9"), ("submitted", "submitted "), ("running", "running ")]
+    )
+    def test_share(self, status, expected):
+        """A listing says how many tasks were done, once the lock knows; each status has its colour."""
+        row = parse(lock.encode(make_lock(status=status, tasks=(MAPPED,))))
+        assert (row.tasks, row.tasks_done) == (9, 6)
+        assert expected in terminal.as_text(terminal.Listing([row], 1))
+        assert ("6/9" in display.runs_html([row], 1)) == (status == "done")
+        assert status in terminal.COLOURS and f"color:{display.page.COLOURS[status]}" in display.runs_html(
+            [row], 1
+        )
 
     def test_packages_are_counted(self):
         """Of the packages there is how many, and the versions of those that decide; a count of one is singular."""

@@ -24,7 +24,18 @@ from ruamel.yaml import YAML
 import runctx
 from runctx import lock, yamlfile
 from runctx.errors import LockError, NoRunError
-from runctx.model import SCHEMA, Command, Data, Environment, Failure, Lock, Origin, Source
+from runctx.model import (
+    SCHEMA,
+    Command,
+    Data,
+    Environment,
+    Failure,
+    Lock,
+    Origin,
+    Session,
+    Source,
+    Tasks,
+)
 from tests.strategies import locks
 
 DATA = Path(__file__).parent / "data"
@@ -161,6 +172,73 @@ def test_frozen_origins() -> None:
     )
 
 
+MAPPED = {
+    "tasks": (
+        Tasks(
+            name="main",
+            function="train.main",
+            into="",
+            launcher="joblib",
+            total=9,
+            done=7,
+            failed=1,
+            seconds=1.5,
+            longest=0.25,
+            workers=2,
+            commits=("git:" + "1" * 40,),
+            failed_keys=("0f1e2d3c4b5a6978",),
+            digest="blake3:" + "2" * 64,
+            results="blake3:" + "3" * 64,
+        ),
+        Tasks(name="main-2", function="train.main", launcher="serial", total=1),
+    ),
+    "sessions": (
+        Session(started=datetime(2025, 11, 21, 12, tzinfo=UTC), status="crashed", host="elsewhere", pid=7),
+    ),
+}
+MAPPED_TEXT = f"""
+tasks:
+- name: main
+  function: train.main
+  into: ''
+  launcher: joblib
+  total: 9
+  done: 7
+  failed: 1
+  seconds: 1.5
+  longest: 0.25
+  workers: 2
+  commits:
+  - git:{"1" * 40}
+  failed_keys:
+  - '0f1e2d3c4b5a6978'
+  digest: blake3:{"2" * 64}
+  results: blake3:{"3" * 64}
+- name: main-2
+  function: train.main
+  launcher: serial
+  total: 1
+  done: 0
+  failed: 0
+  seconds: 0.0
+  longest: 0.0
+  workers: 0
+sessions:
+- started: '2025-11-21T12:00:00Z'
+  status: crashed
+  host: elsewhere
+  pid: 7
+"""
+
+
+def test_frozen_tasks() -> None:
+    """What became of tasks, and earlier entries, have the same text in every release."""
+    one = dataclasses.replace(LOCK, status="submitted", **MAPPED)
+    text = lock.encode(one).decode()
+    assert MAPPED_TEXT in text
+    assert lock.decode(text.encode()) == one
+
+
 ODD_SETTINGS = (
     math.nan,
     math.inf,
@@ -227,6 +305,7 @@ def _full() -> dict[str, Any]:
             "epochs": [{"layer": "default", "where": "train.py:8", "value": 5}],
             "opt.lr": [{"layer": "override", "where": "argument 3", "value": 0.3}],
         }
+        one.update(lock.to_plain(MAPPED))
     return plain
 
 

@@ -81,9 +81,9 @@ def _lines(lock: Lock, failed: Mapping[str, Sequence[str]]) -> Iterator[tuple[st
     if lock.tasks:
         which = (tasks.failed(one, failed.get(one.name, one.failed_keys[:_MOST])) for one in lock.tasks)
         lines = [f"{tasks.entry(one)} {some}" for one, some in zip(lock.tasks, which, strict=True)]
-        yield "tasks", "<br>".join(map(_text, lines[:_MOST]))
+        yield "tasks", _below(lines)
     if lock.sessions:
-        yield "sessions", "<br>".join(_text(tasks.session(one)) for one in lock.sessions[:_MOST])
+        yield "sessions", _below([tasks.session(one) for one in lock.sessions])
     if lock.source.commit:
         branch = f" on {lock.source.branch}" if lock.source.branch else ""
         yield "commit", _text(words.commit(lock.source.commit, lock.source.dirty) + branch)
@@ -117,6 +117,11 @@ def _cells(row: Row, values: Mapping[str, str]) -> Iterator[str]:
 def _several(items: Sequence[str]) -> str:
     more = f" … {len(items) - _MOST} more" if len(items) > _MOST else ""
     return ", ".join(_text(item) for item in items[:_MOST]) + more
+
+
+def _below(items: Sequence[str]) -> str:
+    """A line each."""
+    return "".join(f"<div>{_text(item)}</div>" for item in items[:_MOST])
 
 
 def status(name: str) -> str:

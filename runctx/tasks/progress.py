@@ -108,11 +108,13 @@ def _follow(tally: Tally, over: threading.Event, total: int, done: int, began: f
     bar = None
     try:
         bar = _made(tally, total, done, began)
-        while not over.wait(_PACE):
+        while True:
             tally.read_on()
             bar.set_postfix_str(f"{tally.failed} failed" if tally.failed else "", refresh=False)
             if not bar.update(done + tally.done + tally.failed - bar.n):
                 bar.refresh()
+            if over.wait(_PACE):
+                return
     except Exception:  # of whoever owns the terminal, or of the file system: then there is no bar
         pass
     finally:
@@ -121,7 +123,8 @@ def _follow(tally: Tally, over: threading.Event, total: int, done: int, began: f
 
 
 def _made(tally: Tally, total: int, done: int, began: float) -> Any:
-    options = {"total": total, "initial": done, "leave": False, "bar_format": _FORMAT}
+    # it is not shown before something is known
+    options = {"total": total, "initial": done, "leave": False, "bar_format": _FORMAT, "delay": 1e-9}
     name = tally._folder.parent.name
     if notebook.in_kernel():
         from tqdm.auto import tqdm
