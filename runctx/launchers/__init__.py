@@ -21,8 +21,8 @@ __all__ = ["Joblib", "Launched", "Launcher", "Serial", "Slurm", "launcher_of"]
 class Launched(Protocol):
     """The workers of one map, once they were asked for."""
 
-    def wait(self) -> None:
-        """Return when every task has been done, or nobody works any more; may do the work itself.
+    def wait(self) -> str | None:
+        """Return when every task has been done, or nobody works any more, and why; may do the work itself.
 
         Whatever it raises ends the map, and leaves the ledger such that the run can be resumed.
         """

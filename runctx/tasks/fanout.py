@@ -123,13 +123,14 @@ def fan_out(order: Order) -> Results:
         source=order.source,
         repository=order.repository,
     )
+    why = None
     try:
         with _at_hand(files, order):
             if count:
                 launched = order.launcher.launch(plan)
                 if order.launcher.waits:
                     with progress.shown(files, len(keys), len(keys) - count, show=order.show):
-                        launched.wait()
+                        why = launched.wait()
     finally:
         final_rows(rows, final)
         order.gather(files, final)
@@ -139,7 +140,7 @@ def fan_out(order: Order) -> Results:
     if order.launcher.waits:
         shutil.rmtree(files.state, ignore_errors=True)
         if order.on_error != "return" and (entry.failed or unfinished(entry)):
-            raise failure(entry, lambda i: order.label(order.tasks[i]), keys, results, files)
+            raise failure(entry, lambda i: order.label(order.tasks[i]), keys, results, files, why)
     return results
 
 
@@ -216,13 +217,19 @@ def _at_hand(files: TaskFiles, order: Order) -> Iterator[None]:
 
 
 def failure(
-    entry: Tasks, label: Callable[[int], str], keys: Sequence[str], results: Results, files: TaskFiles
+    entry: Tasks,
+    label: Callable[[int], str],
+    keys: Sequence[str],
+    results: Results,
+    files: TaskFiles,
+    why: str | None = None,
 ) -> TaskError:
     """One error for all tasks of a map that failed or were not run.
 
     Parameters
     ----------
     label: short text of the task of this number.
+    why: some were not run.
     """
     failed = set(entry.failed_keys)
     places = [i for i, key in enumerate(keys) if key in failed]
@@ -236,7 +243,7 @@ def failure(
         lines.append(f"  … {entry.failed - len(lines)} more")
     left = entry.total - entry.done - entry.failed
     what = [f"{entry.failed} of {entry.total} tasks failed"] * bool(entry.failed)
-    what += [f"{left} of {entry.total} tasks were not run"] * bool(left)
+    what += [f"{left} of {entry.total} tasks were not run{f': {why}' if why else ''}"] * bool(left)
     error = TaskError(
         "\n".join([f"{entry.function}: {' and '.join(what)}", *lines]),
         hint=f"`.results` holds what succeeded; rows and tracebacks: {files.done()}; "

@@ -8,18 +8,19 @@ replaces jobs that are gone without having left a successor.
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ...errors import SettingsError
+from ...errors import LaunchError, SettingsError
 from ...tasks.ledger import Ledger
-from ...tasks.shift import read_all
+from ...tasks.shift import Shift, read_all
 from . import scheduler
 from .checkout import checkout
 from .element import Element
-from .submission import Request, submit, submitted
+from .submission import Request, folder_of, submit, submitted
 
 if TYPE_CHECKING:
     from ...tasks.plan import Plan
@@ -138,7 +139,10 @@ class Submitted:
     element: Element
     missing: int
     """Jobs that the cluster has not taken yet."""
-    _free_then: int = -1
+    _over: set[str] = field(default_factory=set)
+    """Jobs that had ended when the scheduler was last asked."""
+    _stand: tuple[int, int] | None = None
+    """Tasks left, and losses, when jobs were last replaced."""
 
     def submit_missing(self) -> None:
         """As many as the cluster takes now.
@@ -151,8 +155,21 @@ class Submitted:
             ids = submit(self.element.request, self.plan.files, self.plan.map, self.element, self.missing)
             self.missing -= len(ids)
 
-    def wait(self) -> None:
-        """Return when every task has been done, or nobody will do the rest."""
+    def wait(self) -> str | None:
+        """Return when every task has been done, or why nobody will do the rest."""
+        try:
+            why = self._watch()
+        except KeyboardInterrupt as error:
+            jobs = " ".join(sorted({job.partition("_")[0] for job in submitted(self.plan.files)}, key=int))
+            error.add_note(
+                f"The Slurm jobs {jobs} go on. `runctx collect {shlex.quote(str(self.plan.save_dir))}` takes in what "
+                f"they do; `scancel {jobs}` ends them."
+            )
+            raise
+        self._call_off()
+        return why
+
+    def _watch(self) -> str | None:
         ledger = Ledger(self.plan.files)
         began = asked = time.monotonic()
         while not ledger.is_over():
@@ -160,38 +177,52 @@ class Submitted:
             often = now - began < _SOON
             if now - asked > (ASK if often else ASK_SELDOM):
                 asked = now
-                self.submit_missing()
-                if self._is_deserted() and not ledger.is_over() and not self._start_anew(ledger):
-                    return
+                jobs = submitted(self.plan.files)
+                living = scheduler.living(jobs)
+                if living is not None:
+                    if not living and not ledger.is_over() and (why := self._start_anew(ledger, jobs)):
+                        return why
+                    self._over = jobs - living
+                self._add_missing(living)
             time.sleep(LOOK if often else 5 * LOOK)
-        self._call_off()
+        return None
 
-    def _is_deserted(self) -> bool:
-        """Whether no job is left, for certain."""
-        return scheduler.living(submitted(self.plan.files)) == set()
+    def _add_missing(self, living: set[str] | None) -> None:
+        """That some cannot be added does not end those that work."""
+        try:
+            self.submit_missing()
+        except LaunchError:
+            if not living:
+                raise
+            self.missing = 0
 
-    def _start_anew(self, ledger: Ledger) -> bool:
-        """Replace jobs that are gone without a successor; not if she has cancelled them all, or it leads nowhere."""
+    def _start_anew(self, ledger: Ledger, jobs: set[str]) -> str | None:
+        """Replace jobs that are gone without a successor; or why not."""
         shifts = read_all(self.plan.files)
-        jobs = submitted(self.plan.files)
-        if os.path.exists(self.plan.files.stop) or len(shifts) >= self.element.most:
-            return False
-        if all(scheduler.state(job) == "CANCELLED" for job in jobs):
-            return False
-        ledger.bury({shift.name for shift in shifts}, "parent")
-        free = ledger.claims.free
-        if free == self._free_then:
-            return False
-        self._free_then = free
-        self.missing = min(
-            self.element.everyone // self.element.processes, -(-free // self.element.processes)
-        )
-        self.submit_missing()
-        return True
+        last = jobs - self._over
+        if os.path.exists(self.plan.files.stop):
+            return "the first failure stopped them"
+        if last and all(self._was_cancelled(job, shifts) for job in last):
+            return "the Slurm jobs were cancelled"
+        if len(shifts) >= self.element.most:
+            return f"there were {len(shifts)} jobs, as many as `max_follow_ups` allows"
+        # what the dead had is given back by those that come, for whom it is the last they do: it may kill them, too
+        left = ledger.claims.free + sum(len(ledger.unfinished(worker)) for worker in list(ledger.claims.held))
+        stand = left, sum(ledger.claims.losses.values())
+        if stand == self._stand:
+            states = ", ".join(sorted({scheduler.state(job) or "unknown" for job in last}))
+            return f"the Slurm jobs ended ({states}) and got no further; see {folder_of(self.plan.files)}"
+        self._stand = stand
+        each = self.element.processes
+        self.missing = max(1, min(self.element.everyone // each, -(-left // each)))
+        return None
+
+    def _was_cancelled(self, job: str, shifts: list[Shift]) -> bool:
+        """Of an element that was cancelled before it began, Slurm keeps no record."""
+        state = scheduler.state(job)
+        return state == "CANCELLED" or (state is None and all(shift.slurm_job != job for shift in shifts))
 
     def _call_off(self) -> None:
         """Jobs that have not begun have nothing to do any more."""
-        begun = {shift.slurm_job for shift in read_all(self.plan.files)}
-        waiting = submitted(self.plan.files) - begun
-        if waiting:
-            scheduler.cancel(waiting)
+        working = {shift.slurm_job for shift in read_all(self.plan.files) if not shift.ended}
+        scheduler.cancel(submitted(self.plan.files) - working, only_waiting=True)

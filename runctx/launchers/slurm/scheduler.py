@@ -119,6 +119,13 @@ def living(job_ids: Iterable[str]) -> set[str] | None:
     return wanted & (here | {_number(job_id) for job_id in here})
 
 
+def ending(job_ids: Iterable[str]) -> set[str]:
+    """Which of these are just being ended: their processes have some seconds left."""
+    wanted = {job_id for job_id in job_ids if _ID.fullmatch(job_id)}
+    seen = _seen({_number(job_id) for job_id in wanted}) or ()
+    return wanted & {job.id for job in seen if job.state == "COMPLETING"}
+
+
 def state(job_id: str) -> str | None:
     """Slurm's word for how a job or an element is: `PENDING`, `RUNNING`, `TIMEOUT`, `NODE_FAIL`, ...
 
@@ -161,10 +168,11 @@ def requeue(job_id: str) -> bool:
     return _ID.fullmatch(job_id) is not None and _ask("scontrol", "requeue", job_id) is not None
 
 
-def cancel(job_ids: Iterable[str]) -> bool:
+def cancel(job_ids: Iterable[str], *, only_waiting: bool = False) -> bool:
     """End jobs and elements, whether they run or wait; whether Slurm took it. Those that are over do not matter."""
+    options = ["--quiet", "--state=PENDING"] if only_waiting else ["--quiet"]
     wanted = {job_id for job_id in job_ids if _ID.fullmatch(job_id)}
-    taken = [_ask("scancel", "--quiet", *some) is not None for some in _batches(wanted)]
+    taken = [_ask("scancel", *options, *some) is not None for some in _batches(wanted)]
     return all(taken)
 
 
@@ -185,6 +193,12 @@ def largest_array() -> int | None:
     )
     limits = [int(limit) for pattern in patterns for limit in re.findall(pattern, told, re.MULTILINE)]
     return max(1, min(limits)) if limits else None
+
+
+def kill_wait() -> float:
+    """Seconds from a job's SIGTERM to its SIGKILL; what is usual, if Slurm does not answer."""
+    found = re.search(r"^KillWait\s*=\s*([0-9]{1,6})", _ask("scontrol", "show", "config") or "", re.MULTILINE)
+    return float(found[1]) if found else 30.0
 
 
 def is_refused_for_limit(error: str) -> bool:

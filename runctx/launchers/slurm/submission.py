@@ -5,10 +5,14 @@ from __future__ import annotations
 import math
 import os
 import secrets
+import shlex
+import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -22,6 +26,9 @@ UNLIMITED_MINUTES = 0
 """What sbatch takes for no limit."""
 NOTICE = 30
 """Seconds before the end at which Slurm signals a job; it may come half a minute earlier."""
+
+# a job that is preempted while it starts must not die of the signal, and finds out by itself
+_PYTHON = ("/bin/sh", "-c", 'trap "" USR2; exec "$0" "$@"', sys.executable)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,20 +57,36 @@ def submit(
     """
     import submitit
 
-    folder = files.root / layout.STATE / "jobs" / files.name
-    executor = submitit.AutoExecutor(folder=folder, cluster="slurm")
+    if absent := [command for command in ("sbatch", "srun", "squeue") if shutil.which(command) is None]:
+        raise LaunchError(
+            f"there is no Slurm on this machine: {', '.join(absent)} cannot be found on the PATH",
+            hint="submit from a login node of the cluster, or use another launcher, e.g. 'joblib'",
+        )
+    executor = submitit.AutoExecutor(
+        folder=folder_of(files), cluster="slurm", slurm_python=shlex.join(_PYTHON)
+    )
     executor.update_parameters(**_parameters(request, name))
     ids: list[str] = []
     size = min(count, scheduler.largest_array() or 1)
     while len(ids) < count and size > 0:
         some = min(size, count - len(ids))
-        taken = _submitted(executor, element, some)
+        try:
+            taken = _submitted(executor, element, some)
+        except LaunchError:
+            if ids:
+                break  # some have been taken: they will do
+            raise
         if taken is None:
             size = some // 2
             continue
         _note(files, taken)
         ids += taken
     return ids
+
+
+def folder_of(files: TaskFiles) -> Path:
+    """Of submitit: what it gives to jobs, and what they say."""
+    return files.root / layout.STATE / "jobs" / files.name
 
 
 def submitted(files: TaskFiles) -> set[str]:
@@ -126,6 +149,8 @@ def _parameters(request: Request, name: str) -> dict[str, Any]:
         "slurm_array_parallelism": 10**6,
         "slurm_setup": list(request.setup) or None,
         "slurm_stderr_to_stdout": True,
+        # since Slurm 22.05 a step does not have the job's processors unless it asks for them, too
+        "slurm_srun_args": [f"--cpus-per-task={request.cpus}"],
     }
     if request.mem is not None:
         extra["mem"] = request.mem
