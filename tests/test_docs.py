@@ -38,7 +38,7 @@ def project(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "page", ["docs/run.md", "docs/config-files.md", "docs/combinations.md", "docs/derived.md"]
+    "page", ["docs/run.md", "docs/map.md", "docs/config-files.md", "docs/combinations.md", "docs/derived.md"]
 )
 def test_examples_run(project, page):
     """The Python examples of a page run from top to bottom as one script, beside the files that it shows."""
@@ -134,7 +134,11 @@ def test_readme_example_runs(project):
 
 
 @pytest.mark.parametrize(
-    "cls", [model.Lock, model.Source, model.Data, model.Command, model.Environment, model.Failure]
+    "cls",
+    [
+        *(model.Lock, model.Source, model.Data, model.Command, model.Environment, model.Failure),
+        *(model.Tasks, model.Session),
+    ],
 )
 def test_every_key_of_the_lock_is_explained(cls):
     """docs/lock.md names every key that a lock can have."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from runctx import Run
-from tests.demo import Demo
+from tests.demo import ROOT, Demo
+from tests.test_docs import PYTHON
 from tests.test_four_ways import MAP
 
 IMAGES = 600
@@ -22,3 +23,22 @@ def test_four_ways_give_the_same(slurm, tmp_path):
     assert [(run.status, run.lock.tasks[0].done) for run in runs] == [("done", IMAGES)] * 4
     assert len({run.lock.tasks[0].results for run in runs}) == 1
     assert len(demo.locks()) == len([*runs, "images"])
+
+
+def test_the_script_of_the_page_runs(slurm, tmp_path):
+    """What docs/map.md shows for Slurm does what it says: waits, or is collected later."""
+    shown = next(code for code in PYTHON.findall((ROOT / "docs/map.md").read_text()) if "Slurm(" in code)
+    demo = Demo(tmp_path / "demo")
+    (demo.folder / "segment.py").write_text(shown)
+    (demo.folder / "scans").mkdir()
+    for number in range(6):
+        (demo.folder / f"scans/{number}.txt").write_text("." * number)
+
+    demo.script("segment.py")
+    demo.script("segment.py", "wait=false")
+
+    waited, submitted = map(Run.load, demo.runs("segment"))
+    assert waited.status == "done"
+    assert submitted.lock.status == "submitted"
+    assert submitted.collect(wait=True).status == "done"
+    assert list(submitted.results()) == list(waited.results()) == list(range(6))
