@@ -243,6 +243,7 @@ def _locks(upstream: st.SearchStrategy[tuple[Lock, ...]]) -> st.SearchStrategy[L
         stage=texts,
         status=st.sampled_from(["running", "submitted", "done", "failed", "interrupted"]),
         started=st.datetimes(timezones=st.just(UTC)),
+        resumed=st.none() | st.datetimes(timezones=st.just(UTC)),
         seconds=st.none() | st.floats(0, 1e12),
         save_dir=texts,
         error=st.none() | st.builds(Failure, type=texts, message=texts, traceback=texts),

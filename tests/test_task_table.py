@@ -200,6 +200,16 @@ class TestResults:
             past.results("large")[0]
         assert not (tmp_path / "owned").exists()
 
+    def test_damaged(self, past):
+        """A result whose bytes were changed is not passed for the one that its row names."""
+        (file,) = (past.save_dir / "tasks/large/results").iterdir()
+        data = file.read_bytes()
+        assert data.count(b"K\x05") == 10
+        file.write_bytes(data.replace(b"K\x05", b"K\x07", 1))
+        with pytest.raises(ResultError, match="another than its row says"):
+            past.results("large")[0]
+        assert past.results("large", trusted=True)[0] == [7] + [5] * 9
+
     def test_larger_than_memory(self, past):
         """A row that names more bytes than there are is refused before memory is taken for them."""
         edit(rows_file(past, "large"), '"at":[0,', '"at":[0,1' + "0" * 15)
@@ -234,6 +244,17 @@ class TestBroken:
         files = TaskFiles(past.save_dir, "invert")
         files.todo.unlink()
         with pytest.raises(LedgerError, match=re.escape(str(files.todo))):
+            _ = past.tasks
+
+    def test_pipes(self, past):
+        """A pipe or folder in the place of a file blocks nobody."""
+        os.mkfifo(TaskFiles(past.save_dir, "invert").done("pipe"))
+        TaskFiles(past.save_dir, "invert").done("folder").mkdir()
+        assert len(past.tasks) == 6
+        todo = TaskFiles(past.save_dir, "invert").todo
+        todo.unlink()
+        os.mkfifo(todo)
+        with pytest.raises(LedgerError, match="no such file"):
             _ = past.tasks
 
     @pytest.mark.parametrize("name", ["../../elsewhere", "/etc", "a\0b", "", "..", "x/y", "x" * 300])

@@ -76,7 +76,8 @@ def _lines(lock: Lock, failed: Mapping[str, Sequence[str]]) -> Iterator[tuple[st
         told = f"{lock.error.type.removeprefix('builtins.')}: {lock.error.message}"
         yield "error", f'<span style="color:{COLOURS["failed"]}">{_text(told)}</span>'
     duration = f", took {words.took(lock.seconds)}" if lock.seconds is not None else ""
-    yield "started", _text(words.date(lock.started) + duration)
+    again = f", resumed {words.date(lock.resumed)}" if lock.resumed is not None else ""
+    yield "started", _text(words.date(lock.started) + again + duration)
     yield "folder", _text(lock.save_dir)
     if lock.tasks:
         which = (tasks.failed(one, failed.get(one.name, one.failed_keys[:_MOST])) for one in lock.tasks)

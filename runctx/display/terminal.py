@@ -177,7 +177,8 @@ def _sections(
     duration = f", took {words.took(lock.seconds)}" if lock.seconds is not None else ""
     when = words.when(lock.started)
     ago = f" ({when})" if when.endswith("ago") else ""
-    yield "started", Text(f"{words.date(lock.started)}{ago}{duration}")
+    again = f", resumed {words.date(lock.resumed)}" if lock.resumed is not None else ""
+    yield "started", Text(f"{words.date(lock.started)}{ago}{again}{duration}")
     if lock.sessions:
         yield "sessions", _list(Text(tasks.session(one)) for one in lock.sessions)
     yield "folder", Text(words.path(folder))

@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any, overload
 
-from ..errors import LedgerError, TaskError
+from ..errors import LedgerError, ResultError, TaskError
 from ..layout import TaskFiles
-from . import values
+from . import content, values
 from .returned import results_of
 from .rows import Row, Rows
 
@@ -83,11 +83,23 @@ class Results(Sequence[Any]):
             if row.at is None:
                 return values.from_small(bytes(row.value))
             with results_of(self._files.root):
-                return values.unpack(self._stored(worker, row.at), trusted=self._trusted)
+                value = values.unpack(self._stored(worker, row.at), trusted=self._trusted)
+            if not self._trusted:
+                self._check(value, worker, row)
+            return value
         packed = self._stored(worker, row.at) if row.at else None
         error = values.unpack_error(packed, row, trusted=self._trusted)
         told = row.error.traceback if row.error else ""
         return values.with_traceback_text(error, told) if told else error
+
+    def _check(self, value: Any, worker: str, row: Row) -> None:
+        found = content.digest(value)
+        if found != row.digest:
+            raise ResultError(
+                f"{self._files.results(worker)}: the result of task {row.key} is another than its row says: "
+                f"its digest is {found}, not {row.digest}",
+                hint="the file was changed or damaged; `trusted=True` reads it as it is",
+            )
 
     def _stored(self, worker: str, at: tuple[int, int]) -> bytes:
         offset, size = at

@@ -126,7 +126,8 @@ class Rows:
 
     def _names(self) -> list[str]:
         try:
-            found = os.listdir(self.files.done())
+            with os.scandir(self.files.done()) as entries:
+                found = [entry.name for entry in entries if entry.is_file()]  # a pipe would block for ever
         except FileNotFoundError:
             return []
         return sorted(name.removesuffix(SUFFIX) for name in found if name.endswith(SUFFIX))

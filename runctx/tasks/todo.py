@@ -107,9 +107,13 @@ def read_names(files: TaskFiles) -> list[tuple[str, str]]:
     LedgerError: the file is missing or broken.
     """
     try:
+        if not files.todo.is_file():  # a pipe would block for ever
+            raise LedgerError(f"{files.todo}: there is no such file")
         data = files.todo.read_bytes()
         decoder = msgspec.json.Decoder(_Name)
         return [(name.key, name.task) for name in decoder.decode_lines(data)]
+    except LedgerError:  # an OSError, too
+        raise
     except (OSError, msgspec.DecodeError) as error:
         raise LedgerError(f"{files.todo}: {error}") from error
 
