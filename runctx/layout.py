@@ -150,9 +150,9 @@ class TaskFiles:
         """Folder of the log of who has which tasks."""
         return self.state / "claims"
 
-    def imported(self, worker: str = "") -> Path:
-        """What one worker imported that its parent did not; without a name, the folder of all."""
-        return self.state / "imported" / f"{worker}.json" if worker else self.state / "imported"
+    def notes(self, worker: str = "") -> Path:
+        """What one worker notes at its end; without a name, the folder of all."""
+        return self.state / "notes" / f"{worker}.json" if worker else self.state / "notes"
 
     def shift(self, name: str) -> Path:
         """Where and how one shift works."""

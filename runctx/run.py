@@ -30,7 +30,7 @@ from .interrupts import Interrupt, held_back
 from .model import VERSION, Data, Failure, Lock, Omission
 from .redact import SECRET_FILES, Redactor
 from .tasks import attached
-from .tasks.imported import Imported
+from .tasks.noted import Noted
 from .told import Told
 from .waiting import wait_for
 
@@ -50,8 +50,8 @@ if TYPE_CHECKING:
     from .past.record import Lineage, Record
     from .resume import Earlier
     from .tasks.attached import Parent, Task
-    from .trackers.journal import Journal
     from .tasks.results import Final
+    from .trackers.journal import Journal
 
 
 _open: dict[int, Run] = {}
@@ -139,7 +139,7 @@ class Run(Told):
         self._task: Task | None = None
         self._journal: Journal | None = None
         self._maps: dict[str, int] = {}
-        self._imported = Imported()
+        self._noted = Noted()
 
     # -- what she asks of it -------------------------------------------------------------------------------
 
@@ -507,9 +507,9 @@ class Run(Told):
         """Inside a task: the folder, the log and the lock are those of the run that maps it."""
         from . import config
 
-        parent = task.parent
+        parent, self._program = task.parent, _place_of(frame)
         cfg = config.open_config(self._given_cfg)
-        config.fill_in(cfg, parent.started.astimezone(), os.fspath(parent.save_dir), _place_of(frame))
+        config.fill_in(cfg, parent.started.astimezone(), os.fspath(parent.save_dir), self._program)
         # before any text: it may hold the secrets met here
         self._redactor, self._redacted_cfg = parent.redactor, parent.redactor.mapping(config.to_plain(cfg))
         base = _here() or Path()
@@ -535,6 +535,7 @@ class Run(Told):
         )
         return replace(
             known,
+            origins=config.origins_of(self._cfg, self._program, self._redactor),
             status=status,
             error=error,
             seed=self._seed,
@@ -795,7 +796,7 @@ class Run(Told):
             from . import environment
 
             here = environment.environment(self._wishes.variables, self._redactor)
-            self._update(environment=replace(here, packages=self._imported.packages | here.packages))
+            self._update(environment=replace(here, packages=self._noted.packages | here.packages))
         if self._seed is not None:
             self._omit(seeding.unseeded(self._seeded))
         with self._step("keys that were read"):
@@ -874,13 +875,13 @@ class Run(Told):
 
     def _gather_tasks(self, files: TaskFiles, final: Final) -> None:
         """What workers know that the lock should tell."""
-        from .tasks import imported, inputs
+        from .tasks import inputs, noted
 
         with self._step(f"inputs of the tasks of {files.name}"), self._mutex:
             told, earlier = inputs.joined(self._lock, files, final, _here() or Path(), self._upstream)
             self._lock, self._upstream = told, earlier
-        with self._step(f"modules of the tasks of {files.name}"):
-            self._imported = self._imported.joined(imported.read(files))
+        with self._step(f"what the workers of {files.name} noted"):
+            self._noted = self._noted.joined(noted.read(files))
 
     def _find_runs_in(self, data: Data, root: Path, manifest: bytes) -> None:
         """A folder or glob that lies in no run may hold files of several."""
@@ -953,7 +954,7 @@ class Run(Told):
     def _collect_source(self) -> None:
         from . import notebook, source
 
-        found = source.collect(self._snapshot, self._files.source, elsewhere=self._imported.modules)
+        found = source.collect(self._snapshot, self._files.source, elsewhere=self._noted.modules)
         cells = tuple(
             replace(cell, code=self._redactor.code(cell.code)) for cell in notebook.executed_cells()
         )
@@ -964,10 +965,15 @@ class Run(Told):
     def _collect_reads(self, interrupt: Interrupt) -> None:
         from . import config
 
-        self._update(keys_read=config.keys_read(self._cfg))
+        elsewhere = self._noted.keys_read
+        self._update(keys_read=tuple(sorted(elsewhere.union(config.keys_read(self._cfg)))))
         if self._lock.status != "done" or interrupt:
             return  # she has not come to where they are read
-        unread = [f"{key}, set by {setting.where}" for key, setting in config.never_read(self._cfg).items()]
+        unread = [
+            f"{key}, set by {setting.where}"
+            for key, setting in config.never_read(self._cfg).items()
+            if key not in elsewhere
+        ]
         if unread:
             more = f"; and {len(unread) - 5} more" if len(unread) > 5 else ""
             self._log.warn(f"never read: {'; '.join(unread[:5])}{more}")

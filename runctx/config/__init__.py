@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from .files.compose import load
     from .opened import open_config
     from .origins import origins_of
-    from .reads import keys_read, never_read, watch
+    from .reads import keys_read, never_read, unnoticed, watch
     from .resolved import fill_in, from_plain, save_dir_of, to_class, to_plain, to_yaml
     from .structure import structure_digest
     from .text import from_text, value_digest
@@ -37,6 +37,7 @@ __all__ = [
     "to_plain",
     "to_yaml",
     "uniform",
+    "unnoticed",
     "value_digest",
     "watch",
     "with_task",
@@ -49,7 +50,7 @@ _MODULES = {
     "commandline.arguments": "add_arguments",
     "files.compose": "load",
     "origins": "origins_of",
-    "reads": "keys_read never_read watch",
+    "reads": "keys_read never_read unnoticed watch",
     "opened": "open_config",
     "resolved": "fill_in from_plain save_dir_of to_class to_plain to_yaml",
     "structure": "structure_digest",

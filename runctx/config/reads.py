@@ -6,9 +6,11 @@ leaf its old class back: from then on, reading it costs what it costs in any con
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from types import FrameType
 from typing import Any
 
@@ -52,6 +54,19 @@ def watch(config: DictConfig) -> None:
             trace.reads
         ):  # a copy of a leaf of another configuration, which wants to know, too
             leaf.__dict__[_WATCH] = _Watch(trace.reads, path, watch)
+
+
+@contextlib.contextmanager
+def unnoticed() -> Iterator[None]:
+    """Pickling a configuration meanwhile is no reading; for a copy of which nothing else is wanted."""
+    token = _unnoticed.set(True)
+    try:
+        yield
+    finally:
+        _unnoticed.reset(token)
+
+
+_unnoticed: ContextVar[bool] = ContextVar("runctx_unnoticed", default=False)
 
 
 def keys_read(config: DictConfig) -> tuple[str, ...]:
@@ -172,11 +187,11 @@ def _arm(leaf: Node, plain: type, watch: _Watch) -> None:
     object.__setattr__(leaf, "__class__", _watched[plain])  # nodes of containers refuse, or take it for a key
 
 
-def _disarm(leaf: Node, plain: type) -> None:
+def _disarm(leaf: Node, plain: type, note: bool = True) -> None:
     # first the class: a leaf of that class always has its watch, whichever thread looks
     object.__setattr__(leaf, "__class__", plain)
     watch = leaf.__dict__.pop(_WATCH, None)
-    if watch is not None:
+    if watch is not None and note:
         watch.note()
 
 
@@ -191,7 +206,7 @@ def _watched_class(plain: Any) -> type:
         return twin
 
     def handed_on(self: Any, protocol: Any) -> Any:
-        _disarm(self, plain)
+        _disarm(self, plain, note=not _unnoticed.get())
         return self.__reduce_ex__(protocol)
 
     body = {name: _noticed(plain, name) for name in _GIVING if hasattr(plain, name)}

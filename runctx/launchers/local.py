@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import SettingsError
-from ..tasks import imported
+from ..tasks import noted
 from . import warm
 
 if TYPE_CHECKING:
@@ -100,4 +100,4 @@ class _Here:
             warm.renew(self.plan.repository)
         self.plan.watch(self.launcher.start, self.workers, children=self.children).run()
         if self.children:
-            warm.imported(imported.read(self.plan.files).modules.values())
+            warm.imported(noted.read(self.plan.files).modules.values())

@@ -19,7 +19,7 @@ from .. import lock as lockfile
 from ..errors import LedgerError, RunStateError
 from ..layout import RunFiles, TaskFiles
 from ..model import Failure, Lock, Omission, Tasks
-from . import imported, inputs, presence, todo
+from . import inputs, noted, presence, todo
 from .fanout import failure
 from .fold import folded, unfinished
 from .results import Final, Results, final_rows
@@ -249,8 +249,13 @@ def _seal(known: Lock, save_dir: Path, found: Sequence[Folded]) -> Lock:
     sealed = _judged(replace(sealed, seconds=_seconds(known, found)), found)
     for one in found:
         sealed, _ = inputs.joined(sealed, one.files, one.final, _cwd(known, save_dir))
-        packages = imported.read(one.files).packages | sealed.environment.packages
-        sealed = replace(sealed, environment=replace(sealed.environment, packages=packages))
+        workers = noted.read(one.files)
+        packages = workers.packages | sealed.environment.packages
+        sealed = replace(
+            sealed,
+            environment=replace(sealed.environment, packages=packages),
+            keys_read=tuple(sorted(workers.keys_read.union(sealed.keys_read))),
+        )
     sealed = _with_outputs(sealed, save_dir)
     lockfile.write(RunFiles(save_dir).lock, sealed, durable=True)
     for one in found:

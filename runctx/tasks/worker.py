@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from ..layout import TaskFiles
-from . import content, imported, pooled, values
+from . import content, noted, pooled, values
 from .attached import PATIENCE_AFTER_ERROR, Parent, Task, current
 from .claims import Claims
 from .reading import brief
@@ -44,6 +44,13 @@ class Work:
     stop_on_error: bool
     parent: Parent
     commit: str | None
+
+    @property
+    def keys_read(self) -> tuple[str, ...]:
+        """Of the configuration, by tasks of this process."""
+        from .. import config
+
+        return () if self.config is None else config.keys_read(self.config)
 
     def call(self, task: Any) -> Any:
         """The function of the task."""
@@ -156,7 +163,7 @@ class Worker:
                 else:
                     self._batches()
             if not self._in_process:
-                imported.note(self.files, self.name, self.parent)
+                noted.note(self.files, self.name, self.parent, self.work.keys_read)
         finally:
             log.deactivate()
             current.reset(token)
@@ -376,6 +383,10 @@ def load_work(files: TaskFiles) -> Work:
     if known is None or known[0] != stamp:
         with open(files.function, "rb") as stream:
             work = pickle.load(stream)  # noqa: S301 - written by this map a moment ago
+        if work.config is not None:
+            from .. import config
+
+            config.watch(work.config)
         _known.clear()
         known = _known[files.function] = stamp, work
     return known[1]
@@ -385,6 +396,8 @@ def write_work(files: TaskFiles, work: Work) -> None:
     """Where the workers of a map find it."""
     import cloudpickle
 
-    from .. import layout
+    from .. import config, layout
 
-    layout.write_atomically(files.function, cloudpickle.dumps(work))
+    with config.unnoticed():  # its workers see which keys are read
+        data = cloudpickle.dumps(work)
+    layout.write_atomically(files.function, data)

@@ -1,0 +1,309 @@
+"""`run.map`: what can be mapped over what, and which mistakes are told before anything starts."""
+
+from __future__ import annotations
+
+import functools
+import operator
+import subprocess
+import sys
+import textwrap
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from runctx import Run, derived, explain, grid
+from runctx.errors import ConfigError, RunStateError, SettingsError, TaskError
+
+LAUNCHERS = ("serial", "threading", "joblib")
+
+
+@dataclass
+class Data:
+    input: str = "a.txt"
+    size: int = 1
+
+
+@dataclass
+class Config:
+    lr: float = 0.1
+    warmup: float = derived(lambda cfg: cfg.lr * 10)
+    data: Data = field(default_factory=Data)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """The current folder, outside any repository."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RUNCTX_RESULTS", str(tmp_path / "results"))
+    return tmp_path
+
+
+@pytest.fixture
+def run(here):
+    with Run(Config, stage="parent", console=False) as run:
+        yield run
+
+
+@pytest.fixture(params=LAUNCHERS)
+def how(request):
+    """Arguments that say where tasks run."""
+    return {"launcher": request.param, "n_jobs": 2}
+
+
+# -- what is mapped ---------------------------------------------------------------------------------------------------
+
+
+class Scale:
+    """Callable, with a method, and defined where the tests are."""
+
+    def __init__(self, factor):
+        self.factor = factor
+
+    def __call__(self, value):
+        return self.factor * value
+
+    def times(self, value):
+        return self.factor * value
+
+    @classmethod
+    def twice(cls, value):
+        return cls(2)(value)
+
+
+@functools.lru_cache
+def cached(value):
+    return value
+
+
+def test_whatever_can_be_called(run, how):
+    """Functions, built-in ones, methods, partial and callable objects, lambdas and closures can be mapped."""
+    factor = 3
+    functions = {
+        abs: "abs",
+        functools.partial(operator.mul, 3): "mul",
+        Scale(3): "Scale",
+        Scale(3).times: "times",
+        Scale.twice: "twice",
+        (lambda value: factor * value): "lambda",
+        cached: "cached",
+    }
+    for function in functions:
+        assert run.map(function, [1, -2], **how) == [function(1), function(-2)]
+    assert [entry.name for entry in run.lock.tasks] == list(functions.values())
+
+
+def test_no_tasks(run, how):
+    """A map of nothing gives nothing, and is in the lock."""
+    assert list(run.map(abs, [], **how)) == []
+    assert list(run.map(abs, (x for x in ()), into="lr", **how)) == []
+    assert [(entry.total, entry.done) for entry in run.lock.tasks] == [(0, 0), (0, 0)]
+
+
+def test_tasks_of_any_iterable(run, how):
+    """Tasks may come from a generator, which is read once, in the parent."""
+    read = []
+    assert run.map(str, (read.append(i) or i for i in range(5)), **how) == list("01234")
+    assert read == [0, 1, 2, 3, 4]
+    assert run.map(str, {"a": 1, "b": 2}, **how) == ["a", "b"]
+    assert run.map(str, Path("x/y").parts, **how) == ["x", "y"]
+
+
+def test_a_generator_that_fails(run):
+    """An exception of the iterable is the caller's, and nothing is left of the map."""
+
+    def tasks():
+        yield 1
+        raise OSError("no more")
+
+    with pytest.raises(OSError, match="no more"):
+        run.map(abs, tasks(), launcher="serial")
+    assert run.lock.tasks == ()
+    assert not (run.save_dir / "tasks").exists()
+
+
+def test_after_the_end(here):
+    """A run that has ended, or was never entered, maps nothing and says so."""
+    with Run(stage="parent", console=False) as run:
+        pass
+    with pytest.raises(RunStateError, match="after the run had ended"):
+        run.map(abs, [1])
+    with pytest.raises(RunStateError, match="entered"):
+        Run().map(abs, [1])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"function": 3},
+        {"into": 3},
+        {"retries": -1},
+        {"retries": "2"},
+        {"on_error": "ignore"},
+        {"launcher": "no such backend"},
+        {"launcher": 5},
+        {"tasks": 3},
+    ],
+    ids=str,
+)
+def test_wrong_arguments(run, wrong):
+    """An argument that makes no sense is refused at once."""
+    arguments = {"function": abs, "tasks": [1]} | wrong
+    with pytest.raises((TypeError, ValueError, SettingsError)):
+        run.map(arguments.pop("function"), arguments.pop("tasks"), **arguments)
+    assert not list(run.save_dir.glob("tasks/*/done"))
+
+
+def inner(value):
+    with Run({}) as attached:
+        return list(attached.map(abs, [value, -value], launcher="joblib"))
+
+
+def test_a_map_inside_a_task(run, how):
+    """A map inside a task, of the run there or the one outside, does its tasks one after another."""
+    assert run.map(inner, [-1], **how) == [[1, 1]]
+    if how["launcher"] != "joblib":
+        assert run.map(lambda value: list(run.map(abs, [value])), [-1], **how) == [[1]]
+    assert all(entry.total == 1 for entry in run.lock.tasks)
+
+
+def interrupted(_):
+    raise KeyboardInterrupt
+
+
+def test_ctrl_c_in_serial(here):
+    """Ctrl-C in a serial map ends the map and the run as interrupted, and what was done is kept."""
+    with pytest.raises(KeyboardInterrupt), Run(stage="parent", console=False) as run:
+        run.map(lambda task: interrupted(task) if task else task, [0, 1, 2], launcher="serial")
+    assert run.status == "interrupted"
+    assert run.lock.tasks[0].done == 1
+
+
+# -- tasks laid on the configuration ----------------------------------------------------------------------------------
+
+
+def read_config(cfg):
+    with Run(cfg) as run:
+        text = repr(explain(run))
+    return run.cfg.lr, run.cfg.warmup, run.cfg.data.input, text
+
+
+def test_points_of_a_grid(run, how):
+    """`into=""` merges combinations: what is derived follows, and `explain` inside names the combination."""
+    points = grid({"lr": [0.2, 0.4], "data.input": ["b", "c"]})
+    results = run.map(read_config, points, into="", **how)
+    assert [result[:3] for result in results] == [
+        (lr, lr * 10, name) for lr in (0.2, 0.4) for name in ("b", "c")
+    ]
+    for point, result in zip(points, results, strict=True):
+        assert point.name in result[3]
+
+
+def test_a_nested_key(run, how):
+    """A task may be set at any dotted key."""
+    results = run.map(read_config, ["b", "c"], into="data.input", **how)
+    assert [result[2] for result in results] == ["b", "c"]
+    assert all(result[:2] == (0.1, 1.0) for result in results)
+
+
+@pytest.mark.parametrize(
+    ("into", "task", "named"),
+    [("nowhere", 1, "nowhere"), ("data.inptu", "a", "data.inptu"), ("", 5, "mapping"), ("lr", "fast", "lr")],
+)
+def test_a_key_that_is_not_there(run, into, task, named):
+    """A key that the configuration lacks, or a task that never fits, is told before anything starts."""
+    with pytest.raises(ConfigError, match=named):
+        run.map(read_config, [task, task], into=into)
+    assert not (run.save_dir / "tasks").exists()
+
+
+def test_one_task_that_does_not_fit(run, how):
+    """A task of a wrong type fails alone; the error says which task, and which key."""
+    with pytest.raises(TaskError) as caught:
+        run.map(read_config, [1, 2, "many"], into="data.size", **how)
+    assert [isinstance(result, Exception) for result in caught.value.results] == [False, False, True]
+    assert isinstance(caught.value.results[2], ConfigError)
+    assert "many: ConfigError" in str(caught.value)
+    assert "data.size" in str(caught.value)
+
+
+KEYS = """\
+    import sys
+    from dataclasses import dataclass
+    from runctx import Run, from_cli
+
+    @dataclass
+    class Config:
+        input: str = ""
+        lr: float = 0.1
+        unused: int = 1
+        outside: int = 1
+
+    def main(cfg):
+        assert cfg.outside == 2
+        with Run(cfg) as run:
+            return run.cfg.lr
+
+    if __name__ == "__main__":
+        for launcher in ("serial", "threading", "joblib"):
+            with Run(from_cli(Config), console=False) as run:
+                assert run.map(main, ["a", "b"], into="input", launcher=launcher, n_jobs=2) == [0.5, 0.5]
+            assert run.keys_read == ("lr", "outside"), (launcher, run.keys_read)
+            log = (run.save_dir / "run.log").read_text()
+            assert "never read: unused, set by argument 2" in log, (launcher, log)
+    """
+
+
+def test_keys_that_only_tasks_read(here):
+    """Keys of the configuration that tasks read, wherever they run, were read; those that nobody read are told."""
+    Path("program.py").write_text(textwrap.dedent(KEYS))
+    arguments = ["lr=0.5", "unused=2", "outside=2"]
+    done = subprocess.run([sys.executable, "program.py", *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_configuration_that_was_changed(here):
+    """A configuration that the caller changed since the run was entered is refused: whose values would count?"""
+    given = {"lr": 0.1}
+    with Run(given, stage="parent", console=False) as run:
+        given["lr"] = 0.2
+        with pytest.raises(ConfigError, match="changed"):
+            run.map(read_config, [1], into="lr")
+
+
+# -- where functions are defined --------------------------------------------------------------------------------------
+
+PROGRAM = """\
+    from dataclasses import dataclass
+    from runctx import Run
+
+    OFFSET = 10
+
+    @dataclass
+    class Config:
+        x: int = 0
+
+    @dataclass
+    class Result:
+        value: int
+
+    def shifted(cfg):
+        with Run(cfg) as run:
+            return Result(run.cfg.x + OFFSET)
+
+    if __name__ == "__main__":
+        OFFSET = 20
+        for launcher in ("serial", "threading", "joblib"):
+            with Run(Config, console=False) as run:
+                assert run.map(shifted, [1, 2], into="x", launcher=launcher, n_jobs=2) == [Result(21), Result(22)]
+                assert run.map(lambda x: Result(x + OFFSET), [1], launcher=launcher) == [Result(21)]
+            print(run.lock.tasks[0].results)
+    """
+
+
+def test_functions_and_variables_of_a_script(here):
+    """Functions, classes and variables of `__main__` reach the workers as they are, with equal results everywhere."""
+    Path("program.py").write_text(textwrap.dedent(PROGRAM))
+    done = subprocess.run([sys.executable, "program.py"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(set(done.stdout.split())) == 1
