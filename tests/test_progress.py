@@ -28,6 +28,7 @@ from runctx.tasks.status import MapStatus, Watched
 from tests.pastruns import make_lock, write_run
 from tests.test_cli import MAIN, told
 from tests.test_display import MAPPED
+from tests.test_kernel import Kernel
 
 PATIENCE = 100.0
 """Seconds after which something will not come any more."""
@@ -236,6 +237,24 @@ class TestBar:
         assert done.stdout == "over\n" and "/8" not in done.stderr
         text = in_a_terminal(bar_program(tmp_path, 8, ", console=False"))
         assert text.replace("\r", "") == "over\n"
+
+    def test_notebook(self, tmp_path):
+        """In a notebook there is a bar, too; where ipywidgets is missing, one of letters, and no warning."""
+        (tmp_path / "project").mkdir()
+        kernel = Kernel(tmp_path / "project")
+        try:
+            kernel.run(
+                "import sys, warnings; sys.modules['ipywidgets'] = None; warnings.simplefilter('error')"
+            )
+            kernel.run("from runctx import Run; from runctx.tasks import progress; import time")
+            kernel.run("progress.PATIENCE, progress._PACE = 0.0, 0.02")
+            tasks = "[0.1, 0.2, 0.3, 0.4]"
+            cell = f"with Run(stage='t') as run: run.map(time.sleep, {tasks}, launcher='threading', n_jobs=1)"
+            shown = kernel.run(cell)
+        finally:
+            kernel.stop(kill=True)
+        assert not shown.error and "Warning" not in shown.stderr.replace("WARNING", "")
+        assert re.search(r"sleep: +\d+%\|", shown.stderr)
 
 
 class TestTally:
