@@ -47,7 +47,6 @@ def main(cfg):
 def here(tmp_path, monkeypatch):
     """The current folder: with a few files, outside any repository."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("RUNCTX_RESULTS", str(tmp_path / "results"))
     for name in "abc":
         Path(f"{name}.txt").write_text(name)
     return tmp_path

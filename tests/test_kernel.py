@@ -416,3 +416,43 @@ print("afterwards")
         kernel.run("run.finish()\nprint('afterwards')")
         log = (load(kernel).save_dir / "run.log").read_text()
         assert log.count("second cell") == 1 and "ZeroDivisionError" in log and "afterwards" not in log
+
+
+def test_a_main_of_a_cell_can_be_mapped(kernel: Kernel) -> None:
+    """What cells define (a main that enters a run, a lambda, a variable) reaches worker processes as it is now."""
+    kernel.run("""
+from dataclasses import dataclass
+@dataclass
+class Config:
+    x: int = 0
+offset = 10
+def shifted(cfg):
+    with Run(cfg, inputs=["model.py"]) as run:
+        run.logger.info("shifted")
+        return run.cfg.x + offset
+outer = Run(Config, stage="mapped", console=False).start()""")
+    mapped = "list(outer.map(shifted, [1, 2], into='x', launcher={!r}, n_jobs=2))"
+    assert kernel.value(mapped.format("joblib")) == [11, 12]
+    kernel.run("offset = 20")
+    assert kernel.value(mapped.format("joblib")) == [21, 22]
+    assert kernel.value(mapped.format("serial")) == [21, 22]
+    assert kernel.value("list(outer.map(lambda x: x + offset, [1], n_jobs=2))") == [21]
+    shown = kernel.run("returned = outer.map(lambda x: Run({'x': x}).start(), [5], n_jobs=2)[0]; returned")
+    assert shown.text.startswith("<Record mapped-"), shown
+    assert kernel.value("returned.cfg.x, returned.id == outer.id") == (5, True)
+    assert not kernel.run("outer.finish()").error
+    assert kernel.value("[data.path for data in outer.inputs]") == ["model.py"]
+    assert kernel.value("(outer.save_dir / 'run.log').read_text().count('[1] shifted')") == 3
+    assert kernel.value("Run.last is outer, outer.locals['offset']") == (True, 20)
+
+
+def test_a_module_reloaded_between_two_maps(kernel: Kernel) -> None:
+    """Warm workers do not go on with a module as it was before it was edited and reloaded."""
+    (kernel.folder / "edited.py").write_text("def value(_):\n    return 1\n")
+    kernel.run("import edited")
+    kernel.run("outer = Run(stage='edited', console=False).start()")
+    assert kernel.value("list(outer.map(edited.value, [0, 0], n_jobs=2))") == [1, 1]
+    (kernel.folder / "edited.py").write_text("def value(_):\n    return 22\n")
+    kernel.run("importlib.reload(edited)")
+    assert kernel.value("list(outer.map(edited.value, [0, 0], n_jobs=2))") == [22, 22]
+    assert not kernel.run("outer.finish()").error

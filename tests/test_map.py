@@ -35,7 +35,6 @@ class Config:
 def here(tmp_path, monkeypatch):
     """The current folder, outside any repository."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("RUNCTX_RESULTS", str(tmp_path / "results"))
     return tmp_path
 
 

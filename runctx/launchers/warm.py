@@ -1,7 +1,7 @@
 """May the processes of joblib's pool, warm from an earlier map, be used again?
 
 They should do what new ones would. So not if a module of the project was edited meanwhile, which they may have
-imported as it was, nor if variables or the search path are others now.
+imported as it was, nor if variables, the search path or the output (which a run may capture) are others now.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ Stamp = tuple[int, int, int] | None
 class _Born:
     """The world as the pool's processes may have seen it."""
 
-    variables: dict[str, str] = field(default_factory=lambda: dict(os.environ))
+    variables: dict[str, str] = field(default_factory=lambda: _variables())
     search_path: list[str] = field(default_factory=lambda: list(sys.path))
+    output: tuple[tuple[int, int] | None, ...] = field(default_factory=lambda: _output())
     files: dict[Path, Stamp] = field(default_factory=dict)
 
     @property
     def is_past(self) -> bool:
-        if self.variables != os.environ or self.search_path != sys.path:
+        if self.variables != _variables() or self.search_path != sys.path or self.output != _output():
             return True
         return any(_stamp(file) != then for file, then in self.files.items())
 
@@ -57,9 +58,28 @@ def imported(files: Iterable[Path]) -> None:
                 _born.files[file] = _stamp(file)
 
 
+def _variables() -> dict[str, str]:
+    return {
+        name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"
+    }  # in each test another
+
+
 def _stamp(file: Path) -> Stamp:
     try:
         found = file.stat()
     except OSError:
         return None
     return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _output() -> tuple[tuple[int, int] | None, ...]:
+    """Where what is printed goes to."""
+    return tuple(map(_open_file, (1, 2)))
+
+
+def _open_file(descriptor: int) -> tuple[int, int] | None:
+    try:
+        found = os.fstat(descriptor)
+    except OSError:
+        return None  # closed
+    return found.st_dev, found.st_ino
