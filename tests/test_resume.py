@@ -1,4 +1,4 @@
-"""A run that is resumed: the same folder and id, what is done stays done, and nothing of the earlier entries is lost."""
+"""A run that is resumed: same folder, same id; what is done stays done, and nothing of earlier entries is lost."""
 
 from __future__ import annotations
 
@@ -269,9 +269,9 @@ def test_laid_elsewhere():
     """Tasks that were laid on another key were other tasks."""
     with Run({"a": 0, "b": 0}, console=False) as first:
         first.map(_sum, [1, 2], into="a", launcher="serial")
-    with Run({"a": 0, "b": 0}, resume=first.save_dir, console=False) as again:
-        with pytest.raises(RunStateError, match="into='a', not with into='b'"):
-            again.map(_sum, [1, 2], into="b", launcher="serial")
+    again = Run({"a": 0, "b": 0}, resume=first.save_dir, console=False)
+    with again, pytest.raises(RunStateError, match="into='a', not with into='b'"):
+        again.map(_sum, [1, 2], into="b", launcher="serial")
 
 
 def _sum(cfg) -> int:

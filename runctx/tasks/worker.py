@@ -99,6 +99,8 @@ class Terms:
             self.prepare()
         worker = Worker(self)
         worker.run()
+        if worker.is_orphaned():
+            os._exit(0)  # nobody hears of it, and a pool would keep this process for minutes
         return worker.name
 
 
@@ -197,8 +199,12 @@ class Worker:
             self._attempts(number)
         return len(batch)
 
+    def is_orphaned(self) -> bool:
+        """Whether the process that it is a child of is gone."""
+        return self._orphaned or self.terms.pid not in (0, os.getppid())
+
     def _must_stop(self) -> bool:
-        if self._orphaned or (self.terms.pid and os.getppid() != self.terms.pid):
+        if self.is_orphaned():
             return True
         if self._runs_out() or os.path.exists(self.files.stop):
             return True
