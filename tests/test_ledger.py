@@ -190,15 +190,17 @@ class LedgerMachine(RuleBasedStateMachine):
         """What another makes of a worker now, and acts upon later, when it may have gone on."""
         ledger = Ledger(self.files)
         ledger.claims.read_on()
-        return self.session, ledger, hand.name, ledger.unfinished(hand.name)
+        return self.session, ledger, hand, ledger.unfinished(hand.name), hand.alive
 
     @rule(view=consumes(views), which=st.integers(0, 1))
     def dismiss(self, view: tuple, which: int) -> None:
-        session, ledger, name, unfinished = view
+        session, ledger, hand, unfinished, lived = view
         if session == self.session and unfinished:
             shift = list(self.watches)[which]
-            if ledger.claims.dismiss(name, unfinished, worker=shift, shift=shift, lost=unfinished[:1]):
-                self.declared_dead(name)
+            if ledger.claims.dismiss(hand.name, unfinished, worker=shift, shift=shift, lost=unfinished[:1]):
+                self.declared_dead(hand.name)
+                if lived:  # it may have finished some since
+                    self.strayed |= {ledger.todo.key(number).decode() for number in unfinished}
 
     @rule(target=hands, which=st.integers(0, 1))
     def recover(self, which: int) -> object:
