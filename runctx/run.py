@@ -341,35 +341,44 @@ class Run(Told):
             raise RunStateError(
                 "run.map() was called after the run had ended", hint="call it inside the block"
             )
-        fanout.checked(function, into, retries, on_error)
+        fanout.checked(function, tasks, into, retries, on_error)
         base = None if into is None else self._unresolved()
         if attached.current.get() is not None:
             return fanout.inside_a_task(function, tasks, into, base)
-        name = fanout.folder_name(function)
-        self._maps[name] = self._maps.get(name, 0) + 1
-        if self._maps[name] > 1:
-            name = f"{name}-{self._maps[name]}"
-        chosen = launcher_of(launcher, n_jobs)
-        self._called[name] = chosen.waits
-        return fanout.fan_out(
-            fanout.Order(
-                function=function,
-                tasks=list(tasks),
-                into=into,
-                launcher=chosen,
-                retries=retries,
-                on_error=on_error,
-                config=base,
-                parent=self._as_parent(),
-                source=self._lock.source,
-                repository=self._snapshot.root,
-                name=name,
-                before=next((entry for entry in self._lock.tasks if entry.name == name), None),
-                gather=self._gather_tasks,
-                note=self._note_tasks,
-                show=self._console,
+        name = called = fanout.folder_name(function)
+        self._maps[called] = self._maps.get(called, 0) + 1
+        if self._maps[called] > 1:
+            name = f"{called}-{self._maps[called]}"
+        before = self._map_called(name)
+        try:
+            chosen = launcher_of(launcher, n_jobs)
+            self._called[name] = chosen.waits
+            return fanout.fan_out(
+                fanout.Order(
+                    function=function,
+                    tasks=list(tasks),
+                    into=into,
+                    launcher=chosen,
+                    retries=retries,
+                    on_error=on_error,
+                    config=base,
+                    parent=self._as_parent(),
+                    source=self._lock.source,
+                    repository=self._snapshot.root,
+                    name=name,
+                    before=before,
+                    gather=self._gather_tasks,
+                    note=self._note_tasks,
+                    show=self._console,
+                )
             )
-        )
+        except BaseException:
+            if self._map_called(name) is None:  # nothing was begun: another try takes this one's place
+                self._maps[called] -= 1
+            raise
+
+    def _map_called(self, name: str) -> Tasks | None:
+        return next((entry for entry in self._lock.tasks if entry.name == name), None)
 
     def _unresolved(self) -> DictConfig:
         """The configuration as it was given: what is derived follows when a task is laid on it."""
@@ -411,7 +420,7 @@ class Run(Told):
         from .tasks import collect
 
         for entry in self._lock.tasks:
-            if self._called.get(entry.name, False):
+            if self._called.get(entry.name, False) and not self._may_go_on(entry):
                 continue
             found = collect.fold(self._lock, self.save_dir, entry)
             self._gather_tasks(found.files, found.final)
@@ -426,6 +435,15 @@ class Run(Told):
             self._update(status="submitted")
         elif self._tasks_go_on:
             self._omit([collect.LATER])
+
+    def _may_go_on(self, entry: Tasks) -> bool:
+        """Whether it was only the waiting that was interrupted: others work on a map, or a scheduler has jobs of it."""
+        from .tasks import fold, presence
+
+        if not fold.unfinished(entry):
+            return False
+        jobs = layout.TaskFiles(self.save_dir, entry.name).jobs
+        return jobs.is_dir() or presence.may_go_on(self.save_dir, presence.processes(self._lock))
 
     def _replace_tasks(self, entry: Tasks) -> None:
         others = tuple(known for known in self._lock.tasks if known.name != entry.name)

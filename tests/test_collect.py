@@ -216,6 +216,32 @@ def test_block_fails_meanwhile(launcher, gate):
     assert [data.path for data in told.outputs] == ["late.txt"]
 
 
+class Impatient(Detached):
+    """One that is waited for, until Ctrl-C."""
+
+    waits = True
+
+    def launch(self, plan):
+        super().launch(plan)
+        return self
+
+    def wait(self) -> None:
+        raise KeyboardInterrupt
+
+
+def test_waiting_is_interrupted(gate):
+    """Ctrl-C ends the run, not its tasks elsewhere: what they do is collected later."""
+    launcher = Impatient()
+    with pytest.raises(KeyboardInterrupt), Run({"lr": 0.1}, stage="train", console=False) as run:
+        run.map(gated(gate), [1, 2], launcher=launcher)
+    told = lock.read(run.save_dir)
+    assert (told.status, collect.LATER in told.omissions) == ("interrupted", True)
+    (gate / "all").touch()
+    told = Run.load(run.save_dir).collect(wait=True).lock
+    launcher.kill()
+    assert (told.status, told.tasks[0].done, told.omissions) == ("interrupted", 2, run.omissions[:-1])
+
+
 def test_killed_while_it_goes_on(gate, project):
     """A run whose process was killed while its tasks go on shows as submitted, and is collected as interrupted."""
     code = f"""
