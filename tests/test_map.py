@@ -10,10 +10,12 @@ import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pandas
 import pytest
 
 from runctx import Run, derived, explain, grid
 from runctx.errors import ConfigError, RunStateError, SettingsError, TaskError
+from runctx.launchers import Joblib
 
 LAUNCHERS = ("serial", "threading", "joblib")
 
@@ -141,7 +143,11 @@ def test_after_the_end(here):
         {"on_error": "ignore"},
         {"launcher": "no such backend"},
         {"launcher": 5},
+        {"launcher": Joblib},
         {"tasks": 3},
+        {"tasks": "a.txt", "into": "data.input"},
+        {"tasks": {"data.input": "a.txt"}, "into": ""},
+        {"tasks": pandas.DataFrame({"input": ["a.txt"]})},
     ],
     ids=str,
 )
@@ -151,6 +157,15 @@ def test_wrong_arguments(run, wrong):
     with pytest.raises((TypeError, ValueError, SettingsError)):
         run.map(arguments.pop("function"), arguments.pop("tasks"), **arguments)
     assert not list(run.save_dir.glob("tasks/*/done"))
+
+
+def test_a_configuration_was_expected(run):
+    """Who forgets `into` is told of it, if every task fails for want of a configuration."""
+    with pytest.raises(TaskError, match='into="key"'):
+        run.map(lambda cfg: cfg.input, ["a.txt", "b.txt"], launcher="serial")
+    with pytest.raises(TaskError) as caught:
+        run.map(lambda path: path.stem if path == "a.txt" else 1, ["a.txt", "b.txt"], launcher="serial")
+    assert "into" not in str(caught.value)
 
 
 def inner(value):
@@ -306,3 +321,25 @@ def test_functions_and_variables_of_a_script(here):
     done = subprocess.run([sys.executable, "program.py"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert len(set(done.stdout.split())) == 1
+
+
+PRINTING = """\
+    from runctx import Run
+
+    def say(word):
+        print("said", word)
+
+    if __name__ == "__main__":
+        for capture in (False, True, False, True):
+            with Run(console=False, capture=capture) as run:
+                run.map(say, ["a", "b"], n_jobs=2)
+            log = (run.save_dir / "run.log").read_text()
+            assert ("said a" in log, "said b" in log) == (capture, capture), log
+    """
+
+
+def test_what_warm_workers_print_is_captured(here):
+    """With `capture=True`, prints of workers are in the log of their run, though they worked for another before."""
+    Path("program.py").write_text(textwrap.dedent(PRINTING))
+    done = subprocess.run([sys.executable, "program.py"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

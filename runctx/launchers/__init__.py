@@ -65,7 +65,7 @@ def launcher_of(given: str | Launcher, n_jobs: int = -1) -> Launcher:
     from .local import Joblib, Serial
 
     if not isinstance(given, str):
-        if not hasattr(given, "launch"):
+        if isinstance(given, type) or not hasattr(given, "launch"):
             raise SettingsError(
                 f"launcher {given!r} is no launcher", hint="'serial', 'joblib', 'threading', Slurm(...)"
             )

@@ -5,20 +5,22 @@ from __future__ import annotations
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import seeding
-from ..errors import LedgerError, RemoteError, RunStateError, TaskError
+from ..errors import ConfigError, LedgerError, RemoteError, RunStateError, TaskError
 from ..layout import TaskFiles
 from ..model import Source, Tasks
 from ..redact import REDACTED
 from . import content, progress, todo, worker
 from .attached import Parent
 from .fold import folded, unfinished
+from .labels import kind_of
 from .plan import Plan
 from .results import Final, Results, final_rows
 from .rows import Rows
@@ -55,15 +57,15 @@ class Order:
     show: bool
     """Whether there may be a progress bar."""
 
-    def label(self, task: Any) -> str:
-        """A short text of a task, without secrets."""
-        redactor = self.parent.redactor
-        if self.into and redactor.is_secret(self.into):
-            return REDACTED
-        return content.label(task, redactor=redactor)
+    @property
+    def label(self) -> Callable[[Any], str]:
+        """Gives a short text of a task, without secrets."""
+        if self.into and self.parent.redactor.is_secret(self.into):
+            return lambda task: REDACTED
+        return partial(content.label, redactor=self.parent.redactor)
 
 
-def checked(function: Any, into: Any, retries: Any, on_error: Any) -> None:
+def checked(function: Any, tasks: Any, into: Any, retries: Any, on_error: Any) -> None:
     """Whether these can be arguments of `run.map` at all.
 
     Raises
@@ -71,13 +73,31 @@ def checked(function: Any, into: Any, retries: Any, on_error: Any) -> None:
     TypeError, ValueError: they cannot.
     """
     if not callable(function):
-        raise TypeError(f"run.map needs a function to call, not {type(function).__name__} {function!r}")
+        raise TypeError(
+            f"run.map needs a function, then its tasks, not {kind_of(function)} {content.label(function)}"
+            "\nhint: run.map(main, tasks), without calling `main`"
+        )
+    if not hasattr(tasks, "__iter__") and not hasattr(tasks, "__getitem__"):
+        raise TypeError(f"run.map needs a list of tasks, not {kind_of(tasks)} {content.label(tasks)}")
+    if what := _taken_apart(tasks, into):
+        raise TypeError(f"run.map would take {kind_of(tasks)} {content.label(tasks)} apart, {what}")
     if not (into is None or isinstance(into, str)):
         raise TypeError(f"into must be a key of the configuration, or None, not {into!r}")
     if not isinstance(retries, int) or retries < 0:
         raise ValueError(f"retries must be a number from 0, not {retries!r}")
     if on_error not in ON_ERROR:
         raise ValueError(f"on_error must be one of {', '.join(map(repr, ON_ERROR))}, not {on_error!r}")
+
+
+def _taken_apart(tasks: Any, into: str | None) -> str | None:
+    """Of what can be iterated over, but is hardly meant so: what its parts would be, and what to do."""
+    if into is not None and isinstance(tasks, (str, bytes)):
+        return "into characters\nhint: a single task is a list of one: [task]"
+    if into is not None and isinstance(tasks, Mapping):
+        return "into its keys\nhint: a single task is a list of one: [task]"
+    if hasattr(tasks, "columns") and hasattr(tasks, "to_dict"):  # a DataFrame
+        return 'into the names of its columns\nhint: frame.to_dict("records") are its rows'
+    return None
 
 
 def folder_name(function: Any) -> str:
@@ -165,9 +185,7 @@ def _write(files: TaskFiles, order: Order, keys: Sequence[str], wanted: Sequence
 
         config.with_task(order.config, order.into, order.tasks[0])  # a mistake is said before anything starts
     _forget(files)
-    files.kept.mkdir(parents=True, exist_ok=True)
     files.claims.mkdir(parents=True)
-    count = todo.write(files, order.tasks, keys, wanted, order.label)
     if not order.launcher.in_process:
         try:
             worker.write_work(files, _work(order))
@@ -176,7 +194,8 @@ def _write(files: TaskFiles, order: Order, keys: Sequence[str], wanted: Sequence
                 f"the function {_qualified(order.function)} cannot be sent to workers: {type(error).__name__}: {error}",
                 hint="give it what it needs as arguments: open files, locks and connections cannot travel",
             ) from error
-    return count
+    files.kept.mkdir(parents=True, exist_ok=True)
+    return todo.write(files, order.tasks, keys, wanted, order.label)
 
 
 def _forget(files: TaskFiles) -> None:
@@ -244,14 +263,21 @@ def failure(
     left = entry.total - entry.done - entry.failed
     what = [f"{entry.failed} of {entry.total} tasks failed"] * bool(entry.failed)
     what += [f"{left} of {entry.total} tasks were not run{f': {why}' if why else ''}"] * bool(left)
+    all_failed = bool(places) and entry.failed == entry.total
+    misread = all_failed and entry.into is None and type(results[0]) in _SAID_BY_A_TASK
     error = TaskError(
         "\n".join([f"{entry.function}: {' and '.join(what)}", *lines]),
-        hint=f"`.results` holds what succeeded; rows and tracebacks: {files.done()}; "
+        hint=f"{_INTO if misread else ''}`.results` holds what succeeded; rows and tracebacks: {files.done()}; "
         f"log: {files.root / 'run.log'}; Run(..., resume={str(files.root)!r}) does the rest",
         results=results,
     )
     error.__cause__ = results[places[0]] if places else None
     return error
+
+
+_SAID_BY_A_TASK = (AttributeError, ConfigError)
+"""What a function says that expects a configuration and is called with a task."""
+_INTO = 'functions that want the configuration, with the task at a key of it, need `into="key"`; '
 
 
 def _qualified(function: Any) -> str:
