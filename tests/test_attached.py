@@ -426,7 +426,9 @@ def test_a_live_run_in_a_closure(here):
             run.map(lambda x: (run.save_dir, x), [1], n_jobs=2)
         with pytest.raises(LedgerError, match="a run lives in one process"):
             run.map(str, [run], n_jobs=2)
+        assert not (run.save_dir / "tasks").exists()
         assert run.map(lambda x: run.cfg is not None, [1], launcher="threading") == [True]
+        assert run.lock.tasks[0].name == "lambda"
         run.map(lambda x: run.logger.info("from outside"), ["t"], launcher="serial")
     assert "[t] from outside" in (run.save_dir / "run.log").read_text()
 
