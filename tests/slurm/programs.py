@@ -18,8 +18,10 @@ from tests.slurm.cluster import until
 WORK = '''\
 """What tasks do. Each is [number, seconds, folder]: it leaves a byte in a file of its own, and takes its time."""
 
+import multiprocessing
 import os
 import signal
+import subprocess
 import time
 
 VERSION = "submitted"
@@ -35,6 +37,17 @@ def mark(task):
 def work(task):
     mark(task)
     time.sleep(task[1])
+    return task[0]
+
+
+def share(task):
+    """Waits until two jobs are at work."""
+    mark(task)
+    met = os.path.join(os.path.dirname(task[2]), "met")
+    os.makedirs(met, exist_ok=True)
+    open(os.path.join(met, os.environ["SLURM_JOB_ID"]), "a").close()
+    while len(os.listdir(met)) < 2:
+        time.sleep(0.02)
     return task[0]
 
 
@@ -63,6 +76,22 @@ def too_long(task):
     mark(task)
     time.sleep(task[1] if task[0] else 600)
     return task[0]
+
+
+def children(task):
+    """Ends what it starts by SIGTERM, in each of the usual ways."""
+    ended = []
+    for method in ("fork", "spawn", "forkserver"):
+        child = multiprocessing.get_context(method).Process(target=time.sleep, args=(600,))
+        child.start()
+        child.terminate()
+        child.join()
+        ended.append(child.exitcode)
+    with multiprocessing.Pool(2) as pool:  # which it leaves by `terminate`
+        ended.append(pool.apply(abs, (-1,)))
+    program = subprocess.Popen(["sleep", "600"])
+    program.terminate()
+    return [*ended, program.wait()]
 
 
 def kill_job(task):

@@ -8,12 +8,16 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from runctx import Run
 from runctx.launchers.slurm import scheduler
+from runctx.launchers.slurm.element import dead_ones
+from runctx.tasks.shift import Shift
 from tests.slurm.cluster import Local
 from tests.slurm.programs import Project
 
@@ -31,7 +35,7 @@ def runctx(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 def test_two_jobs_share_a_thousand_tasks(own_slurm: Local, project: Project) -> None:
     """Two jobs that claim at the same time do a thousand tasks, each once, under one lock."""
-    program = project.start("run", tasks=1000, seconds=0.005, workers=2, cpus=2)
+    program = project.start("run", "share", tasks=1000, workers=2, cpus=2)
     assert program.results() == list(range(1000))
     program.check_each_once(1000)
     assert len(program.shifts()) == 2
@@ -58,6 +62,11 @@ def test_a_task_that_ends_its_worker_has_a_row(own_slurm: Local, project: Projec
     assert len(program.rows()) == 11
 
 
+def test_tasks_can_end_what_they_start(own_slurm: Local, project: Project) -> None:
+    """Though jobs bear the scheduler's signals, processes that a task starts die of SIGTERM as they always do."""
+    assert project.start("run", "children", tasks=1).results() == [[-15, -15, -15, 1, -15]]
+
+
 def test_a_job_that_is_killed_is_replaced(own_slurm: Local, project: Project) -> None:
     """A job whose main process is killed, as for want of memory, is replaced, and all tasks are done."""
     program = project.start("run", "kill_job_once", tasks=6)
@@ -74,6 +83,30 @@ def test_a_task_that_kills_job_after_job_is_given_up(own_slurm: Local, project: 
     assert "3 workers died" in program.rows("failed")[0]["error"]["message"]
     assert len(program.rows()) == 5
     assert program.begun()[2] == 3
+
+
+def test_a_signal_that_says_nothing_new_is_borne(own_slurm: Local, project: Project) -> None:
+    """The signal that the time limit comes nearer ends no job and stops no worker, however early it comes."""
+    program = project.start("run", tasks=40, seconds=0.1, cpus=2)
+    program.until(program.jobs, what="the job is submitted")
+    while program.process.poll() is None:
+        subprocess.run(["scancel", "--quiet", "--signal=USR2", *program.jobs()], check=False)
+        time.sleep(0.3)
+    assert program.results() == list(range(40))
+    program.check_each_once(40)
+    assert len(program.shifts()) == 1
+
+
+def test_a_later_life_of_a_job_is_the_end_of_the_one_before(own_slurm: Local, tmp_path: Path) -> None:
+    """A shift is over when it said so, when its job is gone, and when Slurm has started its job again."""
+    waiting = own_slurm.ask("sbatch", "--parsable", "--hold", f"--output={tmp_path}/x", "--wrap=true").strip()
+    shift = Shift(name="first", host="elsewhere", pid=1, workers=1, began=1.0, slurm_job=waiting)
+    again = replace(shift, name="again", life=1)
+    ended = replace(again, name="ended", ended=True)
+    gone = replace(shift, name="gone", slurm_job="1")
+    assert dead_ones([shift, gone]) == {"gone"}
+    assert dead_ones([shift, again, gone]) == {"first", "gone"}
+    assert dead_ones([again, ended]) == {"ended"}
 
 
 def test_one_of_two_jobs_is_cancelled(own_slurm: Local, project: Project) -> None:

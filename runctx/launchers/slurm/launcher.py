@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 LOOK = 0.2
 """Seconds between two looks at the ledger, at first."""
-ASK, ASK_SELDOM = 3.0, 30.0
-"""Seconds between two questions to the scheduler, at first and later: each costs it something."""
+ASK, ASK_SELDOM, ASK_OFTEN = 3.0, 30.0, 0.5
+"""Seconds between two questions to the scheduler, at first, later and when it ends: each costs it something."""
 _SOON = 300.0
 """Seconds that count as the beginning."""
 
@@ -128,6 +128,11 @@ class Slurm:
         )
         launched = Submitted(plan, element, missing=wanted)
         launched.submit_missing()
+        if launched.missing == wanted and not self.waits:
+            raise LaunchError(
+                "Slurm takes no further job of yours at present, and nobody waits until it does",
+                hint="try again when others have ended, or let `run.map` wait: Slurm(..., wait=True)",
+            )
         return launched
 
 
@@ -175,19 +180,22 @@ class Submitted:
         while not ledger.is_over():
             now = time.monotonic()
             often = now - began < _SOON
-            if now - asked > (ASK if often else ASK_SELDOM):
+            stopping = os.path.exists(self.plan.files.stop)
+            if now - asked > (ASK_OFTEN if stopping else ASK if often else ASK_SELDOM):
                 asked = now
                 jobs = submitted(self.plan.files)
                 living = scheduler.living(jobs)
-                if living is not None:
-                    if not living and not ledger.is_over() and (why := self._start_anew(ledger, jobs)):
-                        return why
-                    self._over = jobs - living
+                if living is None:
+                    continue
+                deserted = not living and jobs != self._over and not ledger.is_over()
+                if deserted and (why := self._start_anew(ledger, jobs)):
+                    return why
+                self._over = jobs - living
                 self._add_missing(living)
             time.sleep(LOOK if often else 5 * LOOK)
         return None
 
-    def _add_missing(self, living: set[str] | None) -> None:
+    def _add_missing(self, living: set[str]) -> None:
         """That some cannot be added does not end those that work."""
         try:
             self.submit_missing()
@@ -202,7 +210,7 @@ class Submitted:
         last = jobs - self._over
         if os.path.exists(self.plan.files.stop):
             return "the first failure stopped them"
-        if last and all(self._was_cancelled(job, shifts) for job in last):
+        if all(self._was_cancelled(job, shifts) for job in last):
             return "the Slurm jobs were cancelled"
         if len(shifts) >= self.element.most:
             return f"there were {len(shifts)} jobs, as many as `max_follow_ups` allows"
