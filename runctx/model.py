@@ -166,7 +166,7 @@ class Tasks:
     name: str
     """The folder below `tasks/`: that of the function, numbered if it was mapped twice."""
     function: str
-    """Qualified name."""
+    """Qualified name; of a lambda, which has none, also a digest of its code."""
     into: str | None = None
     """The key of the configuration that each task was set at; "" if it was merged."""
     launcher: str
