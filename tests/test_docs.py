@@ -54,6 +54,19 @@ def test_examples_run(project, page):
     assert done.returncode == 0, done.stderr
 
 
+def test_the_launcher_of_the_page_keeps_the_contract(tmp_path):
+    """The launcher that docs/map.md shows as an example passes the tests for launchers, run as it shows."""
+    shown = PYTHON.findall((ROOT / "docs/map.md").read_text())
+    launcher, test = (
+        next(code for code in shown if f"class {name}" in code) for name in ("Pool", "TestPool")
+    )
+    (tmp_path / "example.py").write_text(launcher.partition("\n\n\nwith ")[0])
+    (tmp_path / "test_pool.py").write_text(test)
+    command = [sys.executable, "-m", "pytest", "-q", "test_pool.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
 def sections(page):
     """The blocks of code below each heading `###`, by heading."""
     _, *parts = re.split(r"^### ", (ROOT / page).read_text(), flags=re.MULTILINE)
