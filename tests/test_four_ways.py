@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 
+import pytest
+
 from runctx import Run
 from tests.demo import Demo
 
@@ -17,6 +19,7 @@ with Run(Config(), inputs=[folder], stage={stage!r}) as run:
 """A cell that maps the `main` of an earlier one."""
 
 
+@pytest.mark.slow
 def test_each_way_gives_the_same(tmp_path):
     """A `main(cfg)` of one image gives equal results one by one, in a cell and mapped; under one lock each time."""
     demo = Demo(tmp_path / "demo")
@@ -37,6 +40,7 @@ def test_each_way_gives_the_same(tmp_path):
     assert len(demo.locks()) == len([*mapped, "images", "measure"])
 
 
+@pytest.mark.slow
 def test_the_parent_lists_the_images_once(tmp_path):
     """Inputs of tasks that lie in an input of their parent are in its manifest, and nowhere else."""
     demo = Demo(tmp_path / "demo")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from runctx import Run
 from tests.demo import ROOT, Demo
 from tests.test_docs import PYTHON
@@ -10,6 +12,7 @@ from tests.test_four_ways import MAP
 IMAGES = 600
 
 
+@pytest.mark.slow
 def test_four_ways_give_the_same(slurm, tmp_path):
     """As cell, script, joblib map and Slurm map, 600 images give equal digests of results, under one lock each time."""
     demo = Demo(tmp_path / "demo")
@@ -25,6 +28,7 @@ def test_four_ways_give_the_same(slurm, tmp_path):
     assert len(demo.locks()) == len([*runs, "images"])
 
 
+@pytest.mark.slow
 def test_the_script_of_the_page_runs(slurm, tmp_path):
     """What docs/map.md shows for Slurm does what it says: waits, or is collected later."""
     shown = next(code for code in PYTHON.findall((ROOT / "docs/map.md").read_text()) if "Slurm(" in code)
