@@ -33,6 +33,10 @@ class Serial:
 class Joblib:
     """Workers of a joblib backend: processes by default, which stay warm from one map to the next.
 
+    Dask is used once a `distributed.Client` is open in this process; a task that kills its worker is started anew by
+    Dask as often as its `distributed.scheduler.allowed-failures` says. Ray is registered with joblib by
+    `ray.util.joblib.register_ray()`.
+
     Parameters
     ----------
     backend: `loky` (processes), `threading`, or one that was registered with joblib, e.g. `dask` or `ray`. Its workers
