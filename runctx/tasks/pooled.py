@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import functools
+import multiprocessing
 import os
 import stat
 import sys
@@ -24,6 +25,8 @@ def settle() -> None:
         os.set_inheritable(descriptor, False)  # by programs that a task starts
     os.register_at_fork(after_in_child=functools.partial(_let_go, pipes))
     util.Finalize(None, _exit, (os.getpid(),), exitpriority=0)
+    # else new interpreters that a task starts (`spawn`, `forkserver`) would look for the pool's own way, and fail
+    multiprocessing.set_start_method(None, force=True)
 
 
 def _writing_ends() -> list[int]:

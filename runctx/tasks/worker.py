@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import pickle
 import platform
@@ -350,16 +351,34 @@ def _bear(signals: Collection[signal.Signals]) -> None:
     """
     if threading.current_thread() is not threading.main_thread():
         return
-    pid = os.getpid()
-
-    def bear(number: int, _: Any) -> None:
-        if os.getpid() != pid:
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-
     for number in signals:
-        signal.signal(number, bear)
+        signal.signal(number, _go_on)
+    _hand_down_nothing(tuple(signals))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)  # the shift has had them blocked until we are here
+
+
+def _go_on(number: int, _: Any) -> None:
+    """Nothing else."""
+
+
+@functools.cache
+def _hand_down_nothing(signals: tuple[signal.Signals, ...]) -> None:
+    """A child that a task forks dies of them as usual, also of one that comes while it is made: held back, not lost."""
+    mask = threading.local()
+
+    def hold() -> None:
+        mask.before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+
+    def release() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask.before)
+
+    def release_child() -> None:
+        for number in signals:
+            if signal.getsignal(number) is _go_on:
+                signal.signal(number, signal.SIG_DFL)
+        release()
+
+    os.register_at_fork(before=hold, after_in_parent=release, after_in_child=release_child)
 
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR2)

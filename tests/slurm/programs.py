@@ -79,14 +79,16 @@ def too_long(task):
 
 
 def children(task):
-    """Ends what it starts by SIGTERM, in each of the usual ways."""
+    """Starts processes in each of the usual ways, and ends some by SIGTERM."""
     ended = []
     for method in ("fork", "spawn", "forkserver"):
-        child = multiprocessing.get_context(method).Process(target=time.sleep, args=(600,))
-        child.start()
-        child.terminate()
-        child.join()
-        ended.append(child.exitcode)
+        for seconds in (0, 600):
+            child = multiprocessing.get_context(method).Process(target=time.sleep, args=(seconds,))
+            child.start()
+            if seconds:
+                child.terminate()
+            child.join()
+            ended.append(child.exitcode)
     with multiprocessing.Pool(2) as pool:  # which it leaves by `terminate`
         ended.append(pool.apply(abs, (-1,)))
     program = subprocess.Popen(["sleep", "600"])
