@@ -50,7 +50,7 @@ def dask() -> Iterator[Any]:
             threads_per_worker=1,
             processes=True,
             host="127.0.0.1",
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",
             silence_logs=60,
         ) as cluster,
         Client(cluster) as client,
@@ -60,6 +60,7 @@ def dask() -> Iterator[Any]:
 
 @pytest.mark.usefixtures("dask")
 class TestDask(LauncherContract):
+    survives_deaths = True
     # whose sockets close when they like, which is no matter of ours
     pytestmark = pytest.mark.filterwarnings(
         "ignore:unclosed:ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"

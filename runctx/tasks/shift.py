@@ -75,10 +75,10 @@ def read_all(files: TaskFiles) -> list[Shift]:
     here = platform.node()
     for path in files.shift("x").parent.glob("*.json"):
         try:
-            with open(path, "rb") as stream:
+            with open(layout.open_regular(path), "rb") as stream:
                 shift = _decoder.decode(stream.read())
                 touched = os.fstat(stream.fileno()).st_mtime
-        except (OSError, msgspec.DecodeError):
+        except (OSError, ValueError):
             continue
         if not shift.ended and shift.host != here:
             now = _clock(path.parent) if now is None else now
@@ -333,8 +333,8 @@ class Watch:
 
     def _bury_others(self) -> bool:
         """Give back what dead shifts had; was there any?"""
-        holders = {self.claims.shift_of[w] for w in list(self.claims.held) if self.ledger.unfinished(w)}
-        if not holders - {self.shift.name}:
+        others = [w for w in self.claims.held if self.claims.shift_of[w] != self.shift.name]
+        if not any(map(self.ledger.unfinished, others)):
             return False
         dead = self._dead(read_all(self.files)) - {self.shift.name}
         lost = self.ledger.bury(dead, self.shift.name)
@@ -358,7 +358,7 @@ class Watch:
         for attempt in range(1, attempts + 1):
             began = time.time()
             broken = self._attempt(terms, 1)
-            if broken is None or self._halted is not None or not self.ledger.unfinished(worker):
+            if self._halted is not None or not self.ledger.unfinished(worker):
                 return
             if attempt == attempts:
                 error = WorkerDiedError(_how(broken), "its prints, if any, are in the log")
@@ -393,10 +393,10 @@ _DIED: Collection[str] = frozenset({"KilledWorker"})
 _EXIT_CODES = re.compile(r"exit codes? of the workers? (?:are|is) \{([^}]*)\}")
 
 
-def _how(broken: Exception) -> str:
+def _how(broken: Exception | None) -> str:
     codes = _EXIT_CODES.search(str(broken))
     what = "the process that ran this task, and nothing else, died"
     if codes is None:
-        return f"{what} ({type(broken).__name__})"
+        return what if broken is None else f"{what} ({type(broken).__name__})"
     killed = " (perhaps for want of memory)" if "SIGKILL" in codes[1] else ""
     return f"{what} with {codes[1]}{killed}"

@@ -62,7 +62,8 @@ class Work:
         redactor = self.parent.redactor
         if not self.into or redactor.is_secret(self.into):  # whatever is said of it from here on
             redactor.mapping({self.into: task} if self.into else {"": task})
-        return self.function(config.with_task(self.config, self.into, task))
+        called = labels.of_task(task, self.into, redactor)
+        return self.function(config.with_task(self.config, self.into, task, called))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +87,8 @@ class Terms:
     """The process whose child a worker is, and without which it stops; 0: none."""
     cwd: str = ""
     """The folder in which every task starts, whatever tasks before it did; empty: where the worker happens to be."""
+    call: str = ""
+    """A name for this one call, if the pool may repeat calls whose worker has died: that is for the shift to do."""
     only: tuple[int, ...] = ()
     """Do these, which are claimed already, and no others."""
     worker: str = ""
@@ -96,6 +99,8 @@ class Terms:
 
         Returns the worker's name: it has given back all that it did not do.
         """
+        if self.call and not self._is_first_call():
+            return ""
         if self.prepare is not None:
             self.prepare()
         worker = Worker(self)
@@ -103,6 +108,14 @@ class Terms:
         if worker.is_orphaned():
             os._exit(0)  # nobody hears of it, and a pool would keep this process for minutes
         return worker.name
+
+    def _is_first_call(self) -> bool:
+        mark = TaskFiles(self.save_dir, self.map).shift(self.shift).with_suffix(f".{self.call}")
+        try:
+            os.close(os.open(mark, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        except FileExistsError:
+            return False
+        return True
 
 
 class Worker:
