@@ -63,7 +63,7 @@ class TestDask(LauncherContract):
     survives_deaths = True
     # whose sockets close when they like, which is no matter of ours
     pytestmark = pytest.mark.filterwarnings(
-        "ignore:unclosed:ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+        "ignore:unclosed:ResourceWarning", "ignore:.*unclosed:pytest.PytestUnraisableExceptionWarning"
     )
 
     def launcher(self) -> Launcher:

@@ -35,9 +35,8 @@ class Serial:
 class Joblib:
     """Workers of a joblib backend: processes by default, which stay warm from one map to the next.
 
-    Dask is used once a `distributed.Client` is open in this process; a task that kills its worker is started anew by
-    Dask as often as its `distributed.scheduler.allowed-failures` says. Ray is registered with joblib by
-    `ray.util.joblib.register_ray()`.
+    Dask is used once a `distributed.Client` is open in this process, Ray once it is registered with joblib by
+    `ray.util.joblib.register_ray()`. Both need room for two workers at least.
 
     Parameters
     ----------
@@ -86,72 +85,6 @@ class Joblib:
                 f"launcher {self.backend!r}: {str(error).splitlines()[0]}",
                 hint="'serial', 'joblib', 'threading', a registered joblib backend, or Slurm(...)",
             ) from error
-        return _Here(self, plan, 1)
-
-    def start(self, terms: Terms, workers: int) -> list[str]:
-        return [terms()]
-
-
-@dataclass(frozen=True)
-class Joblib:
-    """Workers of a joblib backend: processes by default, which stay warm from one map to the next.
-
-    Dask is used once a `distributed.Client` is open in this process; a task that kills its worker is started anew by
-    Dask as often as its `distributed.scheduler.allowed-failures` says. Ray is registered with joblib by
-    `ray.util.joblib.register_ray()`.
-
-    Parameters
-    ----------
-    backend: `loky` (processes), `threading`, or one that was registered with joblib, e.g. `dask` or `ray`. Its workers
-        must see the run's folder.
-    n_jobs: how many at once; -1: one for each processor (of the cluster, where the backend has one).
-
-    Raises
-    ------
-    SettingsError: joblib has no such backend.
-
-    >>> from runctx import Run
-    >>> with Run(stage="doc", console=False) as run:
-    ...     list(run.map(abs, [-1, -2], launcher=Joblib("threading", n_jobs=2)))
-    [1, 2]
-    """
-
-    backend: str = "loky"
-    n_jobs: int = -1
-
-    waits = True
-
-    @property
-    def name(self) -> str:
-        return "joblib" if self.backend == "loky" else self.backend
-
-    @property
-    def in_process(self) -> bool:
-        return self.backend in ("threading", "sequential")
-
-    @property
-    def children(self) -> bool:
-        """Whether workers are child processes of this one."""
-        return self.backend == "loky"
-
-    def launch(self, plan: Plan) -> _Here:
-        import joblib
-
-        try:
-            with joblib.parallel_config(backend=self.backend):
-                if not (self.children or self.in_process):
-                    _await_room()
-                workers = joblib.effective_n_jobs(self.n_jobs)
-        except ValueError as error:
-            raise SettingsError(
-                f"launcher {self.backend!r}: {str(error).splitlines()[0]}",
-                hint="'serial', 'joblib', 'threading', a registered joblib backend, or Slurm(...)",
-            ) from error
-        if workers == 1 and not (self.children or self.in_process):
-            raise SettingsError(
-                f"launcher {self.backend!r} has room for one worker, whose tasks joblib would run in this process",
-                hint="start more workers there, or use launcher='joblib' or 'serial'",
-            )
         return _Here(self, plan, max(1, min(workers, plan.todo)), children=self.children)
 
     def start(self, terms: Terms, workers: int) -> list[str]:
