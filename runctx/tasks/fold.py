@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from ..model import Tasks
 from .results import Final
-from .rows import Author
+from .rows import Author, Row
 
 MOST_KEYS = 1000
 
@@ -25,6 +25,7 @@ def folded(
     found = (final[key][1] for key in keys if key in final)
     rows = [row for row in found if row.status != "retried"]  # else its next attempt is still to come
     failed = [row.key for row in rows if row.status != "done"]
+    all_rows, results = _digests(rows)
     authors = list(authors)
     commits = {author.commit: None for author in authors if author.commit is not None}
     return replace(
@@ -37,9 +38,20 @@ def folded(
         workers=len(authors),
         commits=tuple(commits) if set(commits) - {commit} else (),
         failed_keys=tuple(failed[:MOST_KEYS]),
-        digest=_digest(f"{row.key} {row.status} {row.attempt} {row.digest}\n" for row in rows),
-        results=_digest(f"{row.key} {row.digest}\n" for row in rows if row.status == "done"),
+        digest=all_rows,
+        results=results,
     )
+
+
+def _digests(rows: Sequence[Row]) -> tuple[str, str]:
+    """Of all rows, and of the results: equal where each task succeeded at once, as most do."""
+    lines = [f"{row.key} {row.digest}\n" for row in rows if row.status == "done"]
+    results = _digest(lines)
+    others = [row for row in rows if row.status != "done" or row.attempt > 1]
+    if not others:
+        return results, results
+    told = (f"{row.key} {row.status} {row.attempt}\n" for row in others)
+    return _digest([*lines, *told]), results
 
 
 def _digest(lines: Iterable[str]) -> str:

@@ -14,6 +14,7 @@ from typing import Literal
 
 import msgspec
 
+from .. import layout
 from ..errors import LedgerError
 from ..layout import TaskFiles
 from ..model import Kind
@@ -35,7 +36,7 @@ class Author(msgspec.Struct, frozen=True, omit_defaults=True):
     slurm_job: str | None = None
 
 
-class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
+class Fault(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """The exception that ended an attempt."""
 
     type: str
@@ -45,7 +46,7 @@ class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
     """As Python prints it, without local values."""
 
 
-class Read(msgspec.Struct, frozen=True, array_like=True):
+class Read(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """An input of a run inside a task."""
 
     path: str
@@ -61,7 +62,7 @@ class Read(msgspec.Struct, frozen=True, array_like=True):
     """Why not all of it was read."""
 
 
-class Row(msgspec.Struct, frozen=True, omit_defaults=True):
+class Row(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One attempt at one task."""
 
     key: str
@@ -133,14 +134,18 @@ class Rows:
         return sorted(name.removesuffix(SUFFIX) for name in found if name.endswith(SUFFIX))
 
 
+_MOST = 1 << 32
+"""Bytes that one worker may have added between two looks."""
+
 _rows = msgspec.json.Decoder(Row)
 _author = msgspec.json.Decoder(Author)
 
 
 def _read(tail: _Tail) -> list[Row]:
-    with open(tail.path, "rb") as stream:
-        stream.seek(tail.offset)
-        data = stream.read()
+    try:
+        data = layout.read_regular(tail.path, tail.offset, most=_MOST)
+    except OSError as error:
+        raise LedgerError(f"{tail.path}: {error.strerror or error}") from error
     end = data.rfind(b"\n") + 1  # what follows is not complete, or never will be
     if end == 0:
         return []
@@ -151,7 +156,7 @@ def _read(tail: _Tail) -> list[Row]:
             tail.author = _author.decode(data[: start - 1])
             tail.line = 1
         rows: list[Row] = _rows.decode_lines(data[start:end])
-    except msgspec.DecodeError as error:
+    except ValueError as error:
         raise _broken(tail, data[start:end], error) from error
     tail.offset += end
     tail.line += len(rows)
@@ -164,7 +169,7 @@ def _broken(tail: _Tail, data: bytes, error: Exception) -> LedgerError:
     for number, line in enumerate(data.split(b"\n"), tail.line + 1):
         try:
             _rows.decode(line)
-        except msgspec.DecodeError as wrong:
+        except ValueError as wrong:
             return LedgerError(f"{tail.path}: line {number} is no row: {wrong}")
     return LedgerError(f"{tail.path}: {error}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import mmap
+import os
 import pickle
 import struct
 from collections.abc import Callable, Collection, Sequence
@@ -26,8 +27,8 @@ class _Name(msgspec.Struct, frozen=True):
     task: str
 
 
-_PLACE = struct.Struct(f"<{KEY}sQ")
-"""Key of a task, and where in the payload it ends."""
+_PLACE = struct.Struct(f"<{KEY}sQQ")
+"""Key of a task, and where in the payload it begins and ends."""
 
 
 def keys_of(tasks: Sequence[Any]) -> list[str]:
@@ -76,13 +77,18 @@ def write(
     quoted = json.encoder.encode_basestring_ascii
     lines = [f'{{"key":"{key}","task":{quoted(label(t))}}}\n' for key, t in zip(keys, tasks, strict=True)]
     layout.write_atomically(files.todo, "".join(lines).encode())
-    places, end = [], 0
-    with open(files.payload, "wb") as payload:
+    places, start = [], 0
+    with open(files.payload, "wb", opener=_for_the_user_alone) as payload:
         for i in range(len(tasks)) if wanted is None else wanted:
-            end += payload.write(_packed(tasks[i], i))
-            places.append(_PLACE.pack(keys[i].encode(), end))
+            end = start + payload.write(_packed(tasks[i], i))
+            places.append(_PLACE.pack(keys[i].encode(), start, end))
+            start = end
     layout.write_atomically(files.index, b"".join(places))
     return len(places)
+
+
+def _for_the_user_alone(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _packed(task: Any, number: int) -> bytes:
@@ -107,14 +113,11 @@ def read_names(files: TaskFiles) -> list[tuple[str, str]]:
     LedgerError: the file is missing or broken.
     """
     try:
-        if not files.todo.is_file():  # a pipe would block for ever
-            raise LedgerError(f"{files.todo}: there is no such file")
-        data = files.todo.read_bytes()
         decoder = msgspec.json.Decoder(_Name)
-        return [(name.key, name.task) for name in decoder.decode_lines(data)]
-    except LedgerError:  # an OSError, too
-        raise
-    except (OSError, msgspec.DecodeError) as error:
+        return [(name.key, name.task) for name in decoder.decode_lines(layout.read_regular(files.todo))]
+    except OSError as error:
+        raise LedgerError(f"{files.todo}: {error.strerror or error}") from error
+    except ValueError as error:  # no JSON, no text, or other keys
         raise LedgerError(f"{files.todo}: {error}") from error
 
 
@@ -129,21 +132,22 @@ class Todo:
         return len(self._index) // _PLACE.size
 
     def key(self, number: int) -> bytes:
-        key: bytes = _PLACE.unpack_from(self._index, number * _PLACE.size)[0]
-        return key
+        return self.place(number)[0]
 
     def keys(self) -> list[str]:
-        return [key.decode() for key, _ in _PLACE.iter_unpack(self._index)]
+        return [key.decode() for key, *_ in _PLACE.iter_unpack(self._index)]
 
-    def task(self, number: int) -> Any:
-        """The task itself, as it was given."""
-        start = _PLACE.unpack_from(self._index, (number - 1) * _PLACE.size)[1] if number else 0
-        end = _PLACE.unpack_from(self._index, number * _PLACE.size)[1]
+    def place(self, number: int) -> tuple[bytes, int, int]:
+        """Key of a task, and where it lies."""
+        return _PLACE.unpack_from(self._index, number * _PLACE.size)
+
+    def task(self, start: int, end: int) -> Any:
+        """The task that lies there, as it was given."""
         return pickle.loads(self._payload[start:end])  # noqa: S301 - written by this map a moment ago
 
 
 def _mapped(path: Path) -> mmap.mmap | bytes:
-    with open(path, "rb") as stream:
+    with open(layout.open_regular(path), "rb") as stream:
         if stream.seek(0, 2) == 0:
             return b""  # an empty file cannot be mapped
         return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)

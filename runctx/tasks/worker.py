@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from ..layout import TaskFiles
-from . import content, noted, pooled, values
+from . import content, labels, noted, pooled, values
 from .attached import PATIENCE_AFTER_ERROR, Parent, Task, current
 from .claims import Claims
 from .reading import brief
@@ -203,9 +203,10 @@ class Worker:
     def _through(self, batch: Sequence[int], final: bool = False) -> int:
         """Run a batch; how many were run. What turns out to take long is shared out again."""
         given_up = time.perf_counter() + 10 * BATCH
+        timed = self.terms.deadline is not None
         for i, number in enumerate(batch):
             now = time.perf_counter()
-            if now > self._look_at or self._runs_out():
+            if now > self._look_at or (timed and self._runs_out()):
                 self._look_at = now + LOOK
                 if self._must_stop() or (now > given_up and i > 0 and not final):
                     self.claims.give_back(self.name, self.terms.shift, batch[i:])
@@ -240,17 +241,17 @@ class Worker:
     # -- one task ------------------------------------------------------------------------------------------
 
     def _attempts(self, number: int) -> None:
-        key = self.todo.key(number)
+        key, start, end = self.todo.place(number)
         for attempt in range(1, self.work.retries + 2):
-            if self._attempt(number, key, attempt, last=attempt > self.work.retries):
+            if self._attempt(key, start, end, attempt, last=attempt > self.work.retries):
                 return
 
-    def _attempt(self, number: int, key: bytes, attempt: int, last: bool) -> bool:
+    def _attempt(self, key: bytes, start: int, end: int, attempt: int, last: bool) -> bool:
         """Whether it is over with the task."""
         started, began = time.time(), time.perf_counter()
         try:
             try:
-                task = self.todo.task(number)
+                task = self.todo.task(start, end)
                 self.task.begin(key.decode(), task)
                 if self.work.parent.seed is not None:
                     _seed(self.work.parent.seed, key)
@@ -438,4 +439,4 @@ def write_work(files: TaskFiles, work: Work) -> None:
 
     with config.unnoticed():  # its workers see which keys are read
         data = cloudpickle.dumps(work)
-    layout.write_atomically(files.function, data)
+    layout.write_atomically(files.function, data, mode=0o600)
