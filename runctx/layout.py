@@ -5,9 +5,11 @@ The only module that spells a file name of a run's folder. Nothing here knows wh
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
+import stat
 import sys
 from pathlib import Path
 
@@ -225,6 +227,40 @@ def write_atomically(path: Path, data: bytes, *, durable: bool = False) -> None:
         except OSError:
             pass  # never made, or already in place
         raise
+
+
+def open_regular(path: str | os.PathLike[str]) -> int:
+    """A descriptor for reading; a pipe or a device in the place of a file blocks nobody.
+
+    Raises
+    ------
+    OSError: it cannot be opened, or is no file.
+    """
+    # without waiting for who writes into a pipe
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no regular file", os.fspath(path))
+    return descriptor
+
+
+def read_regular(path: str | os.PathLike[str], start: int = 0, most: int = 1 << 30) -> bytes:
+    """All of a file from there on, unless that is more than anything of ours ever has.
+
+    Parameters
+    ----------
+    most: bytes.
+
+    Raises
+    ------
+    OSError: it cannot be read, is no file, or has more.
+    """
+    with open(open_regular(path), "rb") as stream:
+        size = os.fstat(stream.fileno()).st_size - start
+        if size > most:
+            raise OSError(errno.EFBIG, f"it has {size} bytes, and at most {most} are read", os.fspath(path))
+        stream.seek(start)
+        return stream.read(max(0, size))
 
 
 def is_own(name: str) -> bool:

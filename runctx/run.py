@@ -138,7 +138,6 @@ class Run(Told):
         self._raised: BaseException | None = None
         self._task: Task | None = None
         self._journal: Journal | None = None
-        self._maps: dict[str, int] = {}
         self._noted = Noted()
 
     # -- what she asks of it -------------------------------------------------------------------------------
@@ -252,6 +251,13 @@ class Run(Told):
                 hint="`with Run(...) as run:` or `run = Run(...).start()`",
             )
 
+    def _require_open(self, name: str) -> None:
+        self._require_entered(name)
+        if self._state != "open":
+            raise RunStateError(
+                f"run.{name} was called after the run had ended", hint="call it inside the block"
+            )
+
     # -- numbers -------------------------------------------------------------------------------------------
 
     def log_async(
@@ -269,7 +275,7 @@ class Run(Told):
 
         Raises
         ------
-        TypeError: a value is no number; names it, and nothing is written.
+        TypeError: a value is no number; names it, and nothing is written. RunStateError: the run has ended.
 
         >>> import tempfile
         >>> with Run(save_dir=f"{tempfile.mkdtemp()}/fit", console=False) as run:
@@ -277,11 +283,12 @@ class Run(Told):
         >>> run.metrics()["loss"].values
         (0.3,)
         """
-        self._require_entered("log_async()")
+        self._require_open("log_async()")
         if self._journal is None:
             self._journal = self._opened_journal()
-        task = None if self._task is None else self._task.key
-        self._journal.append(named if metrics is None else {**metrics, **named}, step, task)
+        # the run that maps may be asked as well, and in threads that a task starts only its own run knows it
+        task = attached.current.get() or self._task
+        self._journal.append({**(metrics or {}), **named}, step, None if task is None else task.key)
 
     def _opened_journal(self) -> Journal:
         """One for each worker, not for each task: every one has a file of its own."""
@@ -336,19 +343,13 @@ class Run(Told):
         from .launchers import launcher_of
         from .tasks import fanout
 
-        self._require_entered("map()")
-        if self._state != "open":
-            raise RunStateError(
-                "run.map() was called after the run had ended", hint="call it inside the block"
-            )
-        fanout.checked(function, tasks, into, retries, on_error)
+        self._require_open("map()")
+        fanout.checked(function, tasks, into, n_jobs, retries, on_error)
         base = None if into is None else self._unresolved()
-        if attached.current.get() is not None:
-            return fanout.inside_a_task(function, tasks, into, base)
-        name = called = fanout.folder_name(function)
-        self._maps[called] = self._maps.get(called, 0) + 1
-        if self._maps[called] > 1:
-            name = f"{called}-{self._maps[called]}"
+        if (task := attached.current.get()) is not None:
+            redactor = task.parent.redactor
+            return fanout.inside_a_task(function, tasks, into, base, retries, on_error, redactor)
+        name = self._new_name(fanout.folder_name(function))
         before = self._map_called(name)
         try:
             chosen = launcher_of(launcher, n_jobs)
@@ -373,9 +374,17 @@ class Run(Told):
                 )
             )
         except BaseException:
-            if self._map_called(name) is None:  # nothing was begun: another try takes this one's place
-                self._maps[called] -= 1
+            if self._map_called(name) is before:  # nothing was begun: another try takes this one's place
+                del self._called[name]
             raise
+
+    def _new_name(self, wanted: str) -> str:
+        """Of a map: the first that none of this entry has; several threads may map at once."""
+        with self._mutex:
+            names = itertools.chain([wanted], (f"{wanted}-{n}" for n in itertools.count(2)))
+            name = next(name for name in names if name not in self._called)
+            self._called[name] = True
+            return name
 
     def _map_called(self, name: str) -> Tasks | None:
         return next((entry for entry in self._lock.tasks if entry.name == name), None)

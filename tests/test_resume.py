@@ -260,6 +260,7 @@ def test_another_map_of_the_name():
     with Run(resume=first.save_dir, console=False) as again:
         with pytest.raises(RunStateError, match="the map 'lambda' of this run was made with"):
             again.map(lambda x: x * 10, [1, 2], launcher="serial")
+        assert list(again.map(lambda x: x + 1, [1, 2], launcher="serial")) == [2, 3]  # its place was kept
         assert list(again.map(lambda x: x * 10, [1, 2], launcher="serial")) == [10, 20]
     with Run(resume=first.save_dir, console=False) as third:
         assert list(third.map(lambda x: x + 1, [1, 2, 3], launcher="serial")) == [2, 3, 4]

@@ -254,7 +254,7 @@ class TestBroken:
         todo = TaskFiles(past.save_dir, "invert").todo
         todo.unlink()
         os.mkfifo(todo)
-        with pytest.raises(LedgerError, match="no such file"):
+        with pytest.raises(LedgerError, match="no regular file"):
             _ = past.tasks
 
     @pytest.mark.parametrize("name", ["../../elsewhere", "/etc", "a\0b", "", "..", "x/y", "x" * 300])

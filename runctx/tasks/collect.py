@@ -115,9 +115,9 @@ class Folded:
 
     def failure(self) -> Failure:
         """Of the run, because tasks failed or were not run."""
-        results = Results(self.files, [key for key, _ in self.names], self.final, trusted=False)
         keys = [key for key, _ in self.names]
-        error = failure(self.entry, lambda i: self.names[i][1], keys, results, self.files)
+        results = Results(self.files, keys, self.final, trusted=False)
+        error = failure(self.entry, lambda i: self.names[i][1], keys, self.final, results, self.files)
         faults = (self.final[key][1].error for key in self.entry.failed_keys[:1])
         return Failure(
             type=f"{type(error).__module__}.{type(error).__qualname__}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import secrets
 import shutil
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import seeding
-from ..errors import ConfigError, LedgerError, RemoteError, RunStateError, TaskError
+from ..errors import ConfigError, LedgerError, RunStateError, TaskError
 from ..layout import TaskFiles
 from ..model import Source, Tasks
 from ..redact import REDACTED
@@ -23,7 +24,7 @@ from .fold import folded, unfinished
 from .labels import kind_of
 from .plan import Plan
 from .results import Final, Results, final_rows
-from .rows import Rows
+from .rows import Fault, Rows
 
 if TYPE_CHECKING:
     from ..launchers import Launcher
@@ -65,7 +66,7 @@ class Order:
         return partial(content.label, redactor=self.parent.redactor)
 
 
-def checked(function: Any, tasks: Any, into: Any, retries: Any, on_error: Any) -> None:
+def checked(function: Any, tasks: Any, into: Any, n_jobs: Any, retries: Any, on_error: Any) -> None:
     """Whether these can be arguments of `run.map` at all.
 
     Raises
@@ -77,12 +78,19 @@ def checked(function: Any, tasks: Any, into: Any, retries: Any, on_error: Any) -
             f"run.map needs a function, then its tasks, not {kind_of(function)} {content.label(function)}"
             "\nhint: run.map(main, tasks), without calling `main`"
         )
+    if inspect.iscoroutinefunction(function):
+        raise TypeError(
+            f"run.map calls functions, and {_qualified(function)} is async"
+            "\nhint: map a function that calls asyncio.run"
+        )
     if not hasattr(tasks, "__iter__") and not hasattr(tasks, "__getitem__"):
         raise TypeError(f"run.map needs a list of tasks, not {kind_of(tasks)} {content.label(tasks)}")
     if what := _taken_apart(tasks, into):
         raise TypeError(f"run.map would take {kind_of(tasks)} {content.label(tasks)} apart, {what}")
     if not (into is None or isinstance(into, str)):
         raise TypeError(f"into must be a key of the configuration, or None, not {into!r}")
+    if n_jobs is not None and (not isinstance(n_jobs, int) or n_jobs == 0):
+        raise ValueError(f"n_jobs must be a whole number, -1 for all processors, not {n_jobs!r}")
     if not isinstance(retries, int) or retries < 0:
         raise ValueError(f"retries must be a number from 0, not {retries!r}")
     if on_error not in ON_ERROR:
@@ -160,7 +168,7 @@ def fan_out(order: Order) -> Results:
     if order.launcher.waits:
         shutil.rmtree(files.state, ignore_errors=True)
         if order.on_error != "return" and (entry.failed or unfinished(entry)):
-            raise failure(entry, lambda i: order.label(order.tasks[i]), keys, results, files, why)
+            raise failure(entry, lambda i: order.label(order.tasks[i]), keys, final, results, files, why)
     return results
 
 
@@ -239,6 +247,7 @@ def failure(
     entry: Tasks,
     label: Callable[[int], str],
     keys: Sequence[str],
+    final: Final,
     results: Results,
     files: TaskFiles,
     why: str | None = None,
@@ -254,10 +263,9 @@ def failure(
     places = [i for i, key in enumerate(keys) if key in failed]
     lines = []
     for i in places[:10]:
-        error = results[i]
-        said = (str(error).splitlines() or [""])[0][:200]
-        kind = error.type if isinstance(error, RemoteError) else type(error).__name__
-        lines.append(f"  {label(i)}: {kind.rpartition('.')[2]}: {said}")
+        fault = final[keys[i]][1].error or Fault("", "")  # asking the exception may fail in any way
+        said = (fault.message.splitlines() or [""])[0][:200]
+        lines.append(f"  {label(i)}: {fault.type.rpartition('.')[2]}: {said}")
     if entry.failed > len(lines):
         lines.append(f"  … {entry.failed - len(lines)} more")
     left = entry.total - entry.done - entry.failed
@@ -290,9 +298,27 @@ def _qualified(function: Any) -> str:
 
 
 def inside_a_task(
-    function: Callable[[Any], Any], tasks: Iterable[Any], into: str | None, config: Any
+    function: Callable[[Any], Any],
+    tasks: Iterable[Any],
+    into: str | None,
+    config: Any,
+    retries: int,
+    on_error: str,
 ) -> list[Any]:
-    """`run.map` inside a task: its tasks are part of that one, and run one after another."""
+    """`run.map` inside a task: its tasks are part of that one, and run one after another.
+
+    Where errors are raised, the first ends it: it is that task's own.
+    """
     from ..config import with_task
 
-    return [function(task if into is None else with_task(config, into, task)) for task in tasks]
+    def result(task: Any) -> Any:
+        for left in range(retries, -1, -1):
+            try:
+                return function(task if into is None else with_task(config, into, task))
+            except Exception as error:
+                if not left and on_error != "return":
+                    raise
+                last = error
+        return last
+
+    return [result(task) for task in tasks]

@@ -187,10 +187,10 @@ def _stored(files: TaskFiles, one: _Seen) -> bytes:
     offset, size = one.read.manifest
     path = files.results(one.worker)
     try:
-        with open(path, "rb") as stream:
+        with open(layout.open_regular(path), "rb") as stream:
             stream.seek(offset)
-            data = stream.read(size)
-    except (OSError, ValueError) as error:
+            data = stream.read(min(size, os.fstat(stream.fileno()).st_size))
+    except (OSError, ValueError, OverflowError) as error:
         raise LedgerError(f"{path}: {error}") from error
     if len(data) != size:
         raise LedgerError(f"{path}: ends before the manifest of {one.read.path!r}, at {offset}")

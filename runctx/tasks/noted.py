@@ -77,13 +77,15 @@ def read(files: TaskFiles) -> Noted:
     """What workers have noted so far; a broken file tells nothing."""
     import msgspec
 
+    from .. import layout
+
     noted = Noted()
     for path in sorted(files.notes().glob("*.json")):
         try:
             modules, packages, keys = msgspec.json.decode(
-                path.read_bytes(), type=tuple[dict[str, str], dict[str, str], list[str]]
+                layout.read_regular(path), type=tuple[dict[str, str], dict[str, str], list[str]]
             )
-        except (OSError, msgspec.DecodeError):
+        except (OSError, ValueError):
             continue
         paths = {name: Path(file) for name, file in modules.items()}
         noted = noted.joined(Noted(modules=paths, packages=packages, keys_read=frozenset(keys)))

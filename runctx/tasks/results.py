@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any, overload
 
+from .. import layout
 from ..errors import LedgerError, ResultError, TaskError
 from ..layout import TaskFiles
 from . import content, values
 from .returned import results_of
 from .rows import Row, Rows
+
+_MOST_OPEN = 64
+"""Files of workers at once: there may be thousands, and processes may have a thousand open."""
+_LARGEST_SHOWN = 1 << 16
+"""Bytes of a result that is read only to be shown."""
 
 Final = dict[str, tuple[str, Row]]
 """Key -> the worker and the row that count: of several attempts a success, else the last."""
@@ -40,6 +47,7 @@ class Results(Sequence[Any]):
     def __init__(self, files: TaskFiles, keys: Sequence[str], final: Final, trusted: bool) -> None:
         self._files, self._keys, self._final, self._trusted = files, keys, final, trusted
         self._open: dict[str, int] = {}
+        self._mutex = threading.Lock()  # a descriptor that is in use must not be closed
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -64,8 +72,19 @@ class Results(Sequence[Any]):
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        shown = ", ".join(repr(self[i]) for i in range(min(3, len(self))))
+        shown = ", ".join(self._shown(key) for key in self._keys[:3])
         return f"<{len(self)} results: [{shown}{', ...' if len(self) > 3 else ''}]>"
+
+    def _shown(self, key: str) -> str:
+        """Whatever is wrong with it is said when it is asked for."""
+        found = self._final.get(key)
+        if found is not None and found[1].at is not None and found[1].at[1] > _LARGEST_SHOWN:
+            return f"<{found[1].at[1]} bytes>"
+        try:
+            text = repr(self._result(key))
+            return text if len(text) <= 80 else f"{text[:79]}…"
+        except Exception as error:
+            return f"<{type(error).__name__}>"
 
     def __reduce__(self) -> Any:
         return list, (list(self),)
@@ -105,10 +124,13 @@ class Results(Sequence[Any]):
         offset, size = at
         path = self._files.results(worker)
         try:
-            if worker not in self._open:
-                self._open[worker] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            known = os.fstat(self._open[worker]).st_size
-            data = b"" if offset + size > known else os.pread(self._open[worker], size, offset)
+            with self._mutex:
+                if worker not in self._open:
+                    while len(self._open) >= _MOST_OPEN:
+                        os.close(self._open.pop(next(iter(self._open))))
+                    self._open[worker] = layout.open_regular(path)
+                known = os.fstat(self._open[worker]).st_size
+                data = b"" if offset + size > known else os.pread(self._open[worker], size, offset)
         except OSError as error:
             raise LedgerError(f"{path}: {error.strerror or error}") from error
         if len(data) != size:

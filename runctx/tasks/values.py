@@ -149,7 +149,7 @@ def from_small(data: bytes) -> Any:
         return _NOT_FINITE[data]
     try:
         value = _decode(data)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise ResultError(f"a result cannot be read: {error}") from error
     if isinstance(value, (dict, list)):
         raise ResultError("a result cannot be read: a scalar is due")

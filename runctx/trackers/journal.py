@@ -7,6 +7,7 @@ file of its own, so that no two writers meet, on whatever file system.
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import operator
 import os
@@ -16,13 +17,17 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
+from .. import layout
 from ..errors import LedgerError
 
 SUFFIX = ".jsonl"
+
+
+_Text = Annotated[str, msgspec.Meta(pattern=r"^(nan|-?inf|-?\d+(\.\d+)?e\+\d+)$")]
 
 
 class Point(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -30,8 +35,8 @@ class Point(msgspec.Struct, frozen=True, omit_defaults=True):
 
     time: float
     """Seconds since 1970."""
-    values: dict[str, float | str]
-    """Name -> number; NaN and infinities, which JSON does not have, as text."""
+    values: dict[str, float | _Text]
+    """Name -> number; NaN and infinities, which JSON does not have, and numbers beyond its usual range as text."""
     step: int | None = None
     task: str | None = None
     """Key of the task it was logged in."""
@@ -74,12 +79,18 @@ class Journal:
         point = Point(time.time(), numbers, None if step is None else _whole(step), task)
         line = msgspec.json.encode(point) + b"\n"
         try:
-            if os.write(self._writer(), line) != len(line):
-                raise OSError("the disk is full")
+            self._write(line)
         except OSError as error:
             if not self._lost:
                 self._lost = True
                 self._lose(f"{type(error).__name__}: {error}")
+
+    def _write(self, line: bytes) -> None:
+        descriptor = self._writer()
+        written = os.write(descriptor, line)
+        if written != len(line):  # half a line would spoil the next one, too
+            os.ftruncate(descriptor, os.fstat(descriptor).st_size - written)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def close(self) -> None:
         """Close the calling thread's file; those of others close with their threads."""
@@ -111,6 +122,10 @@ class _Writer:
 def _named(name: Any) -> str:
     if not isinstance(name, str) or not name:
         raise TypeError(f"a metric's name must be a text, not {type(name).__name__} {name!r}")
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise TypeError(f"a metric's name must be a text that can be written, not {name!r}") from None
     return name
 
 
@@ -167,10 +182,11 @@ def read(folder: Path) -> Iterator[Point]:
     """
     points: list[Point] = []
     for path in sorted(folder.glob(f"*{SUFFIX}")):
-        whole = path.read_bytes().rpartition(b"\n")[0]
         try:
-            points += _points.decode_lines(whole)
-        except msgspec.DecodeError as error:
+            points += _points.decode_lines(layout.read_regular(path).rpartition(b"\n")[0])
+        except OSError as error:
+            raise LedgerError(f"{path}: {error.strerror or error}") from error
+        except ValueError as error:  # no JSON, no text, or no point
             raise LedgerError(f"{path}: a line is no point of a metric: {error}") from error
     return iter(sorted(points, key=lambda point: point.time))
 

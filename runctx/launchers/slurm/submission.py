@@ -94,8 +94,8 @@ def submitted(files: TaskFiles) -> set[str]:
     found: set[str] = set()
     for path in files.jobs.glob("*.json"):
         try:
-            found.update(msgspec.json.decode(path.read_bytes(), type=list[str]))
-        except (OSError, msgspec.DecodeError):
+            found.update(msgspec.json.decode(layout.read_regular(path), type=list[str]))
+        except (OSError, ValueError):
             continue
     return found
 
