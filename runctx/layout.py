@@ -132,6 +132,11 @@ class TaskFiles:
     def state(self) -> Path:
         return self.root / STATE / TASKS / self.name
 
+    def make_state(self) -> None:
+        """The folders that a map needs while it goes on: nobody else's, for tasks and configuration hold secrets."""
+        self.state.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.claims.mkdir(parents=True)
+
     @property
     def function(self) -> Path:
         """What to do with each task, pickled."""
@@ -201,17 +206,18 @@ def make_exclusively(wanted: Path, attempts: int = 10_000) -> Path:
     )
 
 
-def write_atomically(path: Path, data: bytes, *, durable: bool = False) -> None:
+def write_atomically(path: Path, data: bytes, *, durable: bool = False, mode: int = 0o666) -> None:
     """Replace `path` as a whole: a reader, or a kill at any moment, sees the old bytes or the new ones.
 
     Parameters
     ----------
     durable: also wait until the disk has them, so that they survive a power cut.
+    mode: of the file, less what the user's mask takes away.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)
     try:
-        descriptor = os.open(temporary, flags, 0o666)
+        descriptor = os.open(temporary, flags, mode)
         try:
             view = memoryview(data)
             while view:

@@ -149,8 +149,8 @@ class Origin:
     """What one layer said of one key of the configuration."""
 
     layer: str
-    """Its kind: `default`, `program`, `base file`, `config file`, `group file`, `experiment`, `overrides file` or
-    `override`."""
+    """Its kind: `default`, `program`, `base file`, `config file`, `group file`, `experiment`, `overrides file`,
+    `override` or `task`."""
     where: str
     """File and line, or the position of the argument, counted as in `sys.argv`."""
     value: Any
@@ -185,7 +185,8 @@ class Tasks:
     failed_keys: tuple[str, ...] = ()
     """Of the first thousand, in the order of the tasks."""
     digest: str | None = None
-    """`blake3:hex` over all rows: key, status, attempt and digest of the result, sorted by key."""
+    """`blake3:hex` over all rows: what `results` is over, and status and attempt where a task did not succeed at
+    once."""
     results: str | None = None
     """`blake3:hex` over key and result of what was done: equal for equal results, wherever they were computed."""
 

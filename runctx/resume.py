@@ -6,6 +6,7 @@ Whoever holds the liveness lock of a run's folder may; of two that resume it at 
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,39 +81,47 @@ def take_up(
     """
     from .past import index
 
-    return _taken(index.find(os.fspath(given), results), stage, configuration)
+    folder = index.find(os.fspath(given), results).resolve()
+    return _taken(folder, _hold(folder), stage, configuration)
 
 
 def newest(results: Path, stage: str, configuration: Configuration) -> Earlier | None:
-    """The newest run of this stage and configuration that did not come to its end, and that nobody works on."""
+    """The newest run of this stage and configuration that did not come to its end, and is not running.
+
+    Raises
+    ------
+    RunStateError: its tasks still go on: an older run, or a new one, would do them a second time.
+    """
     from .past import index
 
     for row in index.runs(results).rows if results.is_dir() else ():
         if row.stage != stage or row.status not in _UNFINISHED:
             continue
-        folder = Path(row.path)
+        folder = Path(row.path).resolve()
         try:
             _check(lock.read(folder), folder, stage, configuration)  # the locks of other runs are not touched
-            return _taken(folder, stage, configuration)
+            alive = _hold(folder)
         except (NoRunError, LockError, RunStateError, ConfigError):
-            continue  # broken, still going on, or another configuration
+            continue  # broken, resumed by somebody else, or another configuration
+        return _taken(folder, alive, stage, configuration)
     return None
 
 
 _UNFINISHED = frozenset({"failed", "interrupted", "crashed", "submitted"})
 
 
-def _taken(folder: Path, stage: str | None, configuration: Configuration) -> Earlier:
-    folder = folder.resolve()
-    alive = _hold(folder)
+def _taken(
+    folder: Path, alive: BaseFileLock | None, stage: str | None, configuration: Configuration
+) -> Earlier:
     try:
         known = lock.read(folder)  # now that nobody else changes it
         _check(known, folder, stage, configuration)
         working = presence.at_work(folder, known)
         if working:
             raise RunStateError(
-                f"tasks of run {known.id} still go on: {_some(working)}",
-                hint="`runctx status` shows how far they are; `runctx collect --wait` waits for them",
+                f"run {known.id} cannot be resumed yet: its tasks still go on: {_some(working)}",
+                hint=f"wait for them by `runctx collect --wait {shlex.quote(str(folder))}`, or end them; "
+                "resume=PATH takes another run, and without `resume` a new one is made",
             )
     except BaseException:
         if alive is not None:

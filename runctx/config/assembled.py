@@ -164,7 +164,7 @@ def _wrong_element(base: DictConfig, path: Path, leaf: Leaf, added: frozenset[Pa
 
 def marker_meant(layer: Layer, path: Path) -> str | None:
     """A hint for a key of a file that is a slip of one which steers how files are read."""
-    return None if layer.kind == "override" else did_you_mean(str(path[-1]), _MARKERS)
+    return None if layer.kind in ("override", "task") else did_you_mean(str(path[-1]), _MARKERS)
 
 
 _MARKERS = ("_base_", "_groups_", REPLACE, DELETE)

@@ -16,9 +16,17 @@ from typing import Any, Literal, NamedTuple
 from ..errors import ConfigError
 
 Kind = Literal[
-    "default", "program", "base file", "config file", "group file", "experiment", "overrides file", "override"
+    "default",
+    "program",
+    "base file",
+    "config file",
+    "group file",
+    "experiment",
+    "overrides file",
+    "override",
+    "task",
 ]
-"""Of what kind a layer is, lowest first; `program` is what code gave or assigned."""
+"""Of what kind a layer is, lowest first; `program` is what code gave or assigned, `task` what `run.map` laid."""
 
 Path = tuple[Any, ...]
 """The keys from the top of a configuration to a place in it."""

@@ -24,6 +24,7 @@ _MOST = 50
 """Tasks that are shown; of more, all that failed first, as far as there is room, and then some of the others."""
 _MOST_FAILED = 40
 _SHIFTS = 20
+_COMMITS = 3
 _ALTERED = "have been changed since the lock was sealed"
 
 
@@ -130,6 +131,10 @@ def entry(one: Tasks) -> str:
     how = [words.line(one.launcher, 40)] + [words.count(one.workers, "worker")] * bool(one.workers)
     if one.seconds:
         how.append(f"{words.took(one.seconds)} of work, the longest {words.took(one.longest)}")
+    if one.commits:  # not only that of the run
+        code = [words.commit(commit, False) for commit in one.commits[:_COMMITS]]
+        more = f" and {len(one.commits) - _COMMITS} more" if len(one.commits) > _COMMITS else ""
+        how.append(f"tasks ran commit{'s' * (len(one.commits) > 1)} {', '.join(code)}{more}")
     return f"{words.line(one.name, 60)}: {', '.join(parts)}; {', '.join(how)}"
 
 
@@ -187,6 +192,8 @@ def _pace(one: MapStatus) -> str:
         )
     if one.seconds_left is not None:
         parts.append(f"{words.took(one.seconds_left)} left")
+    if one.queued:
+        parts.append(f"{words.count(one.queued, 'Slurm job')} in the queue")
     return ", ".join(parts)
 
 

@@ -6,6 +6,7 @@ import inspect
 import re
 import secrets
 import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -17,8 +18,8 @@ from .. import seeding
 from ..errors import ConfigError, LedgerError, RunStateError, TaskError
 from ..layout import TaskFiles
 from ..model import Source, Tasks
-from ..redact import REDACTED
-from . import content, progress, todo, worker
+from ..redact import Redactor
+from . import content, ending, labels, progress, todo, worker
 from .attached import Parent
 from .fold import folded, unfinished
 from .labels import kind_of
@@ -61,9 +62,7 @@ class Order:
     @property
     def label(self) -> Callable[[Any], str]:
         """Gives a short text of a task, without secrets."""
-        if self.into and self.parent.redactor.is_secret(self.into):
-            return lambda task: REDACTED
-        return partial(content.label, redactor=self.parent.redactor)
+        return partial(labels.of_task, into=self.into, redactor=self.parent.redactor)
 
 
 def checked(function: Any, tasks: Any, into: Any, n_jobs: Any, retries: Any, on_error: Any) -> None:
@@ -151,7 +150,9 @@ def fan_out(order: Order) -> Results:
         source=order.source,
         repository=order.repository,
     )
-    why = None
+    began = time.perf_counter()
+    why: str | None = None
+    interrupt: KeyboardInterrupt | None = None
     try:
         with _at_hand(files, order):
             if count:
@@ -159,12 +160,21 @@ def fan_out(order: Order) -> Results:
                 if order.launcher.waits:
                     with progress.shown(files, len(keys), len(keys) - count, show=order.show):
                         why = launched.wait()
+    except KeyboardInterrupt as error:
+        interrupt = error
+        raise
     finally:
         final_rows(rows, final)
         order.gather(files, final)
         entry = folded(entry, keys, final, rows.authors.values(), order.source.commit)
         order.note(entry)
-    results = Results(files, keys, final, trusted=True)
+        if interrupt is not None:  # a launcher whose jobs go on notes that, and what to do
+            order.parent.log.say(*ending.interrupted(entry, hasattr(interrupt, "__notes__")))
+    if order.launcher.waits:
+        order.parent.log.say(*ending.ended(entry, count, time.perf_counter() - began, why))
+    else:
+        order.parent.log.say(*ending.submitted(entry, count))
+    results = Results(files, keys, final, trusted=True, rows=rows)
     if order.launcher.waits:
         shutil.rmtree(files.state, ignore_errors=True)
         if order.on_error != "return" and (entry.failed or unfinished(entry)):
@@ -191,9 +201,10 @@ def _write(files: TaskFiles, order: Order, keys: Sequence[str], wanted: Sequence
     if order.into is not None and order.tasks:
         from .. import config
 
-        config.with_task(order.config, order.into, order.tasks[0])  # a mistake is said before anything starts
+        first = order.tasks[0]  # a mistake is said before anything starts
+        config.with_task(order.config, order.into, first, order.label(first))
     _forget(files)
-    files.claims.mkdir(parents=True)
+    files.make_state()
     if not order.launcher.in_process:
         try:
             worker.write_work(files, _work(order))
@@ -273,19 +284,18 @@ def failure(
     what += [f"{left} of {entry.total} tasks were not run{f': {why}' if why else ''}"] * bool(left)
     all_failed = bool(places) and entry.failed == entry.total
     misread = all_failed and entry.into is None and type(results[0]) in _SAID_BY_A_TASK
-    error = TaskError(
-        "\n".join([f"{entry.function}: {' and '.join(what)}", *lines]),
-        hint=f"{_INTO if misread else ''}`.results` holds what succeeded; rows and tracebacks: {files.done()}; "
-        f"log: {files.root / 'run.log'}; Run(..., resume={str(files.root)!r}) does the rest",
-        results=results,
-    )
+    hints = [_INTO] * misread + ["`.results` holds what succeeded"] * bool(entry.done)
+    hints += [f"rows and tracebacks: {files.done()}"] * bool(entry.failed)
+    hints += [f"log: {files.root / 'run.log'}", f"Run(..., resume={str(files.root)!r}) does the rest"]
+    message = "\n".join([f"{entry.function}: {' and '.join(what)}", *lines])
+    error = TaskError(message, hint="; ".join(hints), results=results)
     error.__cause__ = results[places[0]] if places else None
     return error
 
 
 _SAID_BY_A_TASK = (AttributeError, ConfigError)
 """What a function says that expects a configuration and is called with a task."""
-_INTO = 'functions that want the configuration, with the task at a key of it, need `into="key"`; '
+_INTO = 'functions that want the configuration, with the task at a key of it, need `into="key"`'
 
 
 def _qualified(function: Any) -> str:
@@ -304,6 +314,7 @@ def inside_a_task(
     config: Any,
     retries: int,
     on_error: str,
+    redactor: Redactor,
 ) -> list[Any]:
     """`run.map` inside a task: its tasks are part of that one, and run one after another.
 
@@ -314,7 +325,9 @@ def inside_a_task(
     def result(task: Any) -> Any:
         for left in range(retries, -1, -1):
             try:
-                return function(task if into is None else with_task(config, into, task))
+                if into is None:
+                    return function(task)
+                return function(with_task(config, into, task, labels.of_task(task, into, redactor)))
             except Exception as error:
                 if not left and on_error != "return":
                     raise

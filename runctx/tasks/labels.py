@@ -53,6 +53,15 @@ def label(value: Any, most: int = 80, redactor: Redactor = _redactor) -> str:
     return text if len(text) <= most else f"{text[: most // 3]}…{text[most // 3 + 1 - most :]}"
 
 
+def of_task(task: Any, into: str | None, redactor: Redactor) -> str:
+    """The same of a task that is set at the key `into`: nothing, if that is one of a secret.
+
+    >>> of_task("hunter2", "api_key", Redactor()), of_task("a.png", "input", Redactor())
+    ('<redacted>', 'a.png')
+    """
+    return REDACTED if into and redactor.is_secret(into) else label(task, redactor=redactor)
+
+
 def kind_of(value: Any) -> str:
     """What its class is called, without `builtins`.
 

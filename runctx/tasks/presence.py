@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,7 +34,7 @@ def at_work(save_dir: Path, lock: Lock) -> list[str]:
     found = []
     for files in maps(save_dir):
         jobs = _jobs(files)
-        queued = _queued(jobs) if jobs else set()
+        queued = _in_slurm(jobs) if jobs else set()
         for shift in _living(files, processes(lock)):
             if shift.slurm_job is None or shift.slurm_job in queued:
                 job = f", Slurm job {shift.slurm_job}" if shift.slurm_job else ""
@@ -42,6 +42,22 @@ def at_work(save_dir: Path, lock: Lock) -> list[str]:
                 queued.discard(shift.slurm_job or "")
         found += [f"Slurm job {job}" for job in sorted(queued)]
     return found
+
+
+def queued(files: TaskFiles, working: Sequence[Shift]) -> set[str]:
+    """Jobs of a map that will work on it and do not yet: those in Slurm's queue.
+
+    Parameters
+    ----------
+    working: shifts that live.
+    """
+    waiting = _jobs(files) - {shift.slurm_job for shift in working if shift.slurm_job}
+    if not waiting:
+        return set()
+    from ..launchers.slurm import scheduler
+
+    living = scheduler.living(waiting)
+    return waiting - _begun(files) if living is None else living
 
 
 def processes(lock: Lock) -> set[tuple[str, int]]:
@@ -78,7 +94,7 @@ def _begun(files: TaskFiles) -> set[str]:
     return {one.slurm_job for one in read_all(files) if one.slurm_job}
 
 
-def _queued(jobs: set[str]) -> set[str]:
+def _in_slurm(jobs: set[str]) -> set[str]:
     """Those that run or wait; all, if Slurm does not answer."""
     from ..launchers.slurm import scheduler
 

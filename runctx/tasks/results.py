@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -10,7 +11,7 @@ from typing import Any, overload
 from .. import layout
 from ..errors import LedgerError, ResultError, TaskError
 from ..layout import TaskFiles
-from . import content, values
+from . import content, todo, values
 from .returned import results_of
 from .rows import Row, Rows
 
@@ -41,11 +42,19 @@ def _supersedes(row: Row, before: Row) -> bool:
 class Results(Sequence[Any]):
     """The results of a map, in the order of its tasks; equal to a list of equal values.
 
-    Where a task failed stands its exception; where it was not run, a `TaskError` that says so.
+    Where a task failed stands its exception; where it was not run so far, a `TaskError` that says so.
+
+    Parameters
+    ----------
+    final: what is known already.
+    rows: are read on, where tasks may have been run since.
     """
 
-    def __init__(self, files: TaskFiles, keys: Sequence[str], final: Final, trusted: bool) -> None:
-        self._files, self._keys, self._final, self._trusted = files, keys, final, trusted
+    def __init__(
+        self, files: TaskFiles, keys: Sequence[str], final: Final, trusted: bool, rows: Rows | None = None
+    ) -> None:
+        self._files, self._keys, self._final, self._trusted, self._rows = files, keys, final, trusted, rows
+        self._texts: dict[str, str] | None = None
         self._open: dict[str, int] = {}
         self._mutex = threading.Lock()  # a descriptor that is in use must not be closed
 
@@ -58,11 +67,12 @@ class Results(Sequence[Any]):
     def __getitem__(self, index: slice) -> list[Any]: ...
     def __getitem__(self, index: int | slice) -> Any:
         if isinstance(index, slice):
-            return [self._result(key) for key in self._keys[index]]
-        return self._result(self._keys[index])
+            return [self._result(key) for key in self._up_to_date(self._keys[index])]
+        (key,) = self._up_to_date([self._keys[index]])
+        return self._result(key)
 
     def __iter__(self) -> Iterator[Any]:
-        return map(self._result, self._keys)
+        return map(self._result, self._up_to_date(self._keys))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Sequence) or isinstance(other, (str, bytes)):
@@ -72,7 +82,9 @@ class Results(Sequence[Any]):
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        shown = ", ".join(self._shown(key) for key in self._keys[:3])
+        with contextlib.suppress(OSError):  # whatever is wrong is said when a result is asked for
+            self._up_to_date(self._keys[:3])
+        shown = ", ".join(map(self._shown, self._keys[:3]))
         return f"<{len(self)} results: [{shown}{', ...' if len(self) > 3 else ''}]>"
 
     def _shown(self, key: str) -> str:
@@ -93,10 +105,29 @@ class Results(Sequence[Any]):
         for descriptor in self._open.values():
             os.close(descriptor)
 
+    def _up_to_date(self, keys: Sequence[str]) -> Sequence[str]:
+        """The keys, once all that has been written of them is known."""
+        if self._rows is not None and not all(map(self._is_over, keys)):
+            with self._mutex:
+                final_rows(self._rows, self._final)
+        return keys
+
+    def _is_over(self, key: str) -> bool:
+        found = self._final.get(key)
+        return found is not None and found[1].status != "retried"
+
+    def _text(self, key: str) -> str:
+        if self._texts is None:
+            try:
+                self._texts = dict(todo.read_names(self._files))
+            except LedgerError:
+                self._texts = {}
+        return self._texts.get(key, key)
+
     def _result(self, key: str) -> Any:
         found = self._final.get(key)
         if found is None:
-            return TaskError(f"task {key} was not run")
+            return TaskError(f"task {self._text(key)} was not run")
         worker, row = found
         if row.status == "done":
             if row.at is None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import heapq
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..layout import TaskFiles
 from ..model import Lock, Tasks
-from . import shift, todo
+from . import presence, shift, todo
 from .claims import Claims
 from .results import Final, final_rows
 from .rows import Row, Rows
@@ -65,6 +66,8 @@ class MapStatus:
     """At this rate; None if nobody works, or none has ended yet."""
     workers: int = 0
     """That work now."""
+    queued: int = 0
+    """Slurm jobs that have not begun, or begin again later."""
     shifts: tuple[ShiftStatus, ...] = ()
     failures: tuple[TaskFailure, ...] = ()
     """The last few."""
@@ -99,7 +102,7 @@ class Watched:
                 ledger = self._ledgers[entry.name] = _Ledger(files, entry)
             return ledger.look()
         except OSError:  # a LedgerError is one, too
-            if files.index.exists():
+            if os.path.exists(files.index):  # `exists` of a path raises where the folder is another user's
                 raise
             self._ledgers.pop(entry.name, None)
             return _as_locked(self._save_dir, entry)  # it has ended: its claims are gone
@@ -158,6 +161,7 @@ class _Ledger:
             rate=rate,
             seconds_left=unfinished / rate if rate and working else None,
             workers=sum(one.workers for one in working),
+            queued=len(presence.queued(self._files, working)) if unfinished else 0,
             shifts=tuple(map(_told, shifts)),
             failures=self._failures(failed),
         )

@@ -180,7 +180,7 @@ def results(save_dir: Path, lock: Lock, name: str | None, trusted: bool) -> Resu
             f"{found.files.done()}: these are not the rows that the lock was sealed with",
             hint="somebody has changed them since; `.tasks` shows them as they are now",
         )
-    return Results(found.files, found.keys, found.final, trusted)
+    return Results(found.files, found.keys, found.final, trusted, found.read)
 
 
 def failed_in(save_dir: Path | None, lock: Lock, most: int = 20) -> dict[str, list[str]]:
@@ -217,8 +217,8 @@ class _Map:
         self.entry, self.files = entry, files_of(save_dir, entry)
         self.names = todo.read_names(self.files)
         self.keys = [key for key, _ in self.names]
-        self._rows = Rows(self.files)
-        self.final: Final = final_rows(self._rows)
+        self.read = Rows(self.files)
+        self.final: Final = final_rows(self.read)
 
     def is_altered(self, lock: Lock) -> bool:
         """Whether its rows are other than those that the lock was sealed with; if not all tasks were run, or the
@@ -228,7 +228,7 @@ class _Map:
         return folded(self.entry, self.keys, self.final, (), None).digest != self.entry.digest
 
     def rows(self) -> Iterator[TaskRow]:
-        hosts = {worker: author.host for worker, author in self._rows.authors.items()}
+        hosts = {worker: author.host for worker, author in self.read.authors.items()}
         for key, text in self.names:
             if key not in self.final:
                 yield TaskRow(map=self.entry.name, key=key, task=text, status="not run")

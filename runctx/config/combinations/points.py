@@ -36,6 +36,8 @@ from .spaces import Space
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from ..layers import Layer
+
 T = TypeVar("T")
 
 _MANY = 20
@@ -167,37 +169,60 @@ def merged(config: Any, point: Mapping[str, Any]) -> Any:
     >>> merged({"opt": {"lr": 0.1}, "warmup": "${opt.lr}"}, {"opt.lr": 0.2}).warmup
     0.2
     """
+    from ..layers import Layer
+
+    return _laid(config, point, Layer(kind="override", name=getattr(point, "name", "") or name_of(point)))
+
+
+def _laid(config: Any, point: Mapping[str, Any], layer: Layer) -> DictConfig:
     from omegaconf import DictConfig
 
     from ..commandline.overrides import lay_values
-    from ..layers import Layer
     from ..opened import open_config
 
     held = config if isinstance(config, DictConfig) else open_config(config)
-    layer = Layer(kind="override", name=getattr(point, "name", "") or name_of(point))
     return lay_values(point, layer, held)
 
 
-def with_task(config: Any, into: str, task: Any) -> DictConfig:
+def with_task(config: Any, into: str, task: Any, called: str = "") -> DictConfig:
     """`config` with a task of `run.map` set at the key `into`; with "", the task is a combination.
+
+    Parameters
+    ----------
+    called: short text of the task, without secrets.
 
     Raises
     ------
-    ConfigError: as `merged`; or with "" the task is no mapping.
+    ConfigError: as `merged`, and names the task; or with "" the task is no mapping; or there is no configuration.
 
     >>> with_task({"input": "", "stem": "${input}"}, "input", "a.png").stem
     'a.png'
     """
-    if into:
-        laid: DictConfig = merged(config, {into: task})
-        return laid
-    if not isinstance(task, Mapping):
+    from ..layers import Layer
+
+    if not into and not isinstance(task, Mapping):
+        raise _no_mapping(task, called)
+    try:
+        return _laid(config, {into: task} if into else task, Layer(kind="task", name=called))
+    except ConfigError as error:
+        if config:
+            raise
+        where = f"at {into!r}" if into else "in it"
         raise ConfigError(
-            f"a task that is laid on the configuration must be a mapping, not {type(task).__name__} {shown(task)}",
-            hint='name the key that takes it: run.map(fn, tasks, into="input")',
-        )
-    laid = merged(config, task)
-    return laid
+            f"task {called}: the run has no configuration, and so no place {where}",
+            hint="give it one: Run(Config()); or leave `into` out, and the function gets the task",
+        ) from error
+
+
+def _no_mapping(task: Any, called: str) -> ConfigError:
+    if hasattr(task, "to_dict"):  # a row of a DataFrame
+        hint = 'frame.to_dict("records") gives the rows of a DataFrame as such'
+    else:
+        hint = 'name the key that takes it: run.map(fn, tasks, into="input")'
+    return ConfigError(
+        f"task {called}: what is merged into the configuration must be a mapping, not {type(task).__name__}",
+        hint=hint,
+    )
 
 
 def name_of(point: Mapping[str, Any]) -> str:

@@ -17,6 +17,7 @@ from ..declared import declared_type, declares, inner, key_type, required
 from ..files.bases import BASE
 from ..files.compose import choose, is_choice
 from ..files.compose import lay as lay_tree
+from ..held import held
 from ..known import tree_of
 from ..layers import (
     DELETE,
@@ -113,10 +114,15 @@ def lay_values(values: Mapping[str, Any], layer: Layer, config: DictConfig) -> D
     >>> lay_values({"opt.lr": 0.2}, point, OmegaConf.create({"opt": {"lr": 0.1}}))
     {'opt': {'lr': 0.2}}
     """
-    return _lay(
-        [parsed(Token(f"{key}=", layer))._replace(value=Object(value)) for key, value in values.items()],
-        config,
-    )
+    return _lay([_valued(Token(f"{key}=", layer), value) for key, value in values.items()], config)
+
+
+def _valued(token: Token, value: Any) -> Override:
+    override = parsed(token)
+    try:
+        return override._replace(value=Object(held(value, override.key)))
+    except ConfigError as error:
+        raise token.error(error.message, error.hint) from error
 
 
 def _lay(overrides: list[Override], config: DictConfig) -> DictConfig:
