@@ -134,9 +134,38 @@ def test_still_going_on(launcher, gate):
     assert (run.save_dir / layout.LOCK).read_bytes() == before
     with pytest.raises(RunStateError, match="still go on"):
         Run({"lr": 0.1}, resume=run.save_dir).start()
-    with Run({"lr": 0.1}, stage="train", resume=True, console=False) as other:
+
+
+def test_not_done_twice(launcher, gate):
+    """`resume=True` passes over no run whose tasks go on: an older run, or a new one, would do them again."""
+    with pytest.raises(ZeroDivisionError), Run({"lr": 0.1}, stage="train", console=False):
+        raise ZeroDivisionError
+    run = submit(launcher, gate, [1])
+    with pytest.raises(RunStateError, match=f"run {run.id} cannot be resumed yet") as caught:
+        Run({"lr": 0.1}, stage="train", resume=True, console=False).start()
+    assert "process" in caught.value.message and f"collect --wait {run.save_dir}" in caught.value.hint
+    assert len(index.runs().rows) == 2
+    with Run({"lr": 0.2}, stage="train", resume=True, console=False) as other:
         pass
     assert other.id != run.id
+    (gate / "all").touch()
+    assert Run.load(run.save_dir).collect(wait=True).status == "done"
+
+
+def test_results_follow(launcher, gate):
+    """What `run.map` returned has the results as they come; until then it names the task that is awaited."""
+    with Run({"lr": 0.1}, stage="train", console=False) as run:
+        results = run.map(gated(gate), [1, 2], launcher=launcher)
+    past = Run.load(run.save_dir).results()
+    assert [str(result) for result in results] == ["task 1 was not run", "task 2 was not run"]
+    (gate / "1").touch()
+    until(lambda: results[0] == 2)
+    assert isinstance(results[1], TaskError)
+    (gate / "all").touch()
+    Run.load(run.save_dir).collect(wait=True)
+    assert repr(results) == "<2 results: [2, 4]>"
+    assert list(results) == [2, 4] == results[:]
+    assert list(past) == [2, 4]
 
 
 def test_nobody_left(launcher, gate):

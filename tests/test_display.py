@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runctx import Run, display, lock
-from runctx.display import terminal, words
+from runctx.display import tasks, terminal, words
 from runctx.display.differences import differences
 from runctx.display.picture import MOST, picture
 from runctx.model import Data, Failure, Lock, Omission, Session, Tasks
@@ -107,6 +107,14 @@ def shown(one: Lock) -> Iterator[str]:
     yield terminal.as_text(terminal.lineage(one, {}))
     row = parse(lock.encode(one))
     yield terminal.as_text(terminal.Listing([row, replace(row, config={})], 3))
+
+
+def test_other_code():
+    """Where tasks ran other code than the run's commit, that is told."""
+    commits = tuple(f"git:{digit * 40}" for digit in "1234")
+    assert tasks.entry(replace(MAPPED, commits=commits[:2])).endswith("tasks ran commits 11111111, 22222222")
+    assert tasks.entry(replace(MAPPED, commits=commits)).endswith("33333333 and 1 more")
+    assert "commit" not in tasks.entry(MAPPED)
 
 
 def test_no_circle():

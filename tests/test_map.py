@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import operator
+import re
 import subprocess
 import sys
 import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy
 import pandas
 import pytest
 
@@ -191,6 +193,76 @@ def test_ctrl_c_in_serial(here):
         run.map(lambda task: interrupted(task) if task else task, [0, 1, 2], launcher="serial")
     assert run.status == "interrupted"
     assert run.lock.tasks[0].done == 1
+    said = "lambda: interrupted: 1 of 3 tasks done, 2 left; Run(..., resume=True) does the rest"
+    assert said in (run.save_dir / "run.log").read_text()
+
+
+def test_a_line_at_the_end(here):
+    """The log says how a map ended, in one line for each: also where nothing was left to do."""
+
+    def half(value):
+        return 1 / value
+
+    with Run(stage="parent", console=False) as run:
+        run.map(half, [], launcher="serial")
+        run.map(half, [1, 2], launcher="serial")
+        run.map(half, [0, 1, 2], launcher="serial", on_error="return")
+    with Run(stage="parent", console=False, resume=run.save_dir) as again:
+        again.map(half, [], launcher="serial")
+        again.map(half, [1, 2], launcher="serial")
+        with pytest.raises(TaskError):
+            again.map(half, [0, 3, 1, 2], launcher="serial", on_error="stop")
+    lines = re.findall(r"(\w+) +\| runctx - (half.*)", (run.save_dir / "run.log").read_text())
+    assert [(level, re.sub(r"in [0-9.e-]+ s", "in 1 s", line)) for level, line in lines] == [
+        ("INFO", "half: there are no tasks"),
+        ("INFO", "half-2: 2 of 2 tasks done, in 1 s"),
+        ("WARNING", "half-3: 2 of 3 tasks done, 1 failed, in 1 s"),
+        ("INFO", "half: there are no tasks"),
+        ("INFO", "half-2: 2 of 2 tasks were done before"),
+        ("WARNING", "half-3: 2 of 4 tasks done, 1 failed, 1 not run, in 1 s"),
+    ]
+
+
+def test_hints_lead_somewhere(run):
+    """The hint of an error names the results and the rows only where there are any."""
+
+    class Idle:
+        name, in_process, waits = "idle", True, True
+
+        def launch(self, plan):
+            return self
+
+        def wait(self):
+            return "nobody came"
+
+    with pytest.raises(TaskError, match="2 of 2 tasks were not run: nobody came") as caught:
+        run.map(abs, [1, 2], launcher=Idle())
+    assert "tracebacks" not in caught.value.hint and "`.results`" not in caught.value.hint
+    assert "run.log" in caught.value.hint and "resume=" in caught.value.hint
+    with pytest.raises(TaskError) as caught:
+        run.map(lambda value: 1 / value, [0, 1], launcher="serial")
+    assert "tasks/lambda/done" in caught.value.hint and "`.results` holds what succeeded" in caught.value.hint
+
+
+def test_for_the_user_alone(run):
+    """What holds tasks and configuration as they are, secrets too, can be read by nobody else."""
+    modes = {}
+
+    class Looking:
+        name, in_process, waits = "looking", False, True
+
+        def launch(self, plan):
+            files = plan.files
+            for path in (files.state.parent, files.function, files.payload):
+                modes[path.name] = oct(path.stat().st_mode & 0o777)
+            return self
+
+        def wait(self):
+            return "it has been seen"
+
+    with pytest.raises(TaskError, match="it has been seen"):
+        run.map(abs, [1], launcher=Looking())
+    assert modes == {"tasks": "0o700", "function.pickle": "0o600", "todo.pickles": "0o600"}
 
 
 # -- tasks laid on the configuration ----------------------------------------------------------------------------------
@@ -231,13 +303,61 @@ def test_a_key_that_is_not_there(run, into, task, named):
     assert not (run.save_dir / "tasks").exists()
 
 
+@pytest.mark.parametrize(
+    ("into", "task", "said"),
+    [
+        ("data.inptu", "scans/0.txt", "task scans/0.txt: config key data.inptu is unknown"),
+        ("data.size", "many", "task many: config key data.size: int was expected"),
+        ("", {"data.inptu": "b"}, "task {'data.inptu': 'b'}: config key data.inptu is unknown"),
+        ("", pandas.Series({"lr": 0.1, "data.size": 2}), 'frame.to_dict("records")'),
+    ],
+)
+def test_the_task_is_named(run, into, task, said):
+    """What does not fit is told as a task, not as an override that nobody has written, on a line and a hint."""
+    with pytest.raises(ConfigError, match=re.escape(said)) as caught:
+        run.map(read_config, [task], into=into)
+    assert "override" not in str(caught.value)
+    assert len(str(caught.value).splitlines()) <= 2
+
+
+def test_a_run_without_configuration(here):
+    """Where there is no configuration to lay tasks on, that is said; a key may be added all the same."""
+    with Run(stage="parent", console=False) as run:
+        for into, task in (("input", "a.txt"), ("", {"input": "a.txt"})):
+            with pytest.raises(ConfigError, match="the run has no configuration"):
+                run.map(read_config, [task], into=into)
+        assert run.map(lambda cfg: cfg.input, ["a.txt"], into="+input", launcher="serial") == ["a.txt"]
+
+
+def test_numbers_of_numpy(run, how):
+    """Numbers of numpy are set as a configuration holds them; the names of combinations and keys stay."""
+    sizes = run.map(lambda cfg: cfg.data.size, numpy.array([3, 4]), into="data.size", **how)
+    assert [(size, type(size)) for size in sizes] == [(3, int), (4, int)]
+    points = [{"data.size": numpy.int64(5), "lr": numpy.float32(0.5)}]
+    assert run.map(lambda cfg: [cfg.data.size, cfg.lr], points, into="", **how) == [[5, 0.5]]
+
+
+@dataclass
+class Secret:
+    api_key: int = 0
+
+
+def test_a_secret_is_not_named(here, how):
+    """Of a task that is set at the key of a secret nothing is told, where it does not fit."""
+    with Run(Secret, stage="parent", console=False) as run:
+        for tasks in (["hunter2"], [1, "hunter3"]):
+            with pytest.raises((ConfigError, TaskError), match="<redacted>: ") as caught:
+                run.map(lambda cfg: cfg.api_key, tasks, into="api_key", **how)
+            assert "hunter" not in str(caught.value)
+
+
 def test_one_task_that_does_not_fit(run, how):
     """A task of a wrong type fails alone; the error says which task, and which key."""
     with pytest.raises(TaskError) as caught:
         run.map(read_config, [1, 2, "many"], into="data.size", **how)
     assert [isinstance(result, Exception) for result in caught.value.results] == [False, False, True]
     assert isinstance(caught.value.results[2], ConfigError)
-    assert "many: ConfigError" in str(caught.value)
+    assert "many: ConfigError: task many: config key data.size: int was expected" in str(caught.value)
     assert "data.size" in str(caught.value)
 
 

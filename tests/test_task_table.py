@@ -14,6 +14,7 @@ from runctx import Run, lock
 from runctx.errors import LedgerError, LockError, NoRunError, ResultError, TaskError
 from runctx.layout import TaskFiles
 from runctx.past.record import Record
+from runctx.tasks import collect
 from runctx.tasks.table import TaskTable
 from tests.pastruns import ESCAPE, make_lock
 from tests.test_display import CONTROL, tags_of
@@ -102,6 +103,16 @@ class TestTable:
         (row,) = Run.load(run.save_dir).tasks
         assert (row.status, row.attempts) == ("failed", 3)
         assert re.search(r"tries", repr(Run.load(run.save_dir).tasks))
+
+    def test_tried_once(self, past):
+        """A task of which only the first of two attempts is known counts as not run, in the lock as in the table."""
+        edit(rows_file(past), '"status":"failed"', '"status":"retried"')
+        entry = past.lock.tasks[0]
+        told = collect.fold(past.lock, past.save_dir, entry).entry
+        counts = past.tasks["invert"].counts
+        assert (told.done, told.failed, told.failed_keys) == (counts["done"], 0, ())
+        assert (counts["retried"], "failed" in counts) == (1, False)
+        assert told.total - told.done == counts["retried"]
 
     def test_pandas(self, past):
         """One line per task."""

@@ -158,7 +158,7 @@ def test_not_waiting(own_slurm: Local, project: Project) -> None:
     assert program.wait() == 0, program.said()
     assert Run.load(program.save_dir).status == "submitted"
     status = runctx("status", program.save_dir)
-    assert "submitted" in status.stdout, status
+    assert "submitted" in status.stdout and "2 Slurm jobs in the queue" in status.stdout, status
     early = runctx("collect", program.save_dir)
     assert early.returncode != 0, early
     own_slurm.ask("scontrol", "release", *program.jobs())
@@ -191,6 +191,7 @@ def test_ctrl_c(own_slurm: Local, project: Project) -> None:
     number = program.jobs()[0].partition("_")[0]
     assert f"`runctx collect {program.save_dir}`" in program.said()
     assert f"`scancel {number}`" in program.said()
+    assert re.search(r"work: interrupted: \d+ of 20 tasks done, \d+ left\n", program.said())
     assert Run.load(program.save_dir).status == "interrupted"
     collected = runctx("collect", "--wait", program.save_dir)
     assert Run.load(program.save_dir).lock.tasks[0].done == 20, collected
