@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
+import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from .harness import Bench, Row, Sides
 from .peers import child
-from .workshop import Absent, Workshop
+from .workshop import PROJECT, Absent, Workshop
 
 MANY = 10_000
 NAPS, NAP = 1_000, 0.01
@@ -47,17 +48,34 @@ def beside_joblib(workshop: Workshop) -> Iterator[Sides]:
 
 @contextmanager
 def beside_submitit(workshop: Workshop) -> Iterator[Sides]:
-    if shutil.which("sinfo") is None or subprocess.run(["sinfo"], capture_output=True).returncode:
-        raise Absent("no Slurm answers: `tests/slurm/cluster.py up` starts one, and says how to use it")
     root = workshop.repository(200, "slurm")
     with (
-        child(workshop, "ours_map.py", cwd=root) as ours,
-        child(workshop, "peer_submitit.py", cwd=root) as peer,
+        slurm(workshop, cpus=2, array=ON_SLURM + 1) as conf,
+        child(workshop, "ours_map.py", cwd=root, SLURM_CONF=conf) as ours,
+        child(workshop, "peer_submitit.py", cwd=root, SLURM_CONF=conf) as peer,
     ):
         yield {
             "runctx": lambda _: ours.ask("slurm", tasks=ON_SLURM, seconds=SLURM_NAP),
             "submitit": lambda _: peer.ask("slurm", tasks=ON_SLURM, seconds=SLURM_NAP),
         }
+
+
+@contextmanager
+def slurm(workshop: Workshop, cpus: int, array: int) -> Iterator[str]:
+    """A cluster of two nodes, beside the tests' own; where its configuration is."""
+    cluster = [sys.executable, str(PROJECT / "tests" / "slurm" / "cluster.py")]
+    environ = {**workshop.environ, "RUNCTX_SLURM_FOLDER": str(workshop.fresh("c"))}
+    up = [*cluster, "up", "--nodes", "2", "--cpus", str(cpus), "--array", str(array)]
+    try:
+        told = subprocess.run(up, env=environ, capture_output=True, text=True)
+        if told.returncode:
+            raise Absent(f"no Slurm: {(told.stderr.strip() or 'it does not start').splitlines()[-1]}")
+        told = subprocess.run([*cluster, "env"], env=environ, capture_output=True, text=True, check=True)
+        found = re.search(r"SLURM_CONF=['\"]?([^'\"\s]+)", told.stdout)
+        assert found is not None, told.stdout
+        yield found[1]
+    finally:
+        subprocess.run([*cluster, "down"], env=environ, capture_output=True)
 
 
 BENCHES = (
@@ -115,6 +133,7 @@ BENCHES = (
     Bench(
         name="slurm",
         sides=beside_submitit,
+        most=2,
         rows=(
             Row(
                 what="Slurm: 200 tasks of 50 ms on 2 nodes, from entry to sealed lock",

@@ -56,7 +56,9 @@ def table(results: Sequence[Result | Missing]) -> list[tuple[str, ...]]:
 def cells(result: Result | Missing) -> tuple[str, ...]:
     if isinstance(result, Missing):
         verdict = f"NOT MEASURED: {result.why}"
-        ours, peer = ("" if side is None else amount(side, result.unit) for side in (result.ours, result.peer))
+        ours, peer = (
+            "" if side is None else amount(side, result.unit) for side in (result.ours, result.peer)
+        )
         return (result.what, result.against, ours, peer, "", f"≤ {result.reach:g}×", verdict)
     return (
         result.what,
