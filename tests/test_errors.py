@@ -13,6 +13,7 @@ from runctx.errors import RunctxError
 BUILTIN_BASES = {
     errors.ConfigError: ValueError,
     errors.InputError: FileNotFoundError,
+    errors.LaunchError: RuntimeError,
     errors.LedgerError: OSError,
     errors.LockError: ValueError,
     errors.NoRunError: FileNotFoundError,

@@ -191,7 +191,8 @@ def test_ctrl_c(own_slurm: Local, project: Project) -> None:
     number = program.jobs()[0].partition("_")[0]
     assert f"`runctx collect {program.save_dir}`" in program.said()
     assert f"`scancel {number}`" in program.said()
-    assert re.search(r"work: interrupted: \d+ of 20 tasks done, \d+ left\n", program.said())
+    log = (program.save_dir / "run.log").read_text()
+    assert re.search(r"work: interrupted: \d+ of 20 tasks done, \d+ left\n", log)
     assert Run.load(program.save_dir).status == "interrupted"
     collected = runctx("collect", "--wait", program.save_dir)
     assert Run.load(program.save_dir).lock.tasks[0].done == 20, collected
