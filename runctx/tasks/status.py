@@ -5,16 +5,19 @@ from __future__ import annotations
 import heapq
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..errors import LedgerError
 from ..layout import TaskFiles
 from ..model import Lock, Tasks
 from . import presence, shift, todo
 from .claims import Claims
+from .fold import folded, unfinished
 from .results import Final, final_rows
 from .rows import Row, Rows
-from .table import failed_texts, files_of
+from .table import files_of
 from .todo import Todo
 
 RECENT = 60.0
@@ -105,11 +108,18 @@ class Watched:
             if os.path.exists(files.index):  # `exists` of a path raises where the folder is another user's
                 raise
             self._ledgers.pop(entry.name, None)
-            return _as_locked(self._save_dir, entry)  # it has ended: its claims are gone
+            return _without_claims(files, entry)  # it has ended, or they are another user's
 
 
-def _as_locked(save_dir: Path, entry: Tasks) -> MapStatus:
-    texts = failed_texts(save_dir, entry, _FAILURES)
+def _without_claims(files: TaskFiles, entry: Tasks) -> MapStatus:
+    """As the rows of a map tell of it; as the lock does, where they cannot be read."""
+    try:
+        texts, final = dict(todo.read_names(files)), final_rows(Rows(files))
+        entry = folded(entry, list(texts), final, (), None) if unfinished(entry) else entry
+        failed = [(key, row) for key, (_, row) in final.items() if row.status == "failed" and key in texts]
+        failures = _last(failed, texts)
+    except LedgerError:
+        failures = tuple(TaskFailure(task=key, type="", message="") for key in entry.failed_keys[:_FAILURES])
     return MapStatus(
         name=entry.name,
         launcher=entry.launcher,
@@ -117,7 +127,7 @@ def _as_locked(save_dir: Path, entry: Tasks) -> MapStatus:
         done=entry.done,
         failed=entry.failed,
         left=entry.total - entry.done - entry.failed,
-        failures=tuple(TaskFailure(task=text, type="", message="") for text in texts),
+        failures=failures,
     )
 
 
@@ -163,7 +173,7 @@ class _Ledger:
             workers=sum(one.workers for one in working),
             queued=len(presence.queued(self._files, working)) if unfinished else 0,
             shifts=tuple(map(_told, shifts)),
-            failures=self._failures(failed),
+            failures=_last(failed, self._texts),
         )
 
     def _counted(self, shifts: set[str]) -> list[tuple[str, Row]]:
@@ -177,13 +187,14 @@ class _Ledger:
             and (row.status == "done" or key not in self._again or authors[worker].shift in shifts)
         ]
 
-    def _failures(self, failed: list[tuple[str, Row]]) -> tuple[TaskFailure, ...]:
-        last = heapq.nlargest(_FAILURES, failed, key=lambda pair: pair[1].started)
-        return tuple(
-            TaskFailure(task=self._texts[key], type=row.error.type, message=row.error.message)
-            for key, row in last
-            if row.error is not None
-        )
+
+def _last(failed: list[tuple[str, Row]], texts: Mapping[str, str]) -> tuple[TaskFailure, ...]:
+    last = heapq.nlargest(_FAILURES, failed, key=lambda pair: pair[1].started)
+    return tuple(
+        TaskFailure(task=texts[key], type=row.error.type, message=row.error.message)
+        for key, row in last
+        if row.error is not None
+    )
 
 
 def _stamp(files: TaskFiles) -> tuple[int, int]:

@@ -300,7 +300,7 @@ class Worker:
         self, key: bytes, started: float, seconds: float, attempt: int, error: BaseException, last: bool
     ) -> None:
         reads = self.task.end(self.rows.store, keep=self._in_process, patience=PATIENCE_AFTER_ERROR)
-        packed = values.pack_error(error, clean=self.parent.log.clean)
+        packed = values.pack_error(error, clean=self.parent.redactor.code)
         try:
             at = None if packed is None else self.rows.store(packed)
         except OSError:  # a full disk may still have room for a row
@@ -313,7 +313,7 @@ class Worker:
                 seconds=round(seconds, 6),
                 attempt=attempt,
                 at=at,
-                error=fault(error, self.parent.log.clean),
+                error=fault(error, self.parent.redactor.code),
                 inputs=reads,
             )
         )
