@@ -20,6 +20,7 @@ from click.testing import CliRunner
 from runctx import Run, layout, lock
 from runctx.cli import main
 from runctx.errors import RunStateError, TaskError
+from runctx.launchers.slurm import scheduler
 from runctx.past import index, record
 from runctx.tasks import collect, presence, shift
 from tests.detached import Detached
@@ -352,6 +353,21 @@ def _here() -> str:
     import platform
 
     return platform.node()
+
+
+def test_in_the_queue(tmp_path, monkeypatch):
+    """Jobs of Slurm count as queued unless they work; if Slurm does not answer, those that never began."""
+    known, folder = crashed(tmp_path)
+    shift_of(known, folder, slurm_job="1", host=_here(), pid=os.getpid())
+    files = layout.TaskFiles(folder, "work")
+    files.jobs.mkdir()
+    (files.jobs / "a.json").write_bytes(msgspec.json.encode(["1", "2", "3"]))
+    (working,) = shift.read_all(files)
+    monkeypatch.setattr(scheduler, "living", lambda jobs: set(jobs) - {"3"})
+    assert presence.queued(files, [working]) == {"2"}
+    assert presence.queued(files, []) == {"1", "2"}, "requeued"
+    monkeypatch.setattr(scheduler, "living", lambda jobs: None)
+    assert presence.queued(files, []) == {"2", "3"}
 
 
 def test_other_machine(tmp_path):

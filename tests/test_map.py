@@ -219,7 +219,7 @@ def test_a_line_at_the_end(here):
         ("WARNING", "half-3: 2 of 3 tasks done, 1 failed, in 1 s"),
         ("INFO", "half: there are no tasks"),
         ("INFO", "half-2: 2 of 2 tasks were done before"),
-        ("WARNING", "half-3: 2 of 4 tasks done, 1 failed, 1 not run, in 1 s"),
+        ("WARNING", "half-3: 2 of 4 tasks done (2 of them before), 1 failed, 1 not run, in 1 s"),
     ]
 
 

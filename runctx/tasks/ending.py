@@ -24,7 +24,8 @@ def ended(entry: Tasks, to_do: int, seconds: float, why: str | None = None) -> t
         return "INFO", f"{entry.name}: {entry.total} of {entry.total} tasks were done before"
     level = "INFO" if entry.done == entry.total else "WARNING"
     reason = f" ({why})" if why else ""
-    return level, f"{entry.name}: {_counts(entry, f'not run{reason}')}, in {seconds:.3g} s"
+    before = f" ({entry.total - to_do} of them before)" if entry.total > to_do else ""
+    return level, f"{entry.name}: {_counts(entry, f'not run{reason}', before)}, in {seconds:.3g} s"
 
 
 def submitted(entry: Tasks, to_do: int) -> tuple[str, str]:
@@ -45,8 +46,8 @@ def interrupted(entry: Tasks, goes_on: bool) -> tuple[str, str]:
     return "WARNING", f"{entry.name}: interrupted: {_counts(entry, 'left')}{how}"
 
 
-def _counts(entry: Tasks, rest: str) -> str:
+def _counts(entry: Tasks, rest: str, before: str = "") -> str:
     left = entry.total - entry.done - entry.failed
-    parts = [f"{entry.done} of {entry.total} tasks done"]
+    parts = [f"{entry.done} of {entry.total} tasks done{before}"]
     parts += [f"{entry.failed} failed"] * bool(entry.failed) + [f"{left} {rest}"] * bool(left)
     return ", ".join(parts)
