@@ -85,7 +85,8 @@ class Run(Told):
     SettingsError: a setting of the project is wrong; names its file.
     SaveDirError: no folder can be made. All at entry, and then no folder of the run is on disk.
     NoRunError: there is no run to resume. RunStateError: the run to resume, or tasks of it, still go on, or it is of
-        another stage; if it had another configuration, it is a ConfigError. All at entry, and then the earlier run is as it was.
+        another stage; if it had another configuration, it is a ConfigError. All at entry, and then the earlier run is
+        as it was.
 
     >>> import tempfile
     >>> folder = tempfile.mkdtemp()
