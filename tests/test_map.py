@@ -447,7 +447,7 @@ PRINTING = """\
     from runctx import Run
 
     def say(word):
-        print("said", word)
+        print(f"said {word}\\n", end="")  # at one go, for workers share where they print
 
     if __name__ == "__main__":
         for capture in (False, True, False, True):
