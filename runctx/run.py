@@ -430,21 +430,26 @@ class Run(Told):
         from .tasks import collect
 
         for entry in self._lock.tasks:
-            if self._called.get(entry.name, False) and not self._may_go_on(entry):
-                continue
-            found = collect.fold(self._lock, self.save_dir, entry)
-            self._gather_tasks(found.files, found.final)
-            if entry.name not in self._called:
-                continue  # its entry stays until it is called again
-            self._replace_tasks(found.entry)
-            if found.left:
-                self._tasks_go_on = True
-            elif found.entry.failed and self._lock.status == "done":
-                self._update(status="failed", error=found.failure())
+            if not self._called.get(entry.name, False) or self._may_go_on(entry):
+                with self._step(f"tasks of {entry.name}"):
+                    self._look_at_map(entry)
         if self._tasks_go_on and self._lock.status == "done":
             self._update(status="submitted")
         elif self._tasks_go_on:
             self._omit([collect.LATER])
+
+    def _look_at_map(self, entry: Tasks) -> None:
+        from .tasks import collect
+
+        found = collect.fold(self._lock, self.save_dir, entry)
+        self._gather_tasks(found.files, found.final)
+        if entry.name not in self._called:
+            return  # its entry stays until it is called again
+        self._replace_tasks(found.entry)
+        if found.left:
+            self._tasks_go_on = True
+        elif found.entry.failed and self._lock.status == "done":
+            self._update(status="failed", error=found.failure())
 
     def _may_go_on(self, entry: Tasks) -> bool:
         """Whether it was only the waiting that was interrupted: others work on a map, or a scheduler has jobs of it."""
@@ -456,8 +461,8 @@ class Run(Told):
         return jobs.is_dir() or presence.may_go_on(self.save_dir, presence.processes(self._lock))
 
     def _replace_tasks(self, entry: Tasks) -> None:
-        others = tuple(known for known in self._lock.tasks if known.name != entry.name)
-        self._update(tasks=(*others, entry))
+        known = {one.name: one for one in self._lock.tasks}
+        self._update(tasks=tuple((known | {entry.name: entry}).values()))
 
     def _note_tasks(self, entry: Tasks) -> None:
         """Into the lock at once: a run that is killed later knows of it already."""

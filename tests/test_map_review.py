@@ -340,3 +340,26 @@ def test_commands_on_a_run_with_broken_files(past):
     for command in ("show", "status", "collect", "ls"):
         done = CliRunner().invoke(main, [command, *[str(past.save_dir)] * (command != "ls")])
         assert done.exit_code == 0, done.output
+
+
+def test_one_earlier_map_with_broken_files():
+    """At the end of a resumed run a map whose files are gone is an omission, and the others are looked at."""
+    with Run(console=False) as first:
+        first.map(double, [1], launcher="serial")
+        first.map(halve, [1], launcher="serial")
+    the_only(TaskFiles(first.save_dir, "double").done()).write_bytes(b"no row\n")
+    with Run(resume=first.save_dir, console=False) as again:
+        pass
+    assert again.status == "done"
+    assert [entry.name for entry in again.lock.tasks] == ["double", "halve"]
+    assert [one.what for one in again.omissions if "tasks" in one.what] == ["tasks of double"]
+
+
+def test_maps_keep_their_order():
+    """The lock tells of maps in the order in which they were begun, however often they are gone on with."""
+    with Run(console=False) as first:
+        first.map(double, [1], launcher="serial")
+        first.map(halve, [1], launcher="serial")
+    with Run(resume=first.save_dir, console=False) as again:
+        again.map(double, [1, 2], launcher="serial")
+    assert [(entry.name, entry.total) for entry in again.lock.tasks] == [("double", 2), ("halve", 1)]
