@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from . import layout, liveness, lock
 from .errors import ConfigError, LockError, NoRunError, RunStateError
 from .model import Lock, Session
-from .tasks import presence
+from .tasks.work import presence
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock

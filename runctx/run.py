@@ -29,8 +29,8 @@ from .errors import ConfigError, InputError, RunStateError, SaveDirError
 from .interrupts import Interrupt, held_back
 from .model import VERSION, Data, Failure, Lock, Omission
 from .redact import SECRET_FILES, Redactor
-from .tasks import attached
-from .tasks.noted import Noted
+from .tasks.work import attached
+from .tasks.work.noted import Noted
 from .told import Told
 from .waiting import wait_for
 
@@ -49,8 +49,8 @@ if TYPE_CHECKING:
     )
     from .past.record import Lineage, Record
     from .resume import Earlier
-    from .tasks.attached import Parent, Task
     from .tasks.results import Final
+    from .tasks.work.attached import Parent, Task
     from .trackers.journal import Journal
 
 
@@ -221,7 +221,7 @@ class Run(Told):
                 "a run lives in one process: give others run.save_dir, or what they need of run.cfg; "
                 "a function that run.map calls may enter a Run of its own, which joins the one that maps"
             )
-        from .tasks.returned import Returned
+        from .tasks.values.returned import Returned
 
         parent = self._task.parent
         return Returned, (os.fspath(parent.save_dir), parent.id, self._redacted_cfg)
@@ -406,7 +406,7 @@ class Run(Told):
         return base
 
     def _as_parent(self) -> Parent:
-        from .tasks.attached import Parent
+        from .tasks.work.attached import Parent
 
         return Parent(
             save_dir=self.save_dir,
@@ -453,7 +453,8 @@ class Run(Told):
 
     def _may_go_on(self, entry: Tasks) -> bool:
         """Whether it was only the waiting that was interrupted: others work on a map, or a scheduler has jobs of it."""
-        from .tasks import fold, presence
+        from .tasks import fold
+        from .tasks.work import presence
 
         if not fold.unfinished(entry):
             return False
@@ -908,7 +909,8 @@ class Run(Told):
 
     def _gather_tasks(self, files: TaskFiles, final: Final) -> None:
         """What workers know that the lock should tell."""
-        from .tasks import inputs, noted
+        from .tasks import inputs
+        from .tasks.work import noted
 
         with self._step(f"inputs of the tasks of {files.name}"), self._mutex:
             told, earlier = inputs.joined(self._lock, files, final, _here() or Path(), self._upstream)

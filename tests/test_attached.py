@@ -23,7 +23,7 @@ from runctx import Run
 from runctx.errors import InputError, LedgerError, NoRunError, ResultError, TaskError
 from runctx.hashing import digest_file, hash_data
 from runctx.past.record import Record
-from runctx.tasks import content
+from runctx.tasks.values import content
 
 LAUNCHERS = ("serial", "threading", "joblib")
 
@@ -406,7 +406,7 @@ def test_a_returned_run_is_a_past_run(here):
 
 def test_a_returned_run_follows_no_path_it_does_not_trust(here):
     """Read without trust, a returned run is of the folder it was read from, whatever folder it names."""
-    from runctx.tasks import returned, untrusted
+    from runctx.tasks.values import returned, untrusted
 
     data = pickle.dumps(returned.Returned("/etc", "x-251121-120000-abc123", {"lr": 1}), 5)
     with returned.results_of(here):

@@ -22,7 +22,8 @@ from runctx.cli import main
 from runctx.errors import RunStateError, TaskError
 from runctx.launchers.slurm import scheduler
 from runctx.past import index, record
-from runctx.tasks import collect, presence, shift
+from runctx.tasks import collect
+from runctx.tasks.work import presence, shift
 from tests.detached import Detached
 from tests.pastruns import make_lock, write_run
 

@@ -28,8 +28,8 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from runctx import grid
-from runctx.tasks.content import canonical, digest, key
-from runctx.tasks.labels import label
+from runctx.tasks.values.content import canonical, digest, key
+from runctx.tasks.values.labels import label
 
 
 @dataclasses.dataclass(frozen=True)

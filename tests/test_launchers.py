@@ -97,6 +97,6 @@ def test_names_of_launchers():
 
 def test_importing_runctx_imports_no_launcher():
     """Neither joblib, submitit nor the ledger are loaded until something is mapped."""
-    names = ("joblib", "submitit", "distributed", "runctx.tasks.shift")
+    names = ("joblib", "submitit", "distributed", "runctx.tasks.work.shift")
     code = f"import sys, runctx; print([name for name in {names} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"

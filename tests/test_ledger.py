@@ -31,12 +31,12 @@ from hypothesis.stateful import (
 
 from runctx.errors import LedgerError
 from runctx.layout import TaskFiles
-from runctx.tasks import todo
-from runctx.tasks.claims import Claims, Entry, numbers, spans
-from runctx.tasks.ledger import Ledger
+from runctx.tasks.ledger import todo
+from runctx.tasks.ledger.claims import Claims, Entry, numbers, spans
+from runctx.tasks.ledger.rows import Author, Row, Rows, Writer
+from runctx.tasks.ledger.standing import Ledger
 from runctx.tasks.results import final_rows
-from runctx.tasks.rows import Author, Row, Rows, Writer
-from runctx.tasks.shift import Watch
+from runctx.tasks.work.shift import Watch
 
 
 def write_ledger(files: TaskFiles, tasks: list, wanted: list[int] | None = None) -> list[str]:
@@ -321,8 +321,8 @@ def test_every_task_is_free_claimed_or_done_and_one_of_these_only():
 CLAIMING = """
 import os, sys, time
 from runctx.layout import TaskFiles
-from runctx.tasks.ledger import Ledger
-from runctx.tasks.rows import Author, Row, Writer
+from runctx.tasks.ledger.standing import Ledger
+from runctx.tasks.ledger.rows import Author, Row, Writer
 
 files, most = TaskFiles(sys.argv[1], "main"), int(sys.argv[2])
 name = f"worker-{os.getpid()}"

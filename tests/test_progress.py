@@ -22,8 +22,8 @@ import pytest
 from runctx import Run, lock
 from runctx.errors import LedgerError, TaskError
 from runctx.layout import TaskFiles
+from runctx.tasks.ledger.rows import Author, Fault, Row, Writer
 from runctx.tasks.progress import Tally
-from runctx.tasks.rows import Author, Fault, Row, Writer
 from runctx.tasks.status import MapStatus, Watched
 from tests.pastruns import make_lock, write_run
 from tests.test_cli import MAIN, told

@@ -31,9 +31,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runctx.errors import ConfigError, RemoteError, ResultError
-from runctx.tasks import values
-from runctx.tasks.content import key
-from runctx.tasks.values import pack, pack_error, unpack, unpack_error
+from runctx.tasks.values import pickles as values
+from runctx.tasks.values.content import key
+from runctx.tasks.values.pickles import pack, pack_error, unpack, unpack_error
 
 plain = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()) | st.binary(),
@@ -285,7 +285,7 @@ def test_a_class_that_is_gone_is_named() -> None:
 
 SCRIPT = """
 import dataclasses, sys
-from runctx.tasks.values import pack
+from runctx.tasks.values.pickles import pack
 
 @dataclasses.dataclass
 class Result:
@@ -540,7 +540,7 @@ def test_a_class_made_in_a_function_arrives() -> None:
 
 NOTEBOOK = """
 import sys
-from runctx.tasks.values import pack_error
+from runctx.tasks.values.pickles import pack_error
 
 class Mine(Exception):
     def __init__(self, a, b):

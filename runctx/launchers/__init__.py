@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ..errors import SettingsError
 
 if TYPE_CHECKING:
-    from ..tasks.plan import Plan
+    from ..tasks.work.plan import Plan
     from .local import Joblib, Serial
     from .slurm import Slurm
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..errors import LaunchError, SettingsError
-from ..tasks import noted
+from ..tasks.work import noted
 from . import warm
 
 if TYPE_CHECKING:
-    from ..tasks.plan import Plan
-    from ..tasks.worker import Terms
+    from ..tasks.work.plan import Plan
+    from ..tasks.work.worker import Terms
 
 
 @dataclass(frozen=True)

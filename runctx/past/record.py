@@ -15,7 +15,7 @@ from .. import layout, lock
 from ..errors import LockError, NoRunError, RunctxError
 from ..liveness import is_alive
 from ..model import Lock
-from ..tasks import presence
+from ..tasks.work import presence
 from ..told import Told
 from .lineage import Edge, ancestors, edges, known_runs
 from .row import Row, read_row

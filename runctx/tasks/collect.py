@@ -19,12 +19,14 @@ from .. import lock as lockfile
 from ..errors import LedgerError, RunStateError
 from ..layout import RunFiles, TaskFiles
 from ..model import Failure, Lock, Omission, Tasks
-from . import inputs, noted, presence, todo
+from . import inputs
 from .fanout import failure
 from .fold import folded, unfinished
+from .ledger import todo
+from .ledger.rows import Rows
 from .results import Final, Results, final_rows
-from .rows import Rows
 from .table import files_of
+from .work import noted, presence
 
 if TYPE_CHECKING:
     from ..hashing import Hashing
@@ -150,7 +152,7 @@ def _again(files: TaskFiles, rows: Rows, final: Final) -> list[str]:
         wanted = set(todo.Todo(files).keys())
     except OSError:
         return []  # none goes on
-    from .shift import read_all
+    from .work.shift import read_all
 
     shifts = {shift.name for shift in read_all(files)}
     authors = rows.authors

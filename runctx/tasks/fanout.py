@@ -19,13 +19,16 @@ from ..errors import ConfigError, LedgerError, RunStateError, TaskError
 from ..layout import TaskFiles
 from ..model import Source, Tasks
 from ..redact import Redactor
-from . import content, ending, labels, progress, todo, worker
-from .attached import Parent
+from . import ending, progress
 from .fold import folded, unfinished
-from .labels import kind_of
-from .plan import Plan
+from .ledger import todo
+from .ledger.rows import Fault, Rows
 from .results import Final, Results, final_rows
-from .rows import Fault, Rows
+from .values import content, labels
+from .values.labels import kind_of
+from .work import worker
+from .work.attached import Parent
+from .work.plan import Plan
 
 if TYPE_CHECKING:
     from ..launchers import Launcher

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from ..model import Tasks
+from .ledger.rows import Author, Row
 from .results import Final
-from .rows import Author, Row
 
 MOST_KEYS = 1000
 

@@ -11,9 +11,9 @@ from .. import layout, upstream
 from ..layout import TaskFiles
 from ..model import Data, Lock, Omission
 from ..upstream import Upstream
-from .reading import data_of
+from .ledger.rows import Read
 from .results import Final
-from .rows import Read
+from .work.reading import data_of
 
 MOST = 20
 """Inputs that are told one by one: more of them are told together."""

@@ -11,9 +11,11 @@ from typing import Any, overload
 from .. import layout
 from ..errors import LedgerError, ResultError, TaskError
 from ..layout import TaskFiles
-from . import content, todo, values
-from .returned import results_of
-from .rows import Row, Rows
+from .ledger import todo
+from .ledger.rows import Row, Rows
+from .values import content
+from .values import pickles as values
+from .values.returned import results_of
 
 _MOST_OPEN = 64
 """Files of workers at once: there may be thousands, and processes may have a thousand open."""

@@ -12,13 +12,14 @@ from pathlib import Path
 from ..errors import LedgerError
 from ..layout import TaskFiles
 from ..model import Lock, Tasks
-from . import presence, shift, todo
-from .claims import Claims
 from .fold import folded, unfinished
+from .ledger import todo
+from .ledger.claims import Claims
+from .ledger.rows import Row, Rows
+from .ledger.todo import Todo
 from .results import Final, final_rows
-from .rows import Row, Rows
 from .table import files_of
-from .todo import Todo
+from .work import presence, shift
 
 RECENT = 60.0
 """Seconds over which the rate is taken."""

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from ..errors import LedgerError, LockError, ResultError
 from ..layout import TaskFiles
 from ..model import Failure, Lock, Tasks
-from . import todo, values
 from .fold import folded, unfinished
+from .ledger import todo
+from .ledger.rows import Row, Rows
 from .results import Final, Results, final_rows
-from .rows import Row, Rows
+from .values import pickles as values
 
 if TYPE_CHECKING:
     import pandas  # type: ignore[import-untyped]

@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ...errors import LaunchError, LedgerError
-from ...tasks.shift import Shift, Watch, read_all
-from ...tasks.worker import SIGNALS
+from ...tasks.work.shift import Shift, Watch, read_all
+from ...tasks.work.worker import SIGNALS
 from ..local import Joblib
 from . import scheduler
 from .code import Code, use
 from .submission import NOTICE, Request, submit
 
 if TYPE_CHECKING:
-    from ...tasks.plan import Plan
+    from ...tasks.work.plan import Plan
 
 RESERVE = 5.0
 """Seconds before the end by which workers are ended, so that what they had can be given back."""

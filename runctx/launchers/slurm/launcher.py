@@ -15,15 +15,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ...errors import LaunchError, SettingsError
-from ...tasks.ledger import Ledger
-from ...tasks.shift import Shift, read_all
+from ...tasks.ledger.standing import Ledger
+from ...tasks.work.shift import Shift, read_all
 from . import scheduler
 from .checkout import checkout
 from .element import Element
 from .submission import Request, folder_of, submit, submitted
 
 if TYPE_CHECKING:
-    from ...tasks.plan import Plan
+    from ...tasks.work.plan import Plan
 
 LOOK = 0.2
 """Seconds between two looks at the ledger, at first."""

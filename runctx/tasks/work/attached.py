@@ -10,15 +10,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..layout import RunFiles
-from ..redact import Redactor
+from ...layout import RunFiles
+from ...redact import Redactor
 
 if TYPE_CHECKING:  # most runs have no tasks
-    from ..logs import RunLog
-    from ..model import Lock
-    from ..trackers.journal import Journal
+    from ...logs import RunLog
+    from ...model import Lock
+    from ...trackers.journal import Journal
+    from ..ledger.rows import Read
     from .reading import Reading
-    from .rows import Read
 
 PATIENCE_AFTER_ERROR = 5.0
 """Seconds that the error of a task waits for its inputs to be hashed."""
@@ -74,7 +74,7 @@ class Task:
     def __str__(self) -> str:
         """A short text of it, without secrets; empty between two tasks."""
         if self._label[0] != self.key:
-            from .labels import label
+            from ..values.labels import label
 
             self._label = self.key, label(self.value, SHOWN, self.parent.redactor)
         return self._label[1]
@@ -118,7 +118,7 @@ def lock_of(parent: Parent) -> Lock:
     ------
     NoRunError: it is gone. LockError: it is broken.
     """
-    from .. import lock
+    from ... import lock
 
     try:
         found = RunFiles(parent.save_dir).lock.stat()

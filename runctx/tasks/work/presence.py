@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..layout import STATE, TASKS, TaskFiles
-from ..model import Lock
+from ...layout import STATE, TASKS, TaskFiles
+from ...model import Lock
 
 if TYPE_CHECKING:
     from .shift import Shift
@@ -54,7 +54,7 @@ def queued(files: TaskFiles, working: Sequence[Shift]) -> set[str]:
     waiting = _jobs(files) - {shift.slurm_job for shift in working if shift.slurm_job}
     if not waiting:
         return set()
-    from ..launchers.slurm import scheduler
+    from ...launchers.slurm import scheduler
 
     living = scheduler.living(waiting)
     return waiting - _begun(files) if living is None else living
@@ -83,7 +83,7 @@ def _jobs(files: TaskFiles) -> set[str]:
     """The ids of all jobs that were ever submitted for a map."""
     if not files.jobs.is_dir():
         return set()
-    from ..launchers.slurm.submission import submitted
+    from ...launchers.slurm.submission import submitted
 
     return submitted(files)
 
@@ -96,7 +96,7 @@ def _begun(files: TaskFiles) -> set[str]:
 
 def _in_slurm(jobs: set[str]) -> set[str]:
     """Those that run or wait; all, if Slurm does not answer."""
-    from ..launchers.slurm import scheduler
+    from ...launchers.slurm import scheduler
 
     living = scheduler.living(jobs)
     return jobs if living is None else living

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..layout import TaskFiles
+from ...layout import TaskFiles
 
 if TYPE_CHECKING:
-    from ..model import Source
+    from ...model import Source
     from .shift import Start, Watch
 
 
@@ -32,7 +32,7 @@ class Plan:
         return TaskFiles(self.save_dir, self.map)
 
     def watch(self, start: Start, workers: int, **more: Any) -> Watch:
-        """A shift in this process, which still has to be run; parameters as for `tasks.shift.Watch`."""
+        """A shift in this process, which still has to be run; parameters as for `tasks.work.shift.Watch`."""
         from .shift import Watch
 
         return Watch(self.save_dir, self.map, start, workers, **more)

@@ -325,7 +325,7 @@ _SHAPES: dict[type, Callable[[_Walk, Any], bytes]] = {
 _FOREIGN: tuple[tuple[str, str, Callable[[_Walk, Any], bytes]], ...] = (
     ("runctx.config.combinations.axes", "Point", _Walk._point),
     ("runctx.run", "Run", _Walk._returned),
-    ("runctx.tasks.returned", "Returned", _Walk._returned),
+    ("runctx.tasks.values.returned", "Returned", _Walk._returned),
     ("runctx.past.record", "Record", _Walk._past),
     ("numpy", "ndarray", _Walk._array),
     ("numpy", "generic", _Walk._scalar),

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import layout
-from ..model import Data
-from .rows import Read
+from ... import layout
+from ...model import Data
+from ..ledger.rows import Read
 
 if TYPE_CHECKING:
-    from ..hashing import Hashed, Hashing
+    from ...hashing import Hashed, Hashing
 
 SMALL = 1 << 20
 """Bytes of a file that is read on the spot: telling somebody else to takes about as long."""
@@ -60,7 +60,7 @@ class Reading:
         return found
 
     def _begin(self, given: str) -> Input | None:
-        from ..hashing.inputs import locate
+        from ...hashing.inputs import locate
 
         base = os.getcwd()
         found = locate(given, Path(base))
@@ -76,7 +76,7 @@ class Reading:
         if found.kind == "file" and not found.oddity and found.size <= SMALL:
             _read_at_once(one, absolute)
         if one.read is None:
-            from ..hashing import Hashing
+            from ...hashing import Hashing
 
             one.hashing = Hashing([given], base=Path(base), cache=layout.cache_dir())
             one.hashing.start()
@@ -117,8 +117,8 @@ def _stamp(path: str) -> tuple[str, ...]:
 
 
 def _read_at_once(one: Input, path: str) -> None:
-    from ..errors import InputError
-    from ..hashing import digest_file
+    from ...errors import InputError
+    from ...hashing import digest_file
 
     try:
         digest = digest_file(path)

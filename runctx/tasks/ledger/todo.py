@@ -13,10 +13,11 @@ from typing import Any
 
 import msgspec
 
-from .. import layout
-from ..errors import LedgerError
-from ..layout import TaskFiles
-from . import content, values
+from ... import layout
+from ...errors import LedgerError
+from ...layout import TaskFiles
+from ..values import content
+from ..values import pickles as values
 
 KEY = 16
 """Characters of a key."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from ..layout import TaskFiles
+from ...layout import TaskFiles
 from .claims import Claims
 from .rows import Rows
 from .todo import Todo

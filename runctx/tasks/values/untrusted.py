@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from ..errors import ResultError
+from ...errors import ResultError
 
 _LONGEST_NUMBER = 10_000
 """Digits of a fraction: reducing longer ones takes time that grows with their square."""
@@ -306,7 +306,7 @@ _BUILDERS: dict[str, Callable[..., Any]] = {
     "collections.defaultdict": _defaultdict,
     "collections.deque": _deque,
     "uuid.UUID": _uuid,
-    "runctx.tasks.returned.Returned": _run,
+    "runctx.tasks.values.returned.Returned": _run,
     **{
         f"{module}.{name}": _path(name)
         for module in ("pathlib", "pathlib._local")

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import msgspec
 
-from ..errors import LedgerError
+from ...errors import LedgerError
 
 Spans = tuple[tuple[int, int], ...]
 """Runs of numbers, each from the first up to, but not including, the last."""

@@ -10,10 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import NoRunError
-from ..layout import LOCK
-from ..model import Lock
-from ..past.record import Record
+from ...errors import NoRunError
+from ...layout import LOCK
+from ...model import Lock
+from ...past.record import Record
 
 _folder: ContextVar[Path | None] = ContextVar("runctx_results_of", default=None)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..layout import TaskFiles
+    from ...layout import TaskFiles
     from .attached import Parent
 
 _OF_WORKERS = frozenset({"joblib", "cloudpickle", "submitit", "runctx", "msgspec", "blake3", "__mp_main__"})
@@ -41,7 +41,7 @@ class Noted:
 
 def note(files: TaskFiles, worker: str, parent: Parent, keys_read: Iterable[str]) -> None:
     """Write down what this worker's process did, at its end; if it was nothing new, no file is made."""
-    from .. import command, distributions
+    from ... import command, distributions
 
     modules: dict[str, str] = {}
     packages: dict[str, str] = {}
@@ -54,7 +54,7 @@ def note(files: TaskFiles, worker: str, parent: Parent, keys_read: Iterable[str]
     if modules or packages or keys:
         import msgspec
 
-        from .. import layout
+        from ... import layout
 
         path = files.notes(worker)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,7 +63,7 @@ def note(files: TaskFiles, worker: str, parent: Parent, keys_read: Iterable[str]
 
 def _has_imported_more(known: frozenset[str]) -> bool:
     """Whether there are modules of the project, or distributions, that the parent had not imported."""
-    from .. import distributions
+    from ... import distributions
 
     tops = {name.partition(".")[0] for name in known} | sys.stdlib_module_names
     for name in sys.modules.keys() - known:
@@ -77,7 +77,7 @@ def read(files: TaskFiles) -> Noted:
     """What workers have noted so far; a broken file tells nothing."""
     import msgspec
 
-    from .. import layout
+    from ... import layout
 
     noted = Noted()
     for path in sorted(files.notes().glob("*.json")):

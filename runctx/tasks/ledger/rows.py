@@ -14,10 +14,10 @@ from typing import Literal
 
 import msgspec
 
-from .. import layout
-from ..errors import LedgerError
-from ..layout import TaskFiles
-from ..model import Kind
+from ... import layout
+from ...errors import LedgerError
+from ...layout import TaskFiles
+from ...model import Kind
 
 SUFFIX = ".jsonl"
 

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from ..errors import RemoteError, ResultError
+from ...errors import RemoteError, ResultError
 from .labels import kind_of, label
 
 _PROTOCOL = 5

@@ -10,7 +10,7 @@ from itertools import islice
 from types import FunctionType, NoneType
 from typing import Any
 
-from ..redact import REDACTED, Redactor
+from ...redact import REDACTED, Redactor
 
 _SHOWN = 6
 """Parts of a collection that are shown."""

@@ -17,13 +17,15 @@ from typing import Any
 
 import msgspec
 
-from ..layout import TaskFiles
-from . import content, labels, noted, pooled, values
+from ...layout import TaskFiles
+from ..ledger.claims import Claims
+from ..ledger.rows import Author, Fault, Read, Row, Writer
+from ..ledger.todo import Todo
+from ..values import content, labels
+from ..values import pickles as values
+from . import noted, pooled
 from .attached import PATIENCE_AFTER_ERROR, Parent, Task, current
-from .claims import Claims
 from .reading import brief
-from .rows import Author, Fault, Read, Row, Writer
-from .todo import Todo
 
 BATCH = 0.1
 """Seconds of work that a worker claims at once: long enough to make claiming cheap, short enough to end together."""
@@ -49,7 +51,7 @@ class Work:
     @property
     def keys_read(self) -> tuple[str, ...]:
         """Of the configuration, by tasks of this process."""
-        from .. import config
+        from ... import config
 
         return () if self.config is None else config.keys_read(self.config)
 
@@ -57,7 +59,7 @@ class Work:
         """The function of the task."""
         if self.into is None:
             return self.function(task)
-        from .. import config
+        from ... import config
 
         redactor = self.parent.redactor
         if not self.into or redactor.is_secret(self.into):  # whatever is said of it from here on
@@ -166,7 +168,7 @@ class Worker:
             _bear((signal.SIGINT,))
         if self.terms.pid:
             pooled.settle()
-        from ..logs import marked
+        from ...logs import marked
 
         log = self.parent.log
         log.activate()
@@ -401,7 +403,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR2)
 
 def _seed(seed: int, key: bytes) -> None:
     """The same numbers for the same task, whoever runs it and when."""
-    from .. import seeding
+    from ... import seeding
 
     seeding.seed_all((seed + int(key, 16)) % 2**32)
 
@@ -423,7 +425,7 @@ def load_work(files: TaskFiles) -> Work:
         with open(files.function, "rb") as stream:
             work = pickle.load(stream)  # noqa: S301 - written by this map a moment ago
         if work.config is not None:
-            from .. import config
+            from ... import config
 
             config.watch(work.config)
         _known.clear()
@@ -435,7 +437,7 @@ def write_work(files: TaskFiles, work: Work) -> None:
     """Where the workers of a map find it."""
     import cloudpickle
 
-    from .. import config, layout
+    from ... import config, layout
 
     with config.unnoticed():  # its workers see which keys are read
         data = cloudpickle.dumps(work)

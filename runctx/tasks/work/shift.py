@@ -21,12 +21,12 @@ from pathlib import Path
 
 import msgspec
 
-from .. import layout
-from ..errors import WorkerDiedError
-from ..layout import TaskFiles
-from ..liveness import exists
-from .ledger import Ledger
-from .rows import Author, Fault, Row, Writer
+from ... import layout
+from ...errors import WorkerDiedError
+from ...layout import TaskFiles
+from ...liveness import exists
+from ..ledger.rows import Author, Fault, Row, Writer
+from ..ledger.standing import Ledger
 from .worker import Terms, here, load_work
 
 Start = Callable[[Terms, int], Iterable[str]]
@@ -366,7 +366,7 @@ class Watch:
 
     def _fail(self, number: int, error: WorkerDiedError, attempt: int, began: float | None = None) -> None:
         """The row that a dead worker could not write."""
-        from . import values
+        from ..values import pickles as values
 
         now = time.time()
         if self._writer is None:

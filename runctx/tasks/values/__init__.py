@@ -1,0 +1,1 @@
+"""What is a task, or a result, once it leaves its process?"""
