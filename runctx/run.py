@@ -7,17 +7,13 @@ omission and a warning, an exception of the user's is never swallowed, replaced 
 from __future__ import annotations
 
 import atexit
-import itertools
 import os
 import re
 import secrets
 import shutil
 import sys
-import threading
 import time
-import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,32 +21,29 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from . import layout, liveness, seeding, settings
-from .errors import ConfigError, InputError, RunStateError, SaveDirError
+from .errors import InputError, RunStateError, SaveDirError
+from .gathering import here, status_of
 from .interrupts import Interrupt, held_back
-from .model import VERSION, Data, Failure, Lock, Omission
+from .maps import Maps
+from .model import VERSION, Failure, Lock, Omission
+from .recording import redacted
 from .redact import SECRET_FILES, Redactor
 from .tasks.work import attached
-from .tasks.work.noted import Noted
 from .told import Told
-from .waiting import wait_for
 
 if TYPE_CHECKING:
     import loguru
     from filelock import BaseFileLock
     from omegaconf import DictConfig
 
-    from .hashing import Hashed
     from .launchers import Launcher
-    from .layout import TaskFiles
     from .logs import Capture
     from .model import (  # here, for Jedi completes nothing where a property's annotation is a Literal
         Status,
-        Tasks,
     )
     from .past.record import Lineage, Record
     from .resume import Earlier
-    from .tasks.results import Final
-    from .tasks.work.attached import Parent, Task
+    from .tasks.work.attached import Task
     from .trackers.journal import Journal
 
 
@@ -58,7 +51,7 @@ _open: dict[int, Run] = {}
 """Runs of this process that have been entered and not left: what must still be sealed when it ends."""
 
 
-class Run(Told):
+class Run(Maps):
     """Everything between entry and exit is recorded in one folder, under one lock.
 
     Entered inside a task of `run.map`, it joins the run that maps: it has that one's folder, log, start and id, and no
@@ -113,6 +106,7 @@ class Run(Told):
         capture: bool = False,
         console: bool = True,
     ) -> None:
+        super().__init__()
         self._given_cfg = cfg
         self._given_inputs = (inputs,) if isinstance(inputs, (str, os.PathLike)) else tuple(inputs)
         self._given_stage = stage
@@ -124,22 +118,16 @@ class Run(Told):
             )
         self._given_resume = resume
         self._earlier: Earlier | None = None
-        self._called: dict[str, bool] = {}
-        """Map of this entry -> whether it was waited for."""
-        self._tasks_go_on = False
         self._seed = None if seed is None else seeding.whole(seed)
         self._capture = capture
         self._console = console
         self._state: Literal["new", "open", "leaving", "left"] = "new"
-        self._mutex = threading.RLock()  # the thread that hashes inputs updates the lock as well
         self._frame: FrameType | None = None
         self._locals: dict[str, Any] = {}
         self._alive: BaseFileLock | None = None
         self._captured: Capture | None = None
-        self._raised: BaseException | None = None
         self._task: Task | None = None
         self._journal: Journal | None = None
-        self._noted = Noted()
 
     # -- what she asks of it -------------------------------------------------------------------------------
 
@@ -379,100 +367,6 @@ class Run(Told):
                 del self._called[name]
             raise
 
-    def _new_name(self, wanted: str) -> str:
-        """Of a map: the first that none of this entry has; several threads may map at once."""
-        with self._mutex:
-            names = itertools.chain([wanted], (f"{wanted}-{n}" for n in itertools.count(2)))
-            name = next(name for name in names if name not in self._called)
-            self._called[name] = True
-            return name
-
-    def _map_called(self, name: str) -> Tasks | None:
-        return next((entry for entry in self._lock.tasks if entry.name == name), None)
-
-    def _unresolved(self) -> DictConfig:
-        """The configuration as it was given: what is derived follows when a task is laid on it."""
-        from . import config
-
-        base = config.open_config(self._given_cfg)
-        again = base.copy()
-        started = self._lock.started if self._task is None else self._task.parent.started
-        config.fill_in(again, started.astimezone(), os.fspath(self.save_dir))
-        if config.to_plain(again) != config.to_plain(self._cfg):
-            raise ConfigError(
-                "the configuration that the run was given has been changed since the run was entered",
-                hint="give Run a configuration of its own, and `run.map` what differs",
-            )
-        return base
-
-    def _as_parent(self) -> Parent:
-        from .tasks.work.attached import Parent
-
-        return Parent(
-            save_dir=self.save_dir,
-            id=self.id,
-            started=self._lock.started,
-            log=self._log,
-            seed=self._seed,
-            redactor=self._redactor,
-            cwd=os.fspath(_here() or ""),
-            covered=tuple(
-                os.path.abspath(root)
-                for data, root in zip(self._hashing.inputs, self._hashing.roots, strict=True)
-                if data.kind != "glob"  # which does not hold all that lies where it starts
-            ),
-            root=self._snapshot.root,
-            modules=frozenset(sys.modules),
-        )
-
-    def _look_at_tasks(self) -> None:
-        """Of maps that nobody waited for, or that only an earlier entry called: what became of their tasks."""
-        from .tasks import collect
-
-        for entry in self._lock.tasks:
-            if not self._called.get(entry.name, False) or self._may_go_on(entry):
-                with self._step(f"tasks of {entry.name}"):
-                    self._look_at_map(entry)
-        if self._tasks_go_on and self._lock.status == "done":
-            self._update(status="submitted")
-        elif self._tasks_go_on:
-            self._omit([collect.LATER])
-
-    def _look_at_map(self, entry: Tasks) -> None:
-        from .tasks import collect
-
-        found = collect.fold(self._lock, self.save_dir, entry)
-        self._gather_tasks(found.files, found.final)
-        if entry.name not in self._called:
-            return  # its entry stays until it is called again
-        self._replace_tasks(found.entry)
-        if found.left:
-            self._tasks_go_on = True
-        elif found.entry.failed and self._lock.status == "done":
-            self._update(status="failed", error=found.failure())
-
-    def _may_go_on(self, entry: Tasks) -> bool:
-        """Whether it was only the waiting that was interrupted: others work on a map, or a scheduler has jobs of it."""
-        from .tasks import fold
-        from .tasks.work import presence
-
-        if not fold.unfinished(entry):
-            return False
-        jobs = layout.TaskFiles(self.save_dir, entry.name).jobs
-        return jobs.is_dir() or presence.may_go_on(self.save_dir, presence.processes(self._lock))
-
-    def _replace_tasks(self, entry: Tasks) -> None:
-        known = {one.name: one for one in self._lock.tasks}
-        self._update(tasks=tuple((known | {entry.name: entry}).values()))
-
-    def _note_tasks(self, entry: Tasks) -> None:
-        """Into the lock at once: a run that is killed later knows of it already."""
-        from . import lock
-
-        with self._mutex:
-            self._replace_tasks(entry)
-            lock.write(self._files.lock, self._lock)
-
     # -- entry and exit ------------------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
@@ -546,7 +440,7 @@ class Run(Told):
         config.fill_in(cfg, parent.started.astimezone(), os.fspath(parent.save_dir), self._program)
         # before any text: it may hold the secrets met here
         self._redactor, self._redacted_cfg = parent.redactor, parent.redactor.mapping(config.to_plain(cfg))
-        base = _here() or Path()
+        base = here() or Path()
         self._inputs_in_task = task.reading.begin(_path_of(given, base) for given in self._given_inputs)
         self._cfg, self._files = cfg, layout.RunFiles(parent.save_dir)
         self._log, self._label = parent.log, str(task)
@@ -593,10 +487,10 @@ class Run(Told):
         from .hashing import Hashing
 
         entered = datetime.now(UTC)
-        here = command.folder()
-        wishes = settings.load(here)
+        place = command.folder()
+        wishes = settings.load(place)
         redactor = Redactor(wishes.redact)
-        root = snapshot.find_repository(here)
+        root = snapshot.find_repository(place)
         invoked = command.command(root, redactor)
         given = self._given_stage
         stage = command.given_stage(given) if given else command.stage_name(invoked)
@@ -612,7 +506,7 @@ class Run(Told):
             stage, run_id = earlier.lock.stage, earlier.lock.id
         else:
             run_id = f"{stage.replace('/', '-')}-{stamp}-{secrets.token_hex(3)}"
-        base = _here() or Path()
+        base = here() or Path()
         paths = tuple(_path_of(given, base) for given in self._given_inputs)
         hashing = Hashing(paths, base=base, cache=layout.cache_dir(), on_done=self._note_inputs)
         origin = upstream.find((path, base / path) for path in paths)
@@ -623,7 +517,7 @@ class Run(Told):
         )
         # before the folder is made, so that a run killed here leaves nothing half done behind
         taken = snapshot.take(
-            here,
+            place,
             branch=wishes.branch,
             include=wishes.include,
             exclude=(*wishes.exclude, *SECRET_FILES, *_inside(root, results, base / wanted)),
@@ -661,7 +555,7 @@ class Run(Told):
             environment=environment.environment(wishes.variables, redactor),
             tasks=earlier.lock.tasks if earlier else (),
             sessions=earlier.sessions if earlier else (),
-            omissions=_redacted((*taken.omissions, *origin.omissions), redactor),
+            omissions=redacted((*taken.omissions, *origin.omissions), redactor),
         )
         self._state = "open"
         _open[id(self)] = self
@@ -732,7 +626,7 @@ class Run(Told):
         if self._earlier is not None:
             with self._step("what the earlier entry left behind"):
                 self._earlier.clear()
-        self._log.say("INFO", f"run {self.id} {self._whence()} {_relative(self.save_dir, _here())}")
+        self._log.say("INFO", f"run {self.id} {self._whence()} {_relative(self.save_dir, here())}")
         if self._capture:
             with self._step("captured output"):
                 self._captured = self._log.capture()
@@ -775,7 +669,7 @@ class Run(Told):
         if self._task is not None:
             self._state = "left"
             self._keep_locals()
-            self._ended = status or _status(error), self._failure(error)
+            self._ended = status or status_of(error), self._failure(error)
             return
         try:
             self._end(error, status)
@@ -793,7 +687,7 @@ class Run(Told):
             try:
                 with self._step("variables"):
                     self._keep_locals()
-                self._update(status=status or _status(error), error=self._failure(error))
+                self._update(status=status or status_of(error), error=self._failure(error))
                 with self._step("what is known at the end"):
                     self._gather(interrupt)
                 with held_back():  # a second Ctrl-C cuts the waiting short, but not the writing
@@ -852,187 +746,6 @@ class Run(Told):
             if self._alive is not None:
                 self._alive.release()
 
-    @contextmanager
-    def _step(self, name: str) -> Iterator[None]:
-        """Our own failure is an omission and a warning, never the end of the user's run."""
-        try:
-            yield
-        except Exception as error:
-            self._omit([Omission(what=name, why=f"{type(error).__name__}: {error}")])
-        except BaseException as error:  # a second Ctrl-C: it must come out, after sealing
-            self._raised = error
-
-    def _omit(self, omissions: Iterable[Omission]) -> None:
-        new = [o for o in _redacted(omissions, self._redactor) if o not in self._lock.omissions]
-        self._update(omissions=(*self._lock.omissions, *new))
-        self._tell(new)
-
-    def _tell(self, omissions: Sequence[Omission]) -> None:
-        for omission in omissions[:5]:
-            self._log.warn(f"not captured: {omission.what}: {omission.why}")
-        if len(omissions) > 5:
-            self._log.warn(f"not captured: {len(omissions) - 5} more, listed in {layout.LOCK}")
-
-    def _update(self, **changes: Any) -> None:
-        with self._mutex:
-            self._lock = replace(self._lock, **changes)
-
-    # -- what is gathered ----------------------------------------------------------------------------------
-
-    def _note_inputs(self) -> None:
-        """Called by the hashing thread: a run that is killed later has its digests in the lock already."""
-        from . import lock
-
-        with self._mutex:
-            if self._state != "open":
-                return
-            try:
-                self._take_inputs()
-                lock.write(self._files.lock, self._lock)
-            except Exception:
-                return  # tried again at the end, which says what was wrong
-
-    def _take_inputs(self) -> None:
-        hashed = self._hashing.join(0)
-        taken = []
-        own, of_tasks = self._lock.inputs[: len(hashed)], self._lock.inputs[len(hashed) :]
-        for data, one, root in zip(own, hashed, self._hashing.roots, strict=True):
-            manifest = data.manifest
-            if one.manifest is not None and manifest is None:
-                manifest = self._write_manifest(one)
-                self._find_runs_in(data, root, one.manifest)
-            taken.append(self._upstream.owned(replace(one.data, manifest=manifest)))
-        self._update(
-            inputs=(*taken, *of_tasks), parents=self._upstream.parents, upstream=self._upstream.locks
-        )
-        self._omit([omission for one in hashed for omission in one.omissions])
-
-    def _gather_tasks(self, files: TaskFiles, final: Final) -> None:
-        """What workers know that the lock should tell."""
-        from .tasks import inputs
-        from .tasks.work import noted
-
-        with self._step(f"inputs of the tasks of {files.name}"), self._mutex:
-            told, earlier = inputs.joined(self._lock, files, final, _here() or Path(), self._upstream)
-            self._lock, self._upstream = told, earlier
-        with self._step(f"what the workers of {files.name} noted"):
-            self._noted = self._noted.joined(noted.read(files))
-
-    def _find_runs_in(self, data: Data, root: Path, manifest: bytes) -> None:
-        """A folder or glob that lies in no run may hold files of several."""
-        from . import hashing, upstream
-
-        if data.run is None:
-            places = upstream.places_in(data, root, hashing.read_manifest(manifest))
-            self._upstream = upstream.find(places, known=self._upstream, own=self.save_dir)
-            self._omit(self._upstream.omissions)
-
-    def _write_manifest(self, hashed: Hashed) -> str:
-        """Named after the input's last part; two inputs of one name get two manifests."""
-        name = re.sub(r"[^\w.-]+", "_", Path(hashed.data.path).name)[:60] or "input"
-        self._files.inputs.mkdir(exist_ok=True)
-        file = next(f for n in itertools.count(1) if not (f := self._files.manifest(name, n)).exists())
-        layout.write_atomically(file, hashed.manifest or b"")
-        return file.relative_to(self.save_dir).as_posix()
-
-    def _join_inputs(self, interrupt: Interrupt) -> None:
-        from . import upstream
-
-        if not self._lock.inputs:
-            return
-        if self._hashing.inputs:
-            self._join_own_inputs(interrupt)
-        self._omit(upstream.contradictions(self._lock))
-
-    def _join_own_inputs(self, interrupt: Interrupt) -> None:
-        wait_for(self._hashing, "hashing inputs", interrupt, show=self._console, limit=self._patience)
-        self._take_inputs()
-        if interrupt:  # looking again walks every folder, which she does not want to wait for
-            self._omit(
-                [Omission(what="changes of the inputs", why="interrupted before they were looked for")]
-            )
-        else:
-            self._look_again()
-
-    @property
-    def _patience(self) -> float | None:
-        """An error of the user's must not be delayed for long by what is still to be hashed."""
-        return None if self._lock.status == "done" else _PATIENCE_AFTER_ERROR
-
-    def _look_again(self) -> None:
-        at_entry = self._hashing.inputs
-        own, of_tasks = self._lock.inputs[: len(at_entry)], self._lock.inputs[len(at_entry) :]
-        looked_at = (
-            replace(data, changed_during_run=changed or data.changed_during_run or _differs(data, before))
-            for data, before, changed in zip(own, at_entry, self._hashing.changed(), strict=True)
-        )
-        self._update(inputs=(*looked_at, *of_tasks))
-
-    def _collect_outputs(self, interrupt: Interrupt) -> None:
-        from . import outputs
-
-        found = outputs.collect(
-            self.save_dir,
-            own=outputs.folders_of(self._lock, self.save_dir),
-            maps=tuple(entry.name for entry in self._lock.tasks),
-            max_bytes=self._wishes.max_output_size,
-            cache=layout.cache_dir(),
-            wait=lambda hashing: wait_for(
-                hashing, "hashing outputs", interrupt, show=self._console, limit=self._patience
-            ),
-        )
-        if found.manifest:
-            layout.write_atomically(self._files.outputs, found.manifest)
-        self._update(outputs=found.data)
-        self._omit(found.omissions)
-
-    def _collect_source(self) -> None:
-        from . import notebook, source
-
-        found = source.collect(self._snapshot, self._files.source, elsewhere=self._noted.modules)
-        cells = tuple(
-            replace(cell, code=self._redactor.code(cell.code)) for cell in notebook.executed_cells()
-        )
-        copies = layout.SOURCE if found.copied else self._lock.source.copies
-        self._update(source=replace(self._lock.source, files=found.files, copies=copies, cells=cells))
-        self._omit(found.omissions)
-
-    def _collect_reads(self, interrupt: Interrupt) -> None:
-        from . import config
-
-        elsewhere = self._noted.keys_read
-        self._update(keys_read=tuple(sorted(elsewhere.union(config.keys_read(self._cfg)))))
-        if self._lock.status != "done" or interrupt:
-            return  # she has not come to where they are read
-        unread = [
-            f"{key}, set by {setting.where}"
-            for key, setting in config.never_read(self._cfg).items()
-            if key not in elsewhere
-        ]
-        if unread:
-            more = f"; and {len(unread) - 5} more" if len(unread) > 5 else ""
-            self._log.warn(f"never read: {'; '.join(unread[:5])}{more}")
-
-    def _failure(self, error: BaseException | None) -> Failure | None:
-        if error is None or _status(error) == "done":
-            return None
-        # as code: a traceback quotes lines of it, with the literals they hold
-        told = self._redactor.code(_said_by(error, lambda: "".join(traceback.format_exception(error))))
-        return Failure(
-            type=f"{type(error).__module__}.{type(error).__qualname__}",
-            message=self._redactor.code(_said_by(error, lambda: str(error))),
-            traceback=told,
-        )
-
-
-def _status(error: BaseException | None) -> Status:
-    if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
-        return "done"
-    interrupted = (
-        isinstance(error, (KeyboardInterrupt, GeneratorExit)) or type(error).__name__ == "CancelledError"
-    )
-    return "interrupted" if interrupted else "failed"
-
 
 def _path_of(given: str | os.PathLike[str], base: Path) -> str:
     if isinstance(given, Told):  # relative, so that the locks of two clones can be compared
@@ -1044,26 +757,6 @@ def _path_of(given: str | os.PathLike[str], base: Path) -> str:
             f"input {given!r} is no path but {type(given).__name__}", hint="leave out what is not set"
         ) from None
 
-
-def _redacted(omissions: Iterable[Omission], redactor: Redactor) -> tuple[Omission, ...]:
-    """Without what an error message may quote: the address of a remote, an argument."""
-    return tuple(Omission(what=redactor.text(o.what), why=redactor.text(o.why)) for o in omissions)
-
-
-def _differs(hashed: Data, at_entry: Data) -> bool:
-    """Whether a file changed before its turn to be hashed came."""
-    return hashed.kind == "file" and hashed.digest is not None and hashed.bytes != at_entry.bytes
-
-
-def _said_by(error: BaseException, ask: Callable[[], str]) -> str:
-    try:
-        return ask()
-    except Exception as broken:  # asking an exception runs the user's code, e.g. its __str__
-        return f"<{type(error).__name__} cannot be put into words: that raised {type(broken).__name__}>"
-
-
-_PATIENCE_AFTER_ERROR = 5.0
-"""Seconds, for the inputs and for the outputs."""
 
 _WORTH_WAITING = 1.0
 """Seconds of work."""
@@ -1090,7 +783,7 @@ def _place_of(frame: FrameType) -> str:
     from . import notebook
 
     file = frame.f_code.co_filename
-    name = notebook.cell_name(file) or (_relative(Path(file), _here()) if os.path.isabs(file) else file)
+    name = notebook.cell_name(file) or (_relative(Path(file), here()) if os.path.isabs(file) else file)
     return f"{name}:{frame.f_lineno}"
 
 
@@ -1104,13 +797,6 @@ def _make_folder(cfg: DictConfig, wanted: Path, local: datetime, program: str) -
         folder.rmdir()  # nothing of the run is on disk yet
         raise
     return folder
-
-
-def _here() -> Path | None:
-    try:
-        return Path.cwd()
-    except OSError:
-        return None  # deleted meanwhile: what is relative to it cannot be found
 
 
 def _inside(root: Path | None, *folders: Path) -> tuple[str, ...]:

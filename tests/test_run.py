@@ -416,7 +416,7 @@ class TestInputs:
 
     def test_an_error_does_not_wait_for_ever(self, project, monkeypatch):
         """A run that ends by an error gives up hashing its inputs after a while, and says so."""
-        monkeypatch.setattr("runctx.run._PATIENCE_AFTER_ERROR", 0.0)
+        monkeypatch.setattr("runctx.gathering.PATIENCE_AFTER_ERROR", 0.0)
         with open(project / "large.bin", "wb") as file:
             file.truncate(40_000_000_000)
         with pytest.raises(ValueError), quiet(inputs=["large.bin"]) as run:

@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from ... import said
 from ...layout import TaskFiles
 from ..ledger.claims import Claims
 from ..ledger.rows import Author, Fault, Read, Row, Writer
@@ -326,22 +327,11 @@ class Worker:
 
 def fault(error: BaseException, redact: Callable[[str], str]) -> Fault:
     """An exception in words, without secrets."""
-    import traceback
-
-    kind = type(error)
-    told = _said(lambda: "".join(traceback.format_exception(error)), error)
     return Fault(
-        type=f"{kind.__module__}.{kind.__qualname__}",
-        message=redact(_said(lambda: str(error), error))[:10_000],
-        traceback=redact(told)[-100_000:],
+        type=said.kind(error),
+        message=redact(said.message(error))[:10_000],
+        traceback=redact(said.traceback_text(error))[-100_000:],
     )
-
-
-def _said(ask: Callable[[], str], error: BaseException) -> str:
-    try:
-        return ask()
-    except Exception as broken:  # asking an exception runs the user's code
-        return f"<{type(error).__name__} cannot be put into words: that raised {type(broken).__name__}>"
 
 
 def _stay_in(folder: str) -> None:
