@@ -26,6 +26,7 @@ from .gathering import here, status_of
 from .interrupts import Interrupt, held_back
 from .maps import Maps
 from .model import VERSION, Failure, Lock, Omission
+from .past.kept import Kept
 from .recording import redacted
 from .redact import SECRET_FILES, Redactor
 from .tasks.work import attached
@@ -51,7 +52,7 @@ _open: dict[int, Run] = {}
 """Runs of this process that have been entered and not left: what must still be sealed when it ends."""
 
 
-class Run(Maps):
+class Run(Maps, Kept):
     """Everything between entry and exit is recorded in one folder, under one lock.
 
     Entered inside a task of `run.map`, it joins the run that maps: it has that one's folder, log, start and id, and no

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .model import Command, Data, Environment, Failure, Lock, Omission, Origin, Source
-    from .tasks.table import TaskTable
-    from .trackers.journal import Series
 
 
 class Told:
@@ -92,33 +90,9 @@ class Told:
         return self.lock.outputs
 
     @property
-    def tasks(self) -> TaskTable:
-        """What became of each task of `run.map` so far; prints as a table, `.failed` are those that failed.
-
-        Raises
-        ------
-        LedgerError: a file of theirs is missing or broken; names it.
-        """
-        from .tasks import table
-
-        return table.read(self.save_dir, self.lock)
-
-    @property
     def environment(self) -> Environment:
         """Where it runs."""
         return self.lock.environment
-
-    def metrics(self) -> dict[str, Series]:
-        """Name -> the numbers that were logged, with steps, times and tasks; read from disk.
-
-        Raises
-        ------
-        LedgerError: a file in `metrics/` is broken; names it.
-        """
-        from .layout import METRICS
-        from .trackers.journal import series
-
-        return series(self.save_dir / METRICS)
 
     @property
     def omissions(self) -> tuple[Omission, ...]:

@@ -16,7 +16,7 @@ from ..errors import LockError, NoRunError, RunctxError
 from ..liveness import is_alive
 from ..model import Lock
 from ..tasks.work import presence
-from ..told import Told
+from .kept import Kept
 from .lineage import Edge, ancestors, edges, known_runs
 from .row import Row, read_row
 
@@ -58,7 +58,7 @@ def load(path: str | os.PathLike[str], cls: type | None = None) -> Record:
     return record
 
 
-class Record(Told):
+class Record(Kept):
     """A past run, or one that another process is running now.
 
     Parameters
