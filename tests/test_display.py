@@ -19,6 +19,7 @@ from runctx import Run, display, lock
 from runctx.display import tasks, terminal, words
 from runctx.display.differences import differences
 from runctx.display.picture import MOST, picture
+from runctx.display.plain import as_text
 from runctx.model import Data, Failure, Lock, Omission, Session, Tasks
 from runctx.past.row import Row, parse
 from tests.pastruns import ESCAPE, START, child_of, make_lock
@@ -103,10 +104,10 @@ def hostile() -> Lock:
 
 def shown(one: Lock) -> Iterator[str]:
     """Everything that is printed in a terminal."""
-    yield terminal.as_text(terminal.run(one, "done", "folder"))
-    yield terminal.as_text(terminal.lineage(one, {}))
+    yield as_text(terminal.run(one, "done", "folder"))
+    yield as_text(terminal.lineage(one, {}))
     row = parse(lock.encode(one))
-    yield terminal.as_text(terminal.Listing([row, replace(row, config={})], 3))
+    yield as_text(terminal.Listing([row, replace(row, config={})], 3))
 
 
 def test_other_code():
@@ -190,7 +191,7 @@ class TestTerminal:
         where = f'  File "/{"a folder/" * 12}train.py", line 3'
         traceback = f"Traceback\n{where}\n    {'x' * 90}\n    {'^' * 90}\nValueError: no luck\n"
         error = Failure(type="builtins.ValueError", message="no luck", traceback=traceback)
-        lines = terminal.as_text(terminal.run(make_lock(error=error), "failed", Path("f"))).split("\n")
+        lines = as_text(terminal.run(make_lock(error=error), "failed", Path("f"))).split("\n")
         assert lines[1:7] == ["  ValueError: no luck", *(f"  {line}" for line in traceback[:-1].split("\n"))]
         assert lines[7].startswith("  started")
 
@@ -202,7 +203,7 @@ class TestTerminal:
             ("abababababababab, cdcdcdcdcdcdcdcd", None),
             ("images/1.png, images/2.png", texts),
         ):
-            text = " ".join(terminal.as_text(terminal.run(one, "failed", folder, (), failed)).split())
+            text = " ".join(as_text(terminal.run(one, "failed", folder, (), failed)).split())
             assert "main: 6 of 9 done, 2 failed, 1 not run; joblib, 2 workers, 1 min 20 s of work" in text
             assert f"failed: {told}" in text and f"failed: {told}" in display.run_html(one, "failed", failed)
 
@@ -212,9 +213,7 @@ class TestTerminal:
             sessions=(Session(started=START, status="crashed", commit="git:" + "1" * 40, host="h", pid=3),)
         )
         told = "crashed; h, process 3, commit 11111111"
-        assert told in terminal.as_text(terminal.run(one, "done", Path("f"))) and told in display.run_html(
-            one, "done"
-        )
+        assert told in as_text(terminal.run(one, "done", Path("f"))) and told in display.run_html(one, "done")
 
     @pytest.mark.parametrize(
         ("status", "expected"), [("done", "done 6/9"), ("submitted", "submitted "), ("running", "running ")]
@@ -223,7 +222,7 @@ class TestTerminal:
         """A listing says how many tasks were done, once the lock knows; each status has its colour."""
         row = parse(lock.encode(make_lock(status=status, tasks=(MAPPED,))))
         assert (row.tasks, row.tasks_done) == (9, 6)
-        assert expected in terminal.as_text(terminal.Listing([row], 1))
+        assert expected in as_text(terminal.Listing([row], 1))
         assert ("6/9" in display.runs_html([row], 1)) == (status == "done")
         assert status in terminal.COLOURS and f"color:{display.page.COLOURS[status]}" in display.runs_html(
             [row], 1
@@ -234,13 +233,13 @@ class TestTerminal:
         one = make_lock()
         packages = {"attrs": "1", "numpy": "2.1.0", "torch": "2.5.1"}
         told = replace(one, environment=replace(one.environment, packages=packages, cpus=1))
-        text = " ".join(terminal.as_text(terminal.run(told, "done", Path("f"))).split())
+        text = " ".join(as_text(terminal.run(told, "done", Path("f"))).split())
         assert "1 processor," in text and "attrs" not in text
         assert "3 packages imported: torch 2.5.1, numpy 2.1.0; `--json` has all versions" in text
 
     def test_never_read(self):
         """Keys that nobody read are told."""
-        text = terminal.as_text(terminal.run(make_lock(), "done", Path("f"), ["opt.name", "tag"]))
+        text = as_text(terminal.run(make_lock(), "done", Path("f"), ["opt.name", "tag"]))
         assert re.search(r"never read +opt\.name, tag", text)
 
 
@@ -288,7 +287,7 @@ class TestDifferences:
         assert told.of_rows == [{"lr": "1"}, {}, {}, {"n": ""}]
         assert told.usual == {"a": {"lr": "2", "n": "1"}, "b": {}}
         assert told.notes == ["usual in a: lr=2 n=1"]
-        assert "no n" in terminal.as_text(terminal.Listing(rows, 4))
+        assert "no n" in as_text(terminal.Listing(rows, 4))
 
     def test_no_majority(self):
         """Where no value is that of more than half of the runs, each run shows its own."""
@@ -312,15 +311,13 @@ class TestDifferences:
 
     def test_many_keys(self):
         """Of a run that differs in many keys some are shown, and how many are not is said."""
-        text = terminal.as_text(
-            terminal.Listing([row(**{f"k{i}": j for i in range(20)}) for j in range(2)], 2)
-        )
+        text = as_text(terminal.Listing([row(**{f"k{i}": j for i in range(20)}) for j in range(2)], 2))
         assert "… 13 more" in text and "k6=" in text and "k7=" not in text
 
     def test_notes(self):
         """Below the runs stand what is usual, by stage if there are several, and what the star means."""
         rows = [replace(one, commit="1" * 40, dirty=True) for one in (row(lr=1), row(lr=1), row(lr=2))]
-        text = terminal.as_text(terminal.Listing(rows, 3))
+        text = as_text(terminal.Listing(rows, 3))
         assert "usual: lr=1" in text and "differs in" in text and f"{'1' * 8}*" in text
         assert words.DIRTY in " ".join(text.split())
         both = [*rows, *(replace(one, stage="b") for one in rows)]
@@ -386,9 +383,9 @@ class TestTree:
             0, stage="raw", inputs=(Data(path="data.csv", kind="file", digest="blake3:" + "cd" * 32),)
         )
         left, right = child_of(1, raw, stage="left"), child_of(2, raw, stage="right")
-        text = terminal.as_text(terminal.lineage(child_of(3, left, right), {}))
+        text = as_text(terminal.lineage(child_of(3, left, right), {}))
         assert text.count("data.csv") == 1
         assert text.index("data.csv") < text.index("as above")
         assert text.count(raw.id) == 2
         assert "read model.bin  blake3:abababab" in text
-        assert "failed" in terminal.as_text(terminal.lineage(raw, {raw.id: "failed"}))
+        assert "failed" in as_text(terminal.lineage(raw, {raw.id: "failed"}))

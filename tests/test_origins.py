@@ -22,7 +22,7 @@ from runctx.config.layers import Branch, Layer, merge, plain, tree
 from runctx.config.origins import explain, origins_of
 from runctx.config.reads import keys_read
 from runctx.display import origins as display
-from runctx.display import terminal
+from runctx.display.plain import as_text
 from runctx.errors import ConfigError
 from runctx.model import Origin
 from runctx.redact import Redactor
@@ -468,7 +468,7 @@ def test_hostile() -> None:
         make_lock(config={"a": ESCAPE, ESCAPE: 1}, origins={"a": (one, one), "b" + ESCAPE: (one,)})
     )
     assert not CONTROL.search(repr(told)) and "[bold]" in repr(told)
-    assert not CONTROL.search(terminal.as_text(told.table(most=None)))
+    assert not CONTROL.search(as_text(told.table(most=None)))
     assert "<script" not in told._repr_html_() and not CONTROL.search(told._repr_html_())
 
 

@@ -109,9 +109,9 @@ class Explanation(Mapping[str, tuple[Origin, ...]]):
         return self.table()
 
     def __repr__(self) -> str:
-        from ..display import terminal
+        from ..display.plain import as_text
 
-        return terminal.as_text(self.__rich__())
+        return as_text(self.__rich__())
 
     def _repr_html_(self) -> str:
         return self.table().html()

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import io
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.padding import Padding
@@ -45,18 +42,6 @@ _DECISIVE = (
     "pandas",
 )
 """Packages whose version a reader asks for first."""
-
-
-def as_text(shown: RenderableType) -> str:
-    """As plain text, for `repr`."""
-    stream = io.StringIO()
-    width = shutil.get_terminal_size().columns
-    options: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False, "color_system": None}
-    console = Console(
-        file=stream, width=width, force_jupyter=False, **options
-    )  # Jupyter would show it at once
-    console.print(shown, crop=False)
-    return "\n".join(line.rstrip() for line in stream.getvalue().rstrip("\n").split("\n"))
 
 
 def status(name: str) -> Text:

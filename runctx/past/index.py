@@ -282,8 +282,9 @@ class Runs(Sequence[Record]):
 
     def __repr__(self) -> str:
         from ..display import terminal
+        from ..display.plain import as_text
 
-        return terminal.as_text(terminal.Listing(self.rows[:_SHOWN], len(self)))
+        return as_text(terminal.Listing(self.rows[:_SHOWN], len(self)))
 
     def _repr_html_(self) -> str:
         from .. import display

@@ -259,9 +259,9 @@ class Lineage:
         return terminal.lineage(self.lock, self.statuses)
 
     def __repr__(self) -> str:
-        from ..display import terminal
+        from ..display.plain import as_text
 
-        return terminal.as_text(self.__rich__())
+        return as_text(self.__rich__())
 
     def _repr_html_(self) -> str:
         from .. import display

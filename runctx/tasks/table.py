@@ -130,9 +130,9 @@ class TaskTable(Sequence[TaskRow]):
         return Table(self)
 
     def __repr__(self) -> str:
-        from ..display import terminal
+        from ..display.plain import as_text
 
-        return terminal.as_text(self.__rich__())
+        return as_text(self.__rich__())
 
     def _repr_html_(self) -> str:
         html: str = self.__rich__().html()
