@@ -6,50 +6,16 @@ disk. `runctx.testing.LauncherContract` tests one of yours.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from ..errors import SettingsError
+from ..tasks.work.plan import Launched, Launcher
 
 if TYPE_CHECKING:
-    from ..tasks.work.plan import Plan
     from .local import Joblib, Serial
     from .slurm import Slurm
 
 __all__ = ["Joblib", "Launched", "Launcher", "Serial", "Slurm", "launcher_of"]
-
-
-class Launched(Protocol):
-    """The workers of one map, once they were asked for."""
-
-    def wait(self) -> str | None:
-        """Return when every task has been done, or nobody works any more, and why; may do the work itself.
-
-        Whatever it raises ends the map, and leaves the ledger such that the run can be resumed.
-        """
-
-
-class Launcher(Protocol):
-    """Where tasks run."""
-
-    @property
-    def name(self) -> str:
-        """As the lock tells it."""
-
-    @property
-    def in_process(self) -> bool:
-        """Whether workers are this process or its threads: then nothing has to be pickled."""
-
-    @property
-    def waits(self) -> bool:
-        """Whether `run.map` waits for the tasks; else it returns at once, and `collect` is called later."""
-
-    def launch(self, plan: Plan) -> Launched:
-        """Start workers; `plan` says for what, and gives what they call.
-
-        Raises
-        ------
-        RunctxError: it is not possible here.
-        """
 
 
 def launcher_of(given: str | Launcher, n_jobs: int = -1) -> Launcher:

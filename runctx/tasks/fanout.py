@@ -31,7 +31,7 @@ from .work.attached import Parent
 from .work.plan import Plan
 
 if TYPE_CHECKING:
-    from ..launchers import Launcher
+    from .work.plan import Launcher
 
 ON_ERROR = ("raise", "stop", "return")
 
