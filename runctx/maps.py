@@ -82,6 +82,8 @@ class Maps(Gathering):
 
     def _look_at_tasks(self) -> None:
         """Of maps that nobody waited for, or that only an earlier entry called: what became of their tasks."""
+        if not self._lock.tasks:
+            return  # most runs have none, and need not load what looks after them
         from .tasks import collect
 
         for entry in self._lock.tasks:

@@ -95,8 +95,19 @@ def test_names_of_launchers():
     assert launcher_of("threading", 3) == Joblib("threading", n_jobs=3)
 
 
-def test_importing_runctx_imports_no_launcher():
-    """Neither joblib, submitit nor the ledger are loaded until something is mapped."""
-    names = ("joblib", "submitit", "distributed", "runctx.tasks.work.shift")
-    code = f"import sys, runctx; print([name for name in {names} if name in sys.modules])"
+@pytest.mark.parametrize(
+    "program", ["import runctx", "from runctx import Run\nwith Run(console=False): pass"]
+)
+def test_without_a_map_nothing_of_it_is_loaded(tmp_path, monkeypatch, program):
+    """Neither joblib, submitit, the ledger nor what decodes it, until something is mapped."""
+    monkeypatch.chdir(tmp_path)
+    names = (
+        "joblib",
+        "submitit",
+        "distributed",
+        "msgspec",
+        "runctx.tasks.work.shift",
+        "runctx.tasks.results",
+    )
+    code = f"{program}\nimport sys; print([name for name in {names} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
