@@ -14,7 +14,7 @@ import os
 import stat
 import sys
 import threading
-from multiprocessing import process, util
+from multiprocessing import process
 
 
 @functools.cache
@@ -24,7 +24,8 @@ def settle() -> None:
     for descriptor in pipes:
         os.set_inheritable(descriptor, False)  # by programs that a task starts
     os.register_at_fork(after_in_child=functools.partial(_let_go, pipes))
-    util.Finalize(None, _exit, (os.getpid(),), exitpriority=0)
+    # private, but what the pools use themselves; multiprocessing's own finalizers come after threads from 3.13 on
+    threading._register_atexit(_exit, os.getpid())  # type: ignore[attr-defined]
     # else new interpreters that a task starts (`spawn`, `forkserver`) would look for the pool's own way, and fail
     multiprocessing.set_start_method(None, force=True)
 
