@@ -12,7 +12,7 @@ from . import layout, said
 from .model import Data, Failure, Omission
 from .recording import Recording
 from .tasks.work.noted import Noted
-from .waiting import wait_for
+from .waiting import PATIENCE_AFTER_ERROR, wait_for
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from .settings import Settings
     from .snapshot import Snapshot
     from .upstream import Upstream
-
-PATIENCE_AFTER_ERROR = 5.0
-"""Seconds, for the inputs and for the outputs."""
 
 
 class Gathering(Recording):

@@ -360,6 +360,7 @@ class Run(Maps, Kept):
                     before=before,
                     gather=self._gather_tasks,
                     note=self._note_tasks,
+                    omit=self._omit,
                     show=self._console,
                 )
             )

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from .hashing import Hashing
     from .interrupts import Interrupt
 
+PATIENCE_AFTER_ERROR = 5.0
+"""Seconds that an error of the user's, of a run or of a task, waits at most for what is still to be hashed."""
 PATIENCE = 1.0
 """Seconds of waiting after which a progress bar appears."""
 

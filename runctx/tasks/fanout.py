@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from .. import seeding
 from ..errors import ConfigError, LedgerError, RunStateError, TaskError
 from ..layout import TaskFiles
-from ..model import Source, Tasks
+from ..model import Omission, Source, Tasks
 from ..redact import Redactor
 from . import ending, progress
 from .fold import folded, unfinished
@@ -59,6 +59,8 @@ class Order:
     """Called at the end, with the rows that count: what else workers know goes into the lock."""
     note: Callable[[Tasks], None]
     """Called with what is known, at the beginning and at the end: it goes into the lock."""
+    omit: Callable[[Iterable[Omission]], None]
+    """Called with what workers cannot see as it was."""
     show: bool
     """Whether there may be a progress bar."""
 
@@ -160,6 +162,7 @@ def fan_out(order: Order) -> Results:
         with _at_hand(files, order):
             if count:
                 launched = order.launcher.launch(plan)
+                order.omit(getattr(launched, "omissions", ()))
                 if order.launcher.waits:
                     with progress.shown(files, len(keys), len(keys) - count, show=order.show):
                         why = launched.wait()

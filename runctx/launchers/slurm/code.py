@@ -103,6 +103,15 @@ class Code:
                     return stand_in + candidate[len(original) :]
         return path
 
+    def original(self, path: str) -> str:
+        """What a file of the checkout stands in for; itself, if it is none."""
+        real = os.path.realpath(path)
+        for original, stand_in in self.stand_ins:
+            place = os.path.realpath(stand_in)
+            if _within(real, place):
+                return original + real[len(place) :]
+        return path
+
 
 def use(code: Code, *, verified: bool = False) -> None:
     """From now on, this process and those it starts import the submitted code.

@@ -65,6 +65,7 @@ class Element:
             children=True,
             elsewhere=True,
             prepare=functools.partial(use, self.code, verified=True),
+            original=self.code.original,
             slurm_job=job.id if job else None,
             life=job.restarts if job else 0,
             dead=dead_ones,

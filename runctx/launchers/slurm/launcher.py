@@ -23,6 +23,7 @@ from .element import Element
 from .submission import Request, folder_of, submit, submitted
 
 if TYPE_CHECKING:
+    from ...model import Omission
     from ...tasks.work.plan import Plan
 
 LOOK = 0.2
@@ -148,6 +149,11 @@ class Submitted:
     """Jobs that had ended when the scheduler was last asked."""
     _stand: tuple[int, int] | None = None
     """Tasks left, and losses, when jobs were last replaced."""
+
+    @property
+    def omissions(self) -> tuple[Omission, ...]:
+        """What jobs see as it is, and not as it was when they were submitted."""
+        return self.element.code.omissions
 
     def submit_missing(self) -> None:
         """As many as the cluster takes now.

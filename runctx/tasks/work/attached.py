@@ -20,8 +20,6 @@ if TYPE_CHECKING:  # most runs have no tasks
     from ..ledger.rows import Read
     from .reading import Reading
 
-PATIENCE_AFTER_ERROR = 5.0
-"""Seconds that the error of a task waits for its inputs to be hashed."""
 SHOWN = 60
 """Characters of a task that lines of the log are marked with."""
 

@@ -7,7 +7,7 @@ not set in vain. Of workers that are this process itself, nothing has to be told
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,15 +39,26 @@ class Noted:
         )
 
 
-def note(files: TaskFiles, worker: str, parent: Parent, keys_read: Iterable[str]) -> None:
-    """Write down what this worker's process did, at its end; if it was nothing new, no file is made."""
+def note(
+    files: TaskFiles,
+    worker: str,
+    parent: Parent,
+    keys_read: Iterable[str],
+    original: Callable[[str], str] = str,
+) -> None:
+    """Write down what this worker's process did, at its end; if it was nothing new, no file is made.
+
+    Parameters
+    ----------
+    original: gives the project's own file for one that was imported.
+    """
     from ... import command, distributions
 
     modules: dict[str, str] = {}
     packages: dict[str, str] = {}
     if _has_imported_more(parent.modules):
         found = command.project_modules(parent.root)
-        modules = {name: str(path) for name, path in found.items() if name not in parent.modules}
+        modules = {name: original(str(path)) for name, path in found.items() if name not in parent.modules}
         modules.pop("__main__", None)
         packages = distributions.imported()
     keys = sorted(keys_read)

@@ -148,6 +148,7 @@ class Watch:
     elsewhere: whether this is another machine than the run's: workers log to a file of this shift, and go on with
         their task when the scheduler's signals reach them.
     prepare: what each worker does first of all; picklable.
+    original: the project's own file for one that a worker imported, where these are stand-ins; picklable.
     slurm_job, life: of the job that this process is.
     dead: names of those shifts that are over for certain; is told of all there are.
     """
@@ -165,6 +166,7 @@ class Watch:
         children: bool = False,
         elsewhere: bool = False,
         prepare: Callable[[], None] | None = None,
+        original: Callable[[str], str] | None = None,
         slurm_job: str | None = None,
         life: int = 0,
         dead: Callable[[Sequence[Shift]], set[str]] = dead_ones,
@@ -193,6 +195,7 @@ class Watch:
             pid=os.getpid() if children else 0,
             elsewhere=elsewhere,
             prepare=prepare,
+            original=original,
             cwd=here(),
         )
         self._halted: float | None = None

@@ -19,13 +19,14 @@ import msgspec
 
 from ... import said
 from ...layout import TaskFiles
+from ...waiting import PATIENCE_AFTER_ERROR
 from ..ledger.claims import Claims
 from ..ledger.rows import Author, Fault, Read, Row, Writer
 from ..ledger.todo import Todo
 from ..values import content, labels
 from ..values import pickles as values
 from . import noted, pooled
-from .attached import PATIENCE_AFTER_ERROR, Parent, Task, current
+from .attached import Parent, Task, current
 from .reading import brief
 
 BATCH = 0.1
@@ -90,6 +91,8 @@ class Terms:
     """The process whose child a worker is, and without which it stops; 0: none."""
     cwd: str = ""
     """The folder in which every task starts, whatever tasks before it did; empty: where the worker happens to be."""
+    original: Callable[[str], str] | None = None
+    """The project's own file for one that a worker imported, where these are stand-ins; picklable."""
     call: str = ""
     """A name for this one call, if the pool may repeat calls whose worker has died: that is for the shift to do."""
     only: tuple[int, ...] = ()
@@ -182,7 +185,9 @@ class Worker:
                 else:
                     self._batches()
             if not self._in_process:
-                noted.note(self.files, self.name, self.parent, self.work.keys_read)
+                noted.note(
+                    self.files, self.name, self.parent, self.work.keys_read, self.terms.original or str
+                )
         finally:
             log.deactivate()
             current.reset(token)
