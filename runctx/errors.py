@@ -7,12 +7,14 @@ RunctxError
 ├── LedgerError      what run.map keeps on disk is broken, or cannot be written      (also an OSError)
 ├── LockError        a run.lock is broken, hostile or from the future            (also a ValueError)
 ├── NoRunError       there is no run at that path                                (also a FileNotFoundError)
+├── QueryError       an expression that selects runs cannot be read                (also a ValueError)
 ├── RemoteError      the exception of a task; its class cannot be had here       (also a RuntimeError)
 ├── ResultError      a result cannot be read back, or not without trust          (also a ValueError)
 ├── RunStateError    a run is used before it started or after it finished        (also a RuntimeError)
 ├── SaveDirError     no save_dir could be made                                   (also an OSError)
 ├── SettingsError    [tool.runctx] or a RUNCTX_* variable is wrong               (also a ValueError)
 ├── TaskError        tasks of run.map failed, or were not run                    (also a RuntimeError)
+├── TrackingError    a view such as MLflow cannot be reached or written to        (also a RuntimeError)
 └── WorkerDiedError  the process that ran a task died                            (also a RuntimeError)
 
 Every message says what happened, where, and what was seen; what to do about it stands on a last line `hint:`.
@@ -65,6 +67,10 @@ class NoRunError(RunctxError, FileNotFoundError):
     """There is no run at that path."""
 
 
+class QueryError(RunctxError, ValueError):
+    """An expression that selects runs cannot be read, or asks for what no run has."""
+
+
 class RemoteError(RunctxError, RuntimeError):
     """Stands for the exception of a task, whose class cannot be had here.
 
@@ -103,6 +109,10 @@ class TaskError(RunctxError, RuntimeError):
     def __init__(self, message: str, hint: str | None = None, results: Any = ()) -> None:
         super().__init__(message, hint)
         self.results = results
+
+
+class TrackingError(RunctxError, RuntimeError):
+    """A view of runs, such as MLflow, cannot be reached or written to; the run's folder has everything."""
 
 
 class WorkerDiedError(RunctxError, RuntimeError):

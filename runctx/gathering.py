@@ -137,6 +137,13 @@ class Gathering(Recording):
         self._update(outputs=found.data)
         self._omit(found.omissions)
 
+    def _sum_up_metrics(self) -> None:
+        folder = self.save_dir / layout.METRICS
+        if folder.is_dir():  # most runs without it need not load what reads them
+            from .trackers import metrics
+
+            self._update(metrics=metrics.summaries(folder))
+
     def _collect_source(self) -> None:
         from . import notebook, source
 

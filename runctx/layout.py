@@ -25,6 +25,7 @@ TASKS = "tasks"
 STATE = ".runctx"
 SOURCE = "source"
 ALIVE = "alive.lock"
+TODO = "todo.jsonl"
 
 FOLDERS = frozenset({INPUTS, METRICS, TASKS, SOURCE})
 """Names in save_dir that a user might choose as well."""
@@ -84,6 +85,10 @@ class RunFiles:
         """The liveness lock, held by the run's process."""
         return self.root / STATE / ALIVE
 
+    def published(self, tracker: str) -> Path:
+        """What is known of the run's view in a tracker."""
+        return self.root / STATE / "trackers" / f"{tracker}.json"
+
     @property
     def source(self) -> Path:
         """Copies of project files that no commit holds."""
@@ -109,7 +114,7 @@ class TaskFiles:
     @property
     def todo(self) -> Path:
         """Key and short text of every task, in order."""
-        return self.kept / "todo.jsonl"
+        return self.kept / TODO
 
     def done(self, worker: str = "") -> Path:
         """The rows that one worker wrote; without a name, the folder of all."""

@@ -192,6 +192,19 @@ class Tasks:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Summary:
+    """What became of one metric, over all points of all processes, threads and tasks."""
+
+    last: float
+    """The newest value."""
+    min: float
+    """Not a number only where no value is one."""
+    max: float
+    points: int
+    """How many."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Session:
     """An earlier entry of a run that was resumed."""
 
@@ -245,6 +258,8 @@ class Lock:
     """The locks of all earlier runs, direct or not, each once and with an empty `upstream`, oldest first."""
     environment: Environment
     tasks: tuple[Tasks, ...] = ()
+    metrics: dict[str, Summary] = field(default_factory=dict)
+    """Name -> what became of it; every point lies in `metrics/`. Known when the run has ended."""
     sessions: tuple[Session, ...] = ()
     """Earlier entries, the first first, if the run was resumed; `started` is that of the first of all."""
     omissions: tuple[Omission, ...] = ()

@@ -720,6 +720,8 @@ class Run(Maps, Kept):
         if not self._tasks_go_on:  # else they may still write
             with self._step("outputs"):
                 self._collect_outputs(interrupt)
+        with self._step("summary of the metrics"):
+            self._sum_up_metrics()
         with self._step("source"):
             self._collect_source()
         with self._step("environment"):

@@ -40,6 +40,16 @@ class Settings:
     """Bytes; a larger changed or untracked file is left out of the snapshot, with a warning."""
     max_output_size: int = 10_000_000_000
     """Bytes of output hashed at exit, smallest files first; the rest is recorded by size and time only."""
+    tracking: tuple[str, ...] = ("mlflow",)
+    """Views kept up to date while runs log numbers: `mlflow`, `tensorboard`, `module:Class`; `off` for none."""
+    tracking_uri: str = ""
+    """Where MLflow keeps them, else MLFLOW_TRACKING_URI; default: the file mlflow.db in the project."""
+    experiment: str = ""
+    """MLflow's group for the runs of this project, else MLFLOW_EXPERIMENT_NAME; default: the project's folder."""
+    max_artifact_size: int = 10_000_000
+    """Bytes; a larger output is named in MLflow, and not copied there."""
+    system_metrics: int = 0
+    """Seconds between two looks at processors, memory, disk and accelerators while a run goes on; 0 for none."""
     redact: tuple[str, ...] = ()
     """Globs of further configuration keys that are secret."""
     variables: tuple[str, ...] = ()
@@ -125,5 +135,5 @@ def _typed(value: Any, name: str, where: str) -> Any:
             return value
     elif isinstance(value, (str, os.PathLike)):
         return os.fspath(value)
-    wanted = {tuple: "a list of strings", int: "a whole number of bytes", str: "a string"}[type(default)]
+    wanted = {tuple: "a list of strings", int: "a whole number", str: "a string"}[type(default)]
     raise SettingsError(f"{where}: setting {name!r} must be {wanted}, not {value!r}")

@@ -38,6 +38,10 @@ def isolated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         for name in list(os.environ):
             if name.startswith(("RUNCTX_", "GIT_")):
                 patch.delenv(name)
+        patch.setenv("RUNCTX_TRACKING", "off")  # who tests the shipper says so
+        for name in list(os.environ):
+            if name.startswith("MLFLOW_"):
+                patch.delenv(name)
         patch.setenv("RUNCTX_CACHE", str(folder / "cache"))
         patch.setenv("GIT_CONFIG_GLOBAL", str(folder / "gitconfig"))
         patch.setenv("GIT_CONFIG_NOSYSTEM", "1")

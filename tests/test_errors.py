@@ -17,12 +17,14 @@ BUILTIN_BASES = {
     errors.LedgerError: OSError,
     errors.LockError: ValueError,
     errors.NoRunError: FileNotFoundError,
+    errors.QueryError: ValueError,
     errors.RemoteError: RuntimeError,
     errors.ResultError: ValueError,
     errors.RunStateError: RuntimeError,
     errors.SaveDirError: OSError,
     errors.SettingsError: ValueError,
     errors.TaskError: RuntimeError,
+    errors.TrackingError: RuntimeError,
     errors.WorkerDiedError: RuntimeError,
 }
 ALL = [c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, RunctxError)]

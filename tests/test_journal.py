@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runctx.errors import LedgerError
-from runctx.trackers import journal
+from runctx.trackers import journal, metrics
 from runctx.trackers.journal import Journal
 
 LOGS_AND_DIES = """
@@ -40,7 +40,7 @@ def test_a_point_whose_call_has_returned_survives_a_kill(tmp_path: Path) -> None
     """A thousand points, then SIGKILL: a thousand points."""
     told = subprocess.run([sys.executable, "-c", LOGS_AND_DIES, tmp_path / "metrics"])
     assert told.returncode == -signal.SIGKILL
-    assert journal.series(tmp_path / "metrics")["loss"].steps == tuple(range(1000))
+    assert metrics.read(tmp_path / "metrics")["loss"].steps == tuple(range(1000))
 
 
 @given(
@@ -54,7 +54,7 @@ def test_numbers_come_back_as_they_were(
     """NaN, infinities and whole numbers up to 63 bits included."""
     own = made(tmp_path_factory.mktemp("journal"))
     own.append(values, step=3, task="ab")
-    found = journal.series(own.folder)
+    found = metrics.read(own.folder)
     assert set(found) == set(values)
     for name, value in values.items():
         last = found[name].last
@@ -103,9 +103,7 @@ def test_threads_and_forks_have_a_file_of_their_own(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert len(list(own.folder.iterdir())) == 5
-    assert sorted(journal.series(own.folder)["n"].values) == sorted(
-        [0, 9, *[0] * 200, *[1] * 200, *[2] * 200]
-    )
+    assert sorted(metrics.read(own.folder)["n"].values) == sorted([0, 9, *[0] * 200, *[1] * 200, *[2] * 200])
 
 
 def test_a_full_disk_is_told_once_and_never_raises(tmp_path: Path) -> None:
@@ -125,7 +123,7 @@ def test_a_torn_last_line_is_left_out_and_a_broken_one_is_named(tmp_path: Path) 
     (file,) = own.folder.iterdir()
     with file.open("ab") as stream:
         stream.write(b'{"time":1,"val')
-    assert len(journal.series(own.folder)["loss"]) == 1
+    assert len(metrics.read(own.folder)["loss"]) == 1
     file.write_text("no point\n")
     with pytest.raises(LedgerError, match=str(file.name)):
         list(journal.read(own.folder))

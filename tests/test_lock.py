@@ -305,6 +305,7 @@ def _full() -> dict[str, Any]:
             "epochs": [{"layer": "default", "where": "train.py:8", "value": 5}],
             "opt.lr": [{"layer": "override", "where": "argument 3", "value": 0.3}],
         }
+        one["metrics"] = {"opt.lr": {"last": 0.1, "min": 0.1, "max": 0.3, "points": 2}}
         one.update(lock.to_plain(MAPPED))
     return plain
 

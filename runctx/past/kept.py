@@ -9,7 +9,7 @@ from ..told import Told
 
 if TYPE_CHECKING:
     from ..tasks.table import TaskTable
-    from ..trackers.journal import Series
+    from ..trackers.metrics import Metrics
 
 
 class Kept(Told):
@@ -27,13 +27,13 @@ class Kept(Told):
 
         return table.read(self.save_dir, self.lock)
 
-    def metrics(self) -> dict[str, Series]:
-        """Name -> the numbers that were logged, with steps, times and tasks; read from disk.
+    def metrics(self) -> Metrics:
+        """Name -> the numbers that were logged, with steps, times and tasks; read from disk. `.to_pandas()` is a table.
 
         Raises
         ------
         LedgerError: a file in `metrics/` is broken; names it.
         """
-        from ..trackers.journal import series
+        from ..trackers import metrics
 
-        return series(self.save_dir / METRICS)
+        return metrics.read(self.save_dir / METRICS)

@@ -19,6 +19,7 @@ from .. import lock as lockfile
 from ..errors import LedgerError, RunStateError
 from ..layout import RunFiles, TaskFiles
 from ..model import Failure, Lock, Omission, Tasks
+from ..trackers import metrics
 from . import inputs
 from .fanout import failure
 from .fold import folded, unfinished
@@ -258,7 +259,7 @@ def _seal(known: Lock, save_dir: Path, found: Sequence[Folded]) -> Lock:
             environment=replace(sealed.environment, packages=packages),
             keys_read=tuple(sorted(workers.keys_read.union(sealed.keys_read))),
         )
-    sealed = _with_outputs(sealed, save_dir)
+    sealed = _with_metrics(_with_outputs(sealed, save_dir), save_dir)
     lockfile.write(RunFiles(save_dir).lock, sealed, durable=True)
     for one in found:
         shutil.rmtree(one.files.state, ignore_errors=True)
@@ -328,3 +329,11 @@ def _say(sealed: Lock, save_dir: Path) -> None:
     done, total = (sum(getattr(entry, what) for entry in sealed.tasks) for what in ("done", "total"))
     log.say("INFO", f"collected: {sealed.status}, {done} of {total} tasks done")
     log.close()
+
+
+def _with_metrics(sealed: Lock, save_dir: Path) -> Lock:
+    try:
+        return replace(sealed, metrics=metrics.summaries(save_dir / layout.METRICS))
+    except LedgerError as error:
+        lost = Omission(what="summary of the metrics", why=error.message)
+        return replace(sealed, omissions=(*(o for o in sealed.omissions if o != lost), lost))

@@ -1,1 +1,52 @@
-"""What becomes of the numbers a run produces? The journal on disk is the truth about them."""
+"""Where can runs be looked at? The seam, and the trackers there are."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ..errors import SettingsError
+from .tracker import Tracker, View
+
+if TYPE_CHECKING:
+    from ..settings import Settings
+
+__all__ = ["OFF", "Tracker", "View", "names_of", "tracker_of"]
+
+OFF = "off"
+"""Of the setting `tracking`: none at all."""
+
+_OURS = {"mlflow": "runctx.trackers.mlflow:MLflow", "tensorboard": "runctx.trackers.tensorboard:TensorBoard"}
+
+
+def names_of(wishes: Settings) -> tuple[str, ...]:
+    """The trackers that a project wants, by name.
+
+    >>> from runctx.settings import Settings
+    >>> names_of(Settings()), names_of(Settings(tracking=("off",)))
+    (('mlflow',), ())
+    """
+    return tuple(name for name in wishes.tracking if name != OFF)
+
+
+def tracker_of(name: str, wishes: Settings) -> Tracker:
+    """The tracker that is called so: ours, or a class of the project's, as `module:Class`.
+
+    Parameters
+    ----------
+    wishes: what the class is called with.
+
+    Raises
+    ------
+    SettingsError: there is none of that name.
+    """
+    module, _, attribute = _OURS.get(name, name).partition(":")
+    try:
+        kind: Any = getattr(import_module(module), attribute or "")
+    except (ImportError, AttributeError, ValueError) as error:
+        raise SettingsError(
+            f"setting 'tracking': there is no tracker {name!r}: {error}",
+            hint=f"{', '.join(_OURS)}, off, or the path of a class of yours, as `module:Class`",
+        ) from error
+    tracker: Tracker = kind(wishes)
+    return tracker

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import math
 import operator
 import os
@@ -15,7 +16,6 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -154,50 +154,44 @@ def _whole(step: Any) -> int:
 # -- reading -----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Series:
-    """One metric, in the order of time."""
-
-    values: tuple[float, ...]
-    steps: tuple[int | None, ...]
-    times: tuple[float, ...]
-    """Seconds since 1970."""
-    tasks: tuple[str | None, ...]
-    """Keys of the tasks they were logged in."""
-
-    @property
-    def last(self) -> float:
-        return self.values[-1]
-
-    def __len__(self) -> int:
-        return len(self.values)
+def files(folder: Path) -> list[Path]:
+    """The journals of a run, one for each writer."""
+    return sorted(folder.glob(f"*{SUFFIX}"))
 
 
-def read(folder: Path) -> Iterator[Point]:
-    """All points of a run, in the order of time; what a kill cut off is left out.
+def decode(lines: bytes) -> list[Point]:
+    """Points of whole lines.
 
     Raises
     ------
-    LedgerError: a line is no point; names file and line.
+    ValueError: a line is no point.
     """
-    points: list[Point] = []
-    for path in sorted(folder.glob(f"*{SUFFIX}")):
-        try:
-            points += _points.decode_lines(layout.read_regular(path).rpartition(b"\n")[0])
-        except OSError as error:
-            raise LedgerError(f"{path}: {error.strerror or error}") from error
-        except ValueError as error:  # no JSON, no text, or no point
-            raise LedgerError(f"{path}: a line is no point of a metric: {error}") from error
-    return iter(sorted(points, key=lambda point: point.time))
+    return _points.decode_lines(lines)
 
 
-def series(folder: Path) -> dict[str, Series]:
-    """Name of each metric -> its points."""
-    columns: dict[str, list[tuple[float, int | None, float, str | None]]] = {}
-    for point in read(folder):
-        for name, value in point.values.items():
-            columns.setdefault(name, []).append((float(value), point.step, point.time, point.task))
-    return {name: Series(*map(tuple, zip(*rows, strict=True))) for name, rows in columns.items()}
+def read_file(path: Path) -> list[Point]:
+    """The points of one writer, as it wrote them; what a kill cut off is left out.
+
+    Raises
+    ------
+    LedgerError: a line is no point; names the file.
+    """
+    try:
+        return decode(layout.read_regular(path).rpartition(b"\n")[0])
+    except OSError as error:
+        raise LedgerError(f"{path}: {error.strerror or error}") from error
+    except ValueError as error:  # no JSON, no text, or no point
+        raise LedgerError(f"{path}: a line is no point of a metric: {error}") from error
+
+
+def read(folder: Path) -> Iterator[Point]:
+    """All points of a run, in the order of time.
+
+    Raises
+    ------
+    LedgerError: a line is no point; names the file.
+    """
+    return iter(sorted(itertools.chain.from_iterable(map(read_file, files(folder))), key=lambda p: p.time))
 
 
 _points = msgspec.json.Decoder(Point)

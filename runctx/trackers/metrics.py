@@ -1,0 +1,133 @@
+"""Which numbers did a run log, metric by metric? As columns, and in short for its lock."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..model import Summary
+from . import journal
+
+if TYPE_CHECKING:
+    import pandas  # type: ignore[import-untyped]
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One metric, in the order of time."""
+
+    values: tuple[float, ...]
+    steps: tuple[int | None, ...]
+    times: tuple[float, ...]
+    """Seconds since 1970."""
+    tasks: tuple[str | None, ...]
+    """Keys of the tasks they were logged in."""
+
+    @property
+    def last(self) -> float:
+        return self.values[-1]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+class Metrics(Mapping[str, Series]):
+    """Name -> the numbers that were logged, columns of equal length.
+
+    >>> Metrics({"loss": Series((0.5, 0.3), (0, 1), (1.0, 2.0), (None, None))})["loss"].last
+    0.3
+    """
+
+    def __init__(self, series: Mapping[str, Series]) -> None:
+        self._series = dict(series)
+
+    def __getitem__(self, name: str) -> Series:
+        return self._series[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._series)
+
+    def __len__(self) -> int:
+        return len(self._series)
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """One line per number: `metric`, `step`, `value`, `time` (UTC), and `task` if any was logged in one.
+
+        Raises
+        ------
+        ImportError: pandas is not installed.
+        """
+        import pandas
+
+        frames = [
+            pandas.DataFrame(
+                {
+                    "metric": name,
+                    "step": pandas.array(series.steps, dtype="Int64"),
+                    "value": pandas.array(series.values, dtype="float64"),
+                    "time": pandas.to_datetime(series.times, unit="s", utc=True),
+                    "task": pandas.array(series.tasks, dtype="str"),
+                }
+            )
+            for name, series in self.items()
+        ]
+        if not frames:
+            return pandas.DataFrame(columns=["metric", "step", "value", "time"])
+        told = pandas.concat(frames, ignore_index=True)
+        return told if told["task"].notna().any() else told.drop(columns="task")
+
+
+def read(folder: Path) -> Metrics:
+    """Name of each metric -> its points.
+
+    Raises
+    ------
+    LedgerError: a file is broken; names it.
+    """
+    columns: dict[str, list[tuple[float, int | None, float, str | None]]] = {}
+    for point in journal.read(folder):
+        for name, value in point.values.items():
+            columns.setdefault(name, []).append((float(value), point.step, point.time, point.task))
+    return Metrics({name: Series(*map(tuple, zip(*rows, strict=True))) for name, rows in columns.items()})
+
+
+def summaries(folder: Path) -> dict[str, Summary]:
+    """What became of each metric, by name.
+
+    Raises
+    ------
+    LedgerError: a file is broken; names it.
+    """
+    found: dict[str, _Running] = {}
+    for path in journal.files(folder):
+        for point in journal.read_file(path):
+            for name, value in point.values.items():
+                running = found.get(name)
+                if running is None:
+                    running = found[name] = _Running()
+                running.add(float(value), point.time)
+    return {name: found[name].told() for name in sorted(found)}
+
+
+class _Running:
+    __slots__ = ("last", "max", "min", "points", "time")
+
+    def __init__(self) -> None:
+        self.last, self.time, self.points = math.nan, -math.inf, 0
+        self.min = self.max = math.nan
+
+    def add(self, value: float, time: float) -> None:
+        self.points += 1
+        if time >= self.time:
+            self.last, self.time = value, time
+        # NaN compares as false: it is neither kept against a number, nor does it take one's place
+        if not self.min <= value and value == value:
+            self.min = value
+        if not self.max >= value and value == value:
+            self.max = value
+
+    def told(self) -> Summary:
+        return Summary(last=self.last, min=self.min, max=self.max, points=self.points)

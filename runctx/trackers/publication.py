@@ -1,0 +1,186 @@
+"""How far has one run come in one tracker, and how does it go on from there?
+
+Whoever publishes, the shipper or a command, holds the run's lock for this tracker meanwhile, and keeps how far it
+has come in the run's folder. What is kept can be lost: then everything is sent again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import blake3
+import msgspec
+
+from .. import layout
+from ..errors import RunctxError, TrackingError
+from ..tasks.ledger.todo import read_names
+from .following import Follower, Place
+from .tracker import Extensible, Tracker, View
+
+if TYPE_CHECKING:
+    from ..past.record import Record
+
+BATCH = 1000
+"""Numbers that are sent at once: as many as MLflow takes."""
+
+
+class State(msgspec.Struct, omit_defaults=True):
+    """What is kept between two looks."""
+
+    ref: str | None = None
+    """What the tracker calls the view; None before the first."""
+    places: dict[str, Place] = {}
+    """Name of each journal -> how far its numbers were sent."""
+    described: str = ""
+    """Digest of what was said of the run."""
+    function: str = ""
+    """Digest of the logging function that was called last; empty if none was."""
+
+
+class Publication:
+    """One run in one tracker.
+
+    Parameters
+    ----------
+    save_dir: the run's folder.
+    """
+
+    def __init__(self, save_dir: Path, tracker: Tracker) -> None:
+        self.save_dir, self.tracker = save_dir, tracker
+        name = f"{tracker.name}-{blake3.blake3(tracker.destination.encode()).hexdigest()[:8]}"
+        self._file = layout.RunFiles(save_dir).published(name)
+
+    def state(self) -> State:
+        """What is known; nothing, if it was lost or is broken."""
+        try:
+            return msgspec.json.decode(layout.read_regular(self._file), type=State)
+        except (OSError, ValueError):
+            return State()
+
+    @contextlib.contextmanager
+    def begun(self, run: Record, patience: float = 60.0) -> Iterator[Sending]:
+        """The view of the run, for as long as nobody else writes to it.
+
+        Parameters
+        ----------
+        patience: seconds to wait for another who does.
+
+        Raises
+        ------
+        TrackingError: the destination cannot be reached, or another has been writing all the time.
+        """
+        with self._alone(patience):
+            state = self.state()
+            view = self.tracker.open(run, state.ref)
+            try:
+                if view.fresh:
+                    state = State()
+                state.ref = view.ref
+                self._keep(state)
+                yield Sending(self, run, view, state)
+            finally:
+                view.close()
+
+    @contextlib.contextmanager
+    def _alone(self, patience: float) -> Iterator[None]:
+        from filelock import FileLock, Timeout
+
+        try:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            held = FileLock(self._file.with_suffix(".lock"), timeout=patience, thread_local=False)
+            held.acquire()
+        except Timeout:
+            raise TrackingError(
+                f"{self.save_dir}: another process has been publishing it to {self.tracker.name} for {patience:g} s",
+                hint="try again when it has ended",
+            ) from None
+        except (OSError, NotImplementedError):
+            yield  # a run that cannot be written to, e.g. in an archive: nothing is kept, and all is sent again
+            return
+        try:
+            yield
+        finally:
+            held.release()
+
+    def _keep(self, state: State) -> None:
+        with contextlib.suppress(OSError):
+            layout.write_atomically(self._file, msgspec.json.encode(state))
+
+
+class Sending:
+    """What can be done while a view is held."""
+
+    def __init__(self, publication: Publication, run: Record, view: View, state: State) -> None:
+        self._publication, self.run, self.view, self._state = publication, run, view, state
+        folder = publication.save_dir
+        position = functools.partial(_position, folder, {})
+        self._follower = Follower(folder / layout.METRICS, state.places, position)
+
+    @property
+    def state(self) -> State:
+        return self._state
+
+    def send(self, most: int | None = None) -> int:
+        """Send the numbers that are new, in batches; how many they were.
+
+        Parameters
+        ----------
+        most: stop after about so many.
+        """
+        sent = 0
+        while most is None or sent < most:
+            try:
+                numbers = self._follower.batch(BATCH)
+            except OSError as error:
+                raise TrackingError(f"{self._follower.folder}: {error}") from error
+            if not numbers:
+                break
+            self.view.log(numbers)
+            self._kept()
+            sent += len(numbers)
+        return sent
+
+    def describe(self, digest: str) -> None:
+        """Say all that is not a number, and keep the digest of it."""
+        self.view.describe(self.run, self._parents())
+        self._state.described = digest
+        self._kept()
+
+    def call(self, function: Callable[[Record], Any], digest: str) -> None:
+        """Call the user's logging function, and keep its digest once it has returned."""
+        if not isinstance(self.view, Extensible):
+            raise TrackingError(f"{self._publication.tracker.name} takes no logging function")
+        self._state.function = ""
+        self._kept()
+        self.view.call(function, self.run)
+        self._state.function = digest
+        self._kept()
+
+    def _kept(self) -> None:
+        self._state.ref = self.view.ref
+        self._publication._keep(self._state)
+
+    def _parents(self) -> dict[str, str]:
+        found = {}
+        for parent in self.run.upstream:
+            if parent.found:
+                with contextlib.suppress(RunctxError):
+                    ref = Publication(parent.save_dir, self._publication.tracker).state().ref
+                    if ref is not None:
+                        found[parent.id] = ref
+        return found
+
+
+def _position(save_dir: Path, known: dict[str, int | None], key: str) -> int | None:
+    """The place of a task among the tasks of its map; maps may begin while their run is followed."""
+    if key not in known:
+        known[key] = None
+        for todo in sorted((save_dir / layout.TASKS).glob("*/" + layout.TODO)):
+            with contextlib.suppress(RunctxError):
+                names = read_names(layout.TaskFiles(save_dir, todo.parent.name))
+                known.update((name, place) for place, (name, _) in enumerate(names))
+    return known[key]

@@ -1,0 +1,72 @@
+"""What must a tracker be able to do? The seam; `runctx.testing.TrackerContract` tests it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from ..past.record import Record
+    from .following import Number
+
+
+class Tracker(Protocol):
+    """Where runs can be looked at. Made with the settings of a project: `Tracker(settings)`."""
+
+    name: str
+    """Of its kind, e.g. `mlflow`; part of file names."""
+
+    destination: str
+    """Where the views are, e.g. an address without credentials: two that differ hold different views."""
+
+    def open(self, run: Record, ref: str | None) -> View:
+        """The one view of this run, made if there is none.
+
+        Parameters
+        ----------
+        ref: what the view of this run was last called; None if nothing is known of one. There may be one all the same.
+
+        Raises
+        ------
+        TrackingError: the destination cannot be reached, or does not take it.
+        """
+        ...
+
+
+class View(Protocol):
+    """One run, as a tracker shows it. Every method raises TrackingError where the destination does not take it."""
+
+    ref: str
+    """What finds it again; kept in the run's folder after each call, and only then counts as known."""
+
+    fresh: bool
+    """Whether nothing is known of what it holds: every number will be sent again."""
+
+    def log(self, numbers: Sequence[Number]) -> None:
+        """Add numbers, however many. What is sent again, going on from a `ref` that was kept, is there once."""
+        ...
+
+    def describe(self, run: Record, parents: Mapping[str, str]) -> None:
+        """Say all that is not a number: name, status, configuration, code, files, lineage. Again, it is updated.
+
+        Parameters
+        ----------
+        parents: id -> `ref` of the earlier runs it read from directly, as far as they have a view here.
+        """
+        ...
+
+    def close(self) -> None: ...
+
+
+@runtime_checkable
+class Extensible(Protocol):
+    """A view that the user's own functions can add to."""
+
+    def call(self, function: Callable[[Record], Any], run: Record) -> None:
+        """Call it so that what it logs goes to this view; what an earlier call has left is replaced.
+
+        Raises
+        ------
+        Whatever the function raises.
+        """
+        ...
