@@ -1,0 +1,95 @@
+"""Columns and summaries of what was logged, in Python, in the lock and after a kill."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runctx import Run
+from runctx.model import Summary
+from runctx.trackers import metrics
+from runctx.trackers.journal import Journal
+
+VALUES = st.lists(st.floats(width=32) | st.just(math.nan), min_size=1, max_size=20)
+
+
+@given(VALUES)
+def test_a_summary_is_that_of_the_columns(
+    tmp_path_factory: pytest.TempPathFactory, values: list[float]
+) -> None:
+    """Last, min and max, of which NaN is none unless there is nothing else."""
+    own = Journal(tmp_path_factory.mktemp("summed") / "metrics", lose=pytest.fail)
+    for value in values:
+        own.append({"x": value})
+    summary = metrics.summaries(own.folder)["x"]
+    column = metrics.read(own.folder)["x"].values
+    numbers = [v for v in column if not math.isnan(v)] or [math.nan]
+    assert repr(summary) == repr(
+        Summary(last=column[-1], min=min(numbers), max=max(numbers), points=len(values))
+    )
+
+
+def test_the_lock_sums_up_what_was_logged(tmp_path: Path) -> None:
+    """By whatever process or task; a run that logs nothing says nothing of it."""
+    with Run(save_dir=tmp_path / "fit", console=False) as run:
+        run.log_async(loss=0.5, step=0)
+        run.log_async({"val/acc": math.nan}, step=0)
+        if (child := os.fork()) == 0:
+            run.log_async(loss=0.25, step=1)
+            os._exit(0)
+        os.waitpid(child, 0)
+        run.map(lambda x: run.log_async(squared=x * x), [1, 2, 3], launcher="serial")
+    told = Run.load(tmp_path / "fit").lock.metrics
+    assert told["loss"] == Summary(last=0.25, min=0.25, max=0.5, points=2)
+    assert told["squared"] == Summary(last=9, min=1, max=9, points=3)
+    assert math.isnan(told["val/acc"].last) and list(told) == ["loss", "squared", "val/acc"]
+    with Run(save_dir=tmp_path / "quiet", console=False) as quiet:
+        pass
+    assert quiet.lock.metrics == {} and b"\nmetrics:" not in (tmp_path / "quiet/run.lock").read_bytes()
+
+
+def test_a_broken_journal_is_an_omission(tmp_path: Path) -> None:
+    """The lock is sealed all the same."""
+    with Run(save_dir=tmp_path / "fit", console=False) as run:
+        run.log_async(loss=0.5)
+        (tmp_path / "fit/metrics/1-00000000.jsonl").write_text("no point\n")
+    assert run.status == "done" and run.lock.metrics == {}
+    assert [o.what for o in run.omissions] == ["summary of the metrics"]
+
+
+def test_metrics_become_a_table(tmp_path: Path) -> None:
+    """One line per number, with the types that pandas knows; the column of tasks only where there are any."""
+    with Run(save_dir=tmp_path / "fit", console=False) as run:
+        assert list(run.metrics().to_pandas().columns) == ["metric", "step", "value", "time"]
+        run.log_async(loss=0.5, acc=1, step=3)
+        run.log_async(loss=0.25)
+    table = run.metrics().to_pandas()
+    assert table[["metric", "value"]].values.tolist() == [["loss", 0.5], ["loss", 0.25], ["acc", 1.0]]
+    assert [str(kind) for kind in table.dtypes[1:3]] == ["Int64", "float64"] and table.step.isna().sum() == 1
+    assert str(table.time.dt.tz) == "UTC" and (table.time.max() - table.time.min()).total_seconds() < 60
+
+
+def test_what_logs_nothing_loads_nothing_of_it(tmp_path: Path) -> None:
+    """Neither what reads numbers nor what ships them; and no run loads mlflow or pandas by itself."""
+    program = f"""
+        import sys
+        from runctx import Run
+        with Run(save_dir={str(tmp_path / "quiet")!r}, console=False):
+            pass
+        print([name for name in sys.modules if name.startswith(("runctx.trackers", "msgspec.json"))])
+        with Run(save_dir={str(tmp_path / "loud")!r}, console=False) as run:
+            run.log_async(loss=0.5)
+        print([name for name in ("mlflow", "pandas", "matplotlib", "psutil", "rich") if name in sys.modules])
+    """
+    told = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert told.stdout.split("\n")[:2] == ["[]", "[]"], told.stderr
