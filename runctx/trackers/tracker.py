@@ -70,3 +70,19 @@ class Extensible(Protocol):
         Whatever the function raises.
         """
         ...
+
+
+@runtime_checkable
+class Identified(Protocol):
+    """A tracker that can say whether what is known of its views still holds, without looking for each of them."""
+
+    def identity(self) -> str:
+        """Of what holds the views, and of the way runs are described there; another, once either has changed.
+
+        Quick, for it is asked for every run.
+
+        Raises
+        ------
+        TrackingError: the destination cannot be reached.
+        """
+        ...

@@ -1,0 +1,301 @@
+"""How is a run brought up to date where it can be looked at? What it read from first, and only what has changed.
+
+Whoever publishes does it by this module: `run.publish`, the commands, and the shipper. Doing it again changes nothing,
+and what was interrupted goes on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from blake3 import blake3
+
+from .. import layout, lock, settings
+from ..errors import RunctxError, TrackingError
+from ..interrupts import held_back
+from . import journal, names_of, tracker_of
+from .publication import Publication, State
+from .tracker import Extensible, Identified, Tracker
+
+if TYPE_CHECKING:
+    from ..past.record import Record
+    from ..settings import Settings
+
+DEFAULT = "mlflow"
+"""Where runs are published on request, in a project that wants no tracker by itself."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """What became of one run in one tracker."""
+
+    path: Path
+    """The run's folder."""
+    tracker: str
+    """Its name."""
+    ref: str | None = None
+    """What it calls the view of the run."""
+    described: bool = False
+    """Whether anything but numbers was said."""
+    numbers: int = 0
+    """How many were sent."""
+    called: bool = False
+    """Whether the logging function was."""
+    error: Exception | None = None
+    """Why it was not published, or not to the end."""
+
+    @property
+    def changed(self) -> bool:
+        return self.described or self.called or self.numbers > 0
+
+
+# -- one run in one tracker --------------------------------------------------------------------------------
+
+
+def bring_up_to_date(
+    run: Record,
+    tracker: Tracker,
+    *,
+    function: Callable[[Any], Any] | None = None,
+    again: bool = False,
+    patience: float = 60.0,
+) -> Outcome:
+    """Describe the run if what there is to say has changed, send the numbers that are new, call the function.
+
+    The runs that it read from come first, as far as they have no view yet, so that it can name theirs.
+
+    Parameters
+    ----------
+    run: what is known of it now.
+    function: the user's, called with `run` when all else is done, if the tracker takes functions.
+    again: describe it whether it has changed or not.
+    patience: seconds to wait for another who publishes the same run.
+
+    Raises
+    ------
+    TrackingError: the destination does not take it, or another has been publishing it all the time.
+    LockError, NoRunError: the run cannot be read.
+    Whatever the function raises; all else is published then.
+    """
+    _bring_parents(run, tracker, patience, {run.id})
+    return _bring(run, tracker, function, again, patience)
+
+
+def is_current(run: Record, tracker: Tracker, function: Callable[[Any], Any] | None = None) -> bool:
+    """Whether nothing is to be done, as far as can be known without looking at the view.
+
+    For many runs: the lock is read, and not understood.
+
+    Parameters
+    ----------
+    function: a logging function; whether it was the last to be called, with the run as it is now.
+
+    Raises
+    ------
+    TrackingError: the destination cannot be reached.
+    """
+    if not isinstance(tracker, Identified):
+        return False  # the views may be gone
+    state = Publication(run.save_dir, tracker).state()
+    if state.described != (said := digest(run, tracker)):
+        return False
+    if function is not None and state.function != _call_digest(function, said):
+        return False
+    return all(_is_followed(path, state) for path in journal.files(run.save_dir / layout.METRICS))
+
+
+def digest(run: Record, tracker: Tracker) -> str:
+    """Of all that a tracker is told of a run, but for its numbers."""
+    try:
+        told = layout.read_regular(layout.RunFiles(run.save_dir).lock)
+    except OSError:
+        told = lock.encode(run.lock)  # from before there were locks
+    status = run.status if _MAY_HAVE_ENDED.search(told) else ""
+    place = tracker.identity() if isinstance(tracker, Identified) else ""
+    hasher = blake3()
+    for part in (place.encode(), status.encode(), told):
+        hasher.update(b"%d:" % len(part) + part)
+    return hasher.hexdigest(length=16)
+
+
+_MAY_HAVE_ENDED = re.compile(rb"^status: *['\"]?running", re.MULTILINE)
+"""Only then may the status be another than the lock's own word."""
+
+
+def _bring(
+    run: Record, tracker: Tracker, function: Callable[[Any], Any] | None, again: bool, patience: float
+) -> Outcome:
+    said = digest(run, tracker)
+    with Publication(run.save_dir, tracker).begun(run, patience) as sending:
+        describe = again or sending.state.described != said
+        if describe:
+            sending.describe(said)
+        numbers = sending.send()
+        call = function is not None and isinstance(sending.view, Extensible)
+        if function is not None and call:
+            sending.call(function, _call_digest(function, said))
+        return Outcome(
+            path=run.save_dir,
+            tracker=tracker.name,
+            ref=sending.view.ref,
+            described=describe,
+            numbers=numbers,
+            called=call,
+        )
+
+
+def _bring_parents(run: Record, tracker: Tracker, patience: float, begun: set[str]) -> None:
+    """The earliest first; what is wrong with an earlier run is no concern of this one."""
+    for parent in run.upstream:
+        try:
+            if parent.found and parent.id not in begun and not _has_view(parent, tracker):
+                begun.add(parent.id)
+                _bring_parents(parent, tracker, patience, begun)
+                _bring(parent, tracker, None, False, patience)
+        except RunctxError:
+            continue
+
+
+def _has_view(run: Record, tracker: Tracker) -> bool:
+    state = Publication(run.save_dir, tracker).state()
+    if not isinstance(tracker, Identified):
+        return state.ref is not None
+    return state.described == digest(run, tracker)
+
+
+def _is_followed(path: Path, state: State) -> bool:
+    place = state.places.get(path.name)
+    try:
+        return place is not None and place.offset >= path.stat().st_size
+    except OSError:
+        return False
+
+
+def _call_digest(function: Callable[[Any], Any], said: str) -> str:
+    """Of a call: which function it was, and of what run, as it was then."""
+    from .logging_function import digest as digest_of
+
+    return blake3(f"{digest_of(function)} {said}".encode()).hexdigest(length=16)
+
+
+# -- as a project wants it ---------------------------------------------------------------------------------
+
+
+def settings_of(save_dir: Path) -> Settings:
+    """Of the project that a run's folder lies in; of the current folder's, if it lies in none.
+
+    Raises
+    ------
+    SettingsError: the settings are wrong.
+    """
+    own = settings.load(save_dir)
+    return settings.load() if own.root == save_dir.absolute() else own
+
+
+class Trackers:
+    """Those of the projects that runs belong to; each is made once."""
+
+    def __init__(self) -> None:
+        self._made: dict[Settings, tuple[Tracker, ...]] = {}
+        self._lost: dict[tuple[str, str], TrackingError] = {}
+
+    def of(self, wishes: Settings) -> tuple[Tracker, ...]:
+        """The trackers of a project; MLflow, if it wants none by itself.
+
+        Raises
+        ------
+        SettingsError: there is no tracker of a name. TrackingError: what it needs is not there.
+        """
+        if wishes not in self._made:
+            self._made[wishes] = tuple(tracker_of(name, wishes) for name in names_of(wishes) or (DEFAULT,))
+        return self._made[wishes]
+
+    def lost(self, tracker: Tracker) -> TrackingError | None:
+        """Why this one cannot be reached, if that is known."""
+        return self._lost.get((tracker.name, tracker.destination))
+
+    def note(self, tracker: Tracker, error: TrackingError) -> None:
+        """A run could not be published: can another be?"""
+        try:
+            if isinstance(tracker, Identified):
+                tracker.identity()
+        except TrackingError:
+            self._lost[tracker.name, tracker.destination] = error
+
+
+def publish(run: Record, wishes: Settings, function: Callable[[Any], Any] | None = None) -> None:
+    """Describe the run anew, send the numbers that are new and call the function, in all trackers of a project.
+
+    Raises
+    ------
+    As `bring_up_to_date`; TrackingError also if there is a function, and none of the trackers takes it.
+    """
+    trackers = Trackers().of(wishes)
+    outcomes = [bring_up_to_date(run, tracker, function=function, again=True) for tracker in trackers]
+    if function is not None and not any(outcome.called for outcome in outcomes):
+        raise _takes_none(trackers)
+
+
+def publish_all(
+    runs: Iterable[Record],
+    *,
+    function: Callable[[Any], Any] | None = None,
+    stale: bool = False,
+    quick: bool = False,
+    trackers: Trackers | None = None,
+) -> Iterator[Outcome]:
+    """Bring many runs up to date, one after another; an outcome for each run and tracker. One failing stops no other.
+
+    Ctrl-C lets the run that is just being published be finished; a second one does not.
+
+    Parameters
+    ----------
+    function: called for each.
+    stale: only for those whose last call was another's, or that have changed since.
+    quick: do not look whether the view of a run that has not changed is still there.
+    trackers: used in place of those that each run's project wants.
+
+    Raises
+    ------
+    SettingsError, TrackingError: the trackers of a project cannot be had.
+    """
+    trackers = trackers or Trackers()
+    for run in runs:
+        for tracker in trackers.of(settings_of(run.save_dir)):
+            with held_back():
+                outcome = _outcome(run, tracker, function, stale, quick, trackers)
+            yield outcome
+
+
+def _outcome(
+    run: Record,
+    tracker: Tracker,
+    function: Callable[[Any], Any] | None,
+    stale: bool,
+    quick: bool,
+    trackers: Trackers,
+) -> Outcome:
+    nothing = Outcome(path=run.save_dir, tracker=tracker.name, error=trackers.lost(tracker))
+    if nothing.error is not None:
+        return nothing
+    try:
+        skip = stale or (quick and function is None)
+        if skip and is_current(run, tracker, function):
+            return nothing
+        return bring_up_to_date(run, tracker, function=function)
+    except Exception as error:  # the user's function may raise anything
+        if isinstance(error, TrackingError):
+            trackers.note(tracker, error)
+        return replace(nothing, error=error)
+
+
+def _takes_none(trackers: Sequence[Tracker]) -> TrackingError:
+    names = ", ".join(tracker.name for tracker in trackers)
+    return TrackingError(
+        f"the logging function was not called: {names} takes none",
+        hint='add MLflow to the trackers: tracking = ["mlflow", ...] in [tool.runctx]',
+    )
