@@ -45,6 +45,7 @@ class _Walk:
     def __init__(self) -> None:
         self.hasher = blake3()
         self._visits: dict[int, int] = {}
+        self._kept: list[Any] = []  # an id is only good as long as its object lives
 
     def value(self, value: Any) -> None:
         """Whatever the code has at hand."""
@@ -73,9 +74,12 @@ class _Walk:
             self.value(value)
 
     def _of_the_project(self, value: Any) -> None:
-        if (visit := self._visits.setdefault(id(value), len(self._visits))) < len(self._visits) - 1:
+        if (visit := self._visits.get(id(value))) is not None:
             self._say("again", visit)
-        elif isinstance(value, FunctionType):
+            return
+        self._visits[id(value)] = len(self._visits)
+        self._kept.append(value)
+        if isinstance(value, FunctionType):
             self._function(value)
         elif isinstance(value, type):
             self._class(value)
@@ -181,11 +185,13 @@ def _imported(name: str, wanted: Sequence[str], package: str | None) -> Iterator
     """What the code imports when it is called, if it is the project's: all of a module, or some of its names."""
     try:
         module = _of_project(importlib.util.resolve_name(name, package))
-        if module is not None and not wanted:
-            yield module
-        for part in wanted if module is not None else ():
+        if module is None:
+            return
+        for part in wanted:
             found = getattr(module, part, _MISSING)
             yield importlib.import_module(f"{module.__name__}.{part}") if found is _MISSING else found
+        if not wanted:
+            yield module
     except Exception:  # whatever its import raises: the function will say so, if it ever comes to that line
         return
 

@@ -63,6 +63,7 @@ def bring_up_to_date(
     function: Callable[[Any], Any] | None = None,
     again: bool = False,
     patience: float = 60.0,
+    most: int | None = None,
 ) -> Outcome:
     """Describe the run if what there is to say has changed, send the numbers that are new, call the function.
 
@@ -74,6 +75,7 @@ def bring_up_to_date(
     function: the user's, called with `run` when all else is done, if the tracker takes functions.
     again: describe it whether it has changed or not.
     patience: seconds to wait for another who publishes the same run.
+    most: stop after about so many numbers; then there may be more.
 
     Raises
     ------
@@ -82,7 +84,7 @@ def bring_up_to_date(
     Whatever the function raises; all else is published then.
     """
     _bring_parents(run, tracker, patience, {run.id})
-    return _bring(run, tracker, function, again, patience)
+    return _bring(run, tracker, function, again, patience, most)
 
 
 def is_current(run: Record, tracker: Tracker, function: Callable[[Any], Any] | None = None) -> bool:
@@ -127,14 +129,19 @@ _MAY_HAVE_ENDED = re.compile(rb"^status: *['\"]?running", re.MULTILINE)
 
 
 def _bring(
-    run: Record, tracker: Tracker, function: Callable[[Any], Any] | None, again: bool, patience: float
+    run: Record,
+    tracker: Tracker,
+    function: Callable[[Any], Any] | None,
+    again: bool,
+    patience: float,
+    most: int | None = None,
 ) -> Outcome:
     said = digest(run, tracker)
     with Publication(run.save_dir, tracker).begun(run, patience) as sending:
         describe = again or sending.state.described != said
         if describe:
             sending.describe(said)
-        numbers = sending.send()
+        numbers = sending.send(most)
         call = function is not None and isinstance(sending.view, Extensible)
         if function is not None and call:
             sending.call(function, _call_digest(function, said))
