@@ -83,8 +83,9 @@ def bring_up_to_date(
     LockError, NoRunError: the run cannot be read.
     Whatever the function raises; all else is published then.
     """
+    said = digest(run, tracker)  # before its lock is read: what will be described is at least as new
     _bring_parents(run, tracker, patience, {run.id})
-    return _bring(run, tracker, function, again, patience, most)
+    return _bring(run, tracker, said, function, again, patience, most)
 
 
 def is_current(run: Record, tracker: Tracker, function: Callable[[Any], Any] | None = None) -> bool:
@@ -131,12 +132,12 @@ _MAY_HAVE_ENDED = re.compile(rb"^status: *['\"]?running", re.MULTILINE)
 def _bring(
     run: Record,
     tracker: Tracker,
+    said: str,
     function: Callable[[Any], Any] | None,
     again: bool,
     patience: float,
     most: int | None = None,
 ) -> Outcome:
-    said = digest(run, tracker)
     with Publication(run.save_dir, tracker).begun(run, patience) as sending:
         describe = again or sending.state.described != said
         if describe:
@@ -159,19 +160,22 @@ def _bring_parents(run: Record, tracker: Tracker, patience: float, begun: set[st
     """The earliest first; what is wrong with an earlier run is no concern of this one."""
     for parent in run.upstream:
         try:
-            if parent.found and parent.id not in begun and not _has_view(parent, tracker):
+            if not parent.found:
+                continue
+            said = digest(parent, tracker)
+            if parent.id not in begun and not _has_view(parent, tracker, said):
                 begun.add(parent.id)
                 _bring_parents(parent, tracker, patience, begun)
-                _bring(parent, tracker, None, False, patience)
+                _bring(parent, tracker, said, None, False, patience)
         except RunctxError:
             continue
 
 
-def _has_view(run: Record, tracker: Tracker) -> bool:
+def _has_view(run: Record, tracker: Tracker, said: str) -> bool:
     state = Publication(run.save_dir, tracker).state()
     if not isinstance(tracker, Identified):
         return state.ref is not None
-    return state.described == digest(run, tracker)
+    return state.described == said
 
 
 def _is_followed(path: Path, state: State) -> bool:
