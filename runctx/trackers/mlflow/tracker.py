@@ -1,0 +1,266 @@
+"""How does a run get into MLflow, and stay as it is on disk?"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from ...errors import TrackingError
+from . import described, names
+from .artifacts import Artifacts, as_json, choose
+from .database import Database
+
+if TYPE_CHECKING:
+    from ...past.record import Record
+    from ...settings import Settings
+    from ..following import Number
+
+_METRICS, _OTHERS = 1000, 100
+"""What MLflow takes at once: metrics; parameters or tags."""
+
+
+class MLflow:
+    """One MLflow run for each run's folder, all of a project in one experiment.
+
+    Parameters
+    ----------
+    wishes: `tracking_uri`, `experiment` and `max_artifact_size` of a project, and where it is.
+    """
+
+    name = "mlflow"
+
+    def __init__(self, wishes: Settings) -> None:
+        self.database = Database(wishes)
+        self.destination = self.database.destination
+        self.experiment = (
+            wishes.experiment
+            or os.environ.get("MLFLOW_EXPERIMENT_NAME")
+            or self.database.root.name
+            or "runctx"
+        )[:500]
+        self.max_artifact_size = wishes.max_artifact_size
+
+    def open(self, run: Record, ref: str | None) -> MLflowView:
+        """Its MLflow run, which is made if there is none, and brought back if it was deleted there."""
+        found = (self._known(ref) if ref else None) or self._searched(run.id)
+        fresh = found is None or found.info.run_id != ref
+        if found is None:
+            found = self._created(run)
+        elif found.info.lifecycle_stage != "active":
+            with self.database.asked(write=True):
+                self.database.store.restore_run(found.info.run_id)
+        return MLflowView(self, found, fresh)
+
+    @cached_property
+    def experiment_id(self) -> str:
+        """Of the project's experiment, which is made if there is none."""
+        from mlflow.exceptions import MlflowException
+
+        store, artifacts = self.database.store, self.database.artifacts
+        with self.database.asked(write=True):
+            found = store.get_experiment_by_name(self.experiment)
+            if found is None:
+                location = None if artifacts is None else (artifacts / _folder(self.experiment)).as_uri()
+                try:
+                    return str(store.create_experiment(self.experiment, location, []))
+                except MlflowException:  # another process was faster
+                    found = store.get_experiment_by_name(self.experiment)
+                    if found is None:
+                        raise
+        if found.lifecycle_stage != "active":
+            raise TrackingError(
+                f"MLflow at {self.destination}: experiment {self.experiment!r} was deleted there",
+                hint=f"restore it (`mlflow experiments restore -x {found.experiment_id}`), or set `experiment`",
+            )
+        return str(found.experiment_id)
+
+    def fetched(self, ref: str) -> Any:
+        """MLflow's entity; None if there is none.
+
+        Raises
+        ------
+        TrackingError: it cannot be asked.
+        """
+        from mlflow.exceptions import MlflowException
+
+        with self.database.asked():
+            try:
+                return self.database.store.get_run(ref)
+            except MlflowException as error:
+                if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                    return None
+                raise
+
+    def _known(self, ref: str) -> Any:
+        _ = self.database.store
+        return self.fetched(ref)
+
+    def _searched(self, id: str) -> Any:
+        experiment = self.experiment_id
+        from mlflow.entities import ViewType
+
+        wanted = f"tags.`{described.ID}` = '{described.tag_value(id)}'"
+        with self.database.asked():
+            found = self.database.store.search_runs([experiment], wanted, ViewType.ALL, max_results=1)
+        return found[0] if found else None
+
+    def _created(self, run: Record) -> Any:
+        from mlflow.entities import RunTag
+
+        with self.database.asked(write=True):
+            return self.database.store.create_run(
+                self.experiment_id,
+                run.lock.command.user,
+                described.milliseconds(run.lock),
+                [RunTag(described.ID, described.tag_value(run.id))],
+                run.id[: names.LONGEST],
+            )
+
+
+class MLflowView:
+    """One run in MLflow.
+
+    Parameters
+    ----------
+    entity: MLflow's own view of it, as it is now.
+    """
+
+    def __init__(self, tracker: MLflow, entity: Any, fresh: bool) -> None:
+        self._tracker, self._database = tracker, tracker.database
+        self._entity: Any = entity
+        self.ref: str = entity.info.run_id
+        self.fresh = fresh
+        self.artifacts = Artifacts(self._database, entity.info.artifact_uri)
+
+    def log(self, numbers: Sequence[Number]) -> None:
+        """Add numbers; those that are there already stay as they are."""
+        from mlflow.entities import Metric
+
+        for start in range(0, len(numbers), _METRICS):
+            batch = numbers[start : start + _METRICS]
+            spelled = {name: names.mapped(name) for name in {number.name for number in batch}}
+            self.say(tags={tag: text for name in spelled for tag, text in names.memo(name).items()})
+            metrics = [Metric(spelled[one.name], one.value, one.moment, one.step) for one in batch]
+            self.add(metrics)
+        self._entity = None
+
+    def describe(self, run: Record, parents: Mapping[str, str]) -> None:
+        """Say all that is not a number, and change nothing that is said already."""
+        self.revert()
+        lock, entity = run.lock, self.entity
+        links = {id: self._told_to(id, parents.get(id), run.id) for id in lock.parents}
+        said = described.described(lock, run.status, links, described.children(entity.data.tags))
+        texts = {described.LONG_VALUES: as_json(said.long_values)} if said.long_values else {}
+        chosen = choose(run.save_dir, lock, texts, self._tracker.max_artifact_size)
+        before, inventory = entity.data.params, self.artifacts.inventory
+        tags = said.tags | said.changed(before, frozenset(inventory.function.params))
+        if chosen.left_out:
+            tags["runctx.not_copied"] = described.listed(chosen.left_out)
+        self.say({name: value for name, value in said.params.items() if name not in before}, tags)
+        self.unsay(described.stale(entity.data.tags, tags))
+        info = entity.info
+        if (info.run_name, info.status) != (said.name, said.status) or said.end not in (None, info.end_time):
+            self.set_status(said.status, said.end, said.name)
+        self.artifacts.bring(chosen.files)
+        self._entity = None
+
+    def call(self, function: Callable[[Record], Any], run: Record) -> None:
+        """Call it while this is MLflow's active run; what an earlier call has left is replaced."""
+        from .calling import called
+
+        called(self, function, run)
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    # -- what `calling` needs as well ----------------------------------------------------------------------
+
+    @property
+    def database(self) -> Database:
+        return self._database
+
+    @property
+    def entity(self) -> Any:
+        """As it is now; asked for again when it was changed."""
+        if self._entity is None:
+            self._entity = self._tracker.fetched(self.ref)
+            if self._entity is None:
+                raise TrackingError(
+                    f"MLflow at {self._tracker.destination}: run {self.ref} was removed meanwhile",
+                    hint="publish it again: another one is made",
+                )
+        return self._entity
+
+    def changed(self) -> None:
+        """It has been changed: ask again."""
+        self._entity = None
+
+    def add(self, metrics: Sequence[Any]) -> None:
+        """Add MLflow's metrics."""
+        for start in range(0, len(metrics), _METRICS):
+            with self._database.asked(write=True):
+                self._database.store.log_batch(self.ref, metrics[start : start + _METRICS], [], [])
+
+    def say(self, params: Mapping[str, str] | None = None, tags: Mapping[str, str] | None = None) -> None:
+        """Set parameters that are not there, and the tags that differ."""
+        self._said(self.ref, params or {}, tags or {}, self.entity.data.tags)
+
+    def unsay(self, tags: Sequence[str]) -> None:
+        """Delete tags."""
+        for key in tags:
+            with self._database.asked(write=True):
+                self._database.store.delete_tag(self.ref, key)
+
+    def set_status(self, status: str, end: int | None, name: str | None = None) -> None:
+        """Milliseconds since 1970; None leaves what is there."""
+        from mlflow.entities import RunStatus
+
+        with self._database.asked(write=True):
+            self._database.store.update_run_info(self.ref, RunStatus.from_string(status), end, name)
+
+    def revert(self) -> None:
+        """Undo what a logging function has left that did not come to its end."""
+        if self.artifacts.inventory.begun is not None:
+            from .calling import revert
+
+            revert(self)
+
+    # ------------------------------------------------------------------------------------------------------
+
+    def _said(
+        self, ref: str, params: Mapping[str, str], tags: Mapping[str, str], there: Mapping[str, str]
+    ) -> None:
+        from mlflow.entities import Param, RunTag
+
+        new = [Param(key, value) for key, value in params.items()]
+        others = [RunTag(key, value) for key, value in tags.items() if there.get(key) != value]
+        for start in range(0, max(len(new), len(others)), _OTHERS):
+            with self._database.asked(write=True):
+                part = slice(start, start + _OTHERS)
+                self._database.store.log_batch(ref, [], new[part], others[part])
+
+    def _told_to(self, id: str, parent: str | None, child: str) -> str | None:
+        """Tell a parent of its child; the address of the parent's page."""
+        known = self.entity.data.tags.get(names.mapped(described.PARENT + id), "")
+        if parent is None or known.endswith(f"/runs/{parent}"):
+            return known if parent is not None else None
+        with self._database.asked(write=True):
+            other = self._tracker.fetched(parent)
+            if other is None:
+                return None
+            tags = dict(other.data.tags)
+            key = names.mapped(described.CHILD + child)
+            own = described.page(self.entity.info.experiment_id, self.ref)
+            active = other.info.lifecycle_stage == "active"
+            if active and tags.get(key) != own and (key in tags or described.room_for_child(tags)):
+                told = tags | {key: own}
+                note = described.with_children(tags.get(described.NOTE, ""), described.children(told))
+                self._said(parent, {}, {key: own, described.NOTE: note}, tags)
+        return described.page(other.info.experiment_id, parent)
+
+
+def _folder(experiment: str) -> str:
+    """A name for its folder of files."""
+    return names.mapped(experiment).replace("/", "-").replace(":", "-").strip(". ")[:100] or "runs"
