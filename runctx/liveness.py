@@ -44,7 +44,7 @@ def is_alive(save_dir: str | os.PathLike[str] | None, host: str, pid: int) -> bo
     """
     if host == _this_host() and not exists(pid):
         return False
-    held = None if save_dir is None else _is_held(layout.RunFiles(save_dir).alive)
+    held = None if save_dir is None else is_held(layout.RunFiles(save_dir).alive)
     return True if held is None else held
 
 
@@ -67,7 +67,7 @@ def exists(pid: int) -> bool:
     return True
 
 
-def _is_held(path: Path) -> bool | None:
+def is_held(path: Path) -> bool | None:
     """Whether a process holds the lock on `path`; None if that cannot be seen."""
     import fcntl
 

@@ -83,7 +83,10 @@ def folders_of(lock: Lock, save_dir: Path) -> tuple[str, ...]:
         layout.INPUTS: any(data.manifest for data in lock.inputs),
         layout.SOURCE: lock.source.copies is not None,
         layout.TASKS: bool(lock.tasks),
-        layout.METRICS: any((save_dir / layout.METRICS).glob("[0-9]*-*.jsonl")),
+        layout.METRICS: any(
+            next((save_dir / layout.METRICS).glob(f"{writer}-*.jsonl"), None)
+            for writer in ("[0-9]*", "system")
+        ),
     }
     return tuple(name for name, ours in made.items() if ours)
 
