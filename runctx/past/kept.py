@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from ..layout import METRICS
 from ..told import Told
 
 if TYPE_CHECKING:
+    from ..settings import Settings
     from ..tasks.table import TaskTable
     from ..trackers.metrics import Metrics
+    from .record import Record
 
 
 class Kept(Told):
@@ -37,3 +40,35 @@ class Kept(Told):
         from ..trackers import metrics
 
         return metrics.read(self.save_dir / METRICS)
+
+    def publish(self, fn: Callable[[Any], Any] | None = None) -> None:
+        """Show this run in MLflow, or wherever the project's setting `tracking` says; again, it is brought up to date.
+
+        There it has its configuration, status, code, lineage, numbers and files, the runs that it read from too.
+        Of a run that goes on, what is known so far; its end follows by itself.
+
+        Parameters
+        ----------
+        fn: called last, with this run, while it is MLflow's active run: `mlflow.log_figure` and the like add to it.
+            What an earlier call has left is replaced.
+
+        Raises
+        ------
+        TrackingError: the destination cannot be reached, or does not take it; everything is in the run's folder.
+        RunStateError: inside a task of `run.map`.
+        Whatever `fn` raises; all else is published then.
+
+        >>> import tempfile
+        >>> from runctx import Run
+        >>> with Run({"lr": 0.1}, save_dir=f"{tempfile.mkdtemp()}/first", console=False) as run:
+        ...     run.log_async(loss=0.3, step=7)
+        >>> run.publish()  # doctest: +SKIP
+        """
+        from ..trackers import publishing
+
+        run, wishes = self._to_publish()
+        publishing.publish(run, wishes, fn, given=self)
+
+    def _to_publish(self) -> tuple[Record, Settings]:
+        """What is known of the run now, and what its project wants."""
+        raise NotImplementedError

@@ -21,6 +21,7 @@ from .lineage import Edge, ancestors, edges, known_runs
 from .row import Row, read_row
 
 if TYPE_CHECKING:
+    from ..settings import Settings
     from ..tasks.results import Results
     from .row import Shown  # completion in IPython fails on a property whose Literal it can see
 
@@ -176,6 +177,12 @@ class Record(Kept):
         from ..tasks import table
 
         return table.results(self.save_dir, self.lock, name, trusted)
+
+    def _to_publish(self) -> tuple[Record, Settings]:
+        from ..trackers.publishing import settings_of
+
+        has_lock = os.path.isfile(layout.RunFiles(self.save_dir).lock)  # which may have been written since
+        return (Record(self.save_dir) if has_lock else self), settings_of(self.save_dir)
 
     def __fspath__(self) -> str:
         return os.fspath(self.save_dir)

@@ -11,13 +11,15 @@ import functools
 import importlib
 import importlib.util
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from blake3 import blake3
 
 from .. import distributions
+from ..errors import TrackingError
 from ..tasks.values import content
 
 
@@ -120,7 +122,7 @@ class _Walk:
         self._code(value.__code__, value.__globals__)
         self._values([value.__defaults__, value.__kwdefaults__])
         for cell in value.__closure__ or ():
-            self.value(cell.cell_contents if content._is_filled(cell) else None)
+            self.value(cell.cell_contents if _is_filled(cell) else None)
 
     def _code(self, code: CodeType, names: Mapping[str, Any]) -> None:
         counts = code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount
@@ -199,26 +201,30 @@ def _imported(name: str, wanted: Sequence[str], package: str | None) -> Iterator
 def _of_project(name: str) -> ModuleType | None:
     spec = importlib.util.find_spec(name.partition(".")[0])
     places = [] if spec is None else [spec.origin, *(spec.submodule_search_locations or ())]
-    ours = any(isinstance(place, str) and os.path.isabs(place) for place in places)
-    if not ours or any(place and distributions.is_installed(place) for place in places):
+    files = [place for place in places if place is not None and os.path.isabs(place)]
+    if not files or any(map(distributions.is_installed, files)) or files[0].startswith(_OURSELVES):
         return None
-    return None if name.partition(".")[0] == _OURSELVES else importlib.import_module(name)
+    return importlib.import_module(name)
 
 
-_OURSELVES = __name__.partition(".")[0]
+_OURSELVES = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
 
 
 def _is_project(value: FunctionType | type | ModuleType) -> bool:
     """Whether it is neither Python's, nor installed, nor ours."""
     name = value.__name__ if isinstance(value, ModuleType) else value.__module__ or ""
-    if name in ("__main__", "__mp_main__"):
-        return True
-    file = distributions.module_file(name)
-    if file is None and isinstance(value, FunctionType):
-        file = value.__code__.co_filename  # of a module that was run, and is gone
-    if file is None or name.partition(".")[0] == _OURSELVES:
+    file = value.__code__.co_filename if isinstance(value, FunctionType) else distributions.module_file(name)
+    if file is None:
+        return name in ("__main__", "__mp_main__")  # of a notebook
+    return not file.startswith((_OURSELVES, "<frozen")) and not distributions.is_installed(file)
+
+
+def _is_filled(cell: CellType) -> bool:
+    try:
+        cell.cell_contents  # noqa: B018
+    except ValueError:  # a variable that is not set yet
         return False
-    return not distributions.is_installed(file) and not file.startswith("<frozen")
+    return True
 
 
 def _behind(attribute: Any) -> tuple[Any, ...]:
@@ -228,3 +234,73 @@ def _behind(attribute: Any) -> tuple[Any, ...]:
     if isinstance(attribute, property):
         return attribute.fget, attribute.fset, attribute.fdel
     return (attribute.func,) if isinstance(attribute, functools.cached_property) else (attribute,)
+
+
+# -- by name -----------------------------------------------------------------------------------------------
+
+
+def load(named: str) -> Callable[[Any], Any]:
+    """The function that is called so: `module:function`, or `path/to/file.py:function`.
+
+    Modules are found as in a script of the current folder; what they do when they are imported is done.
+
+    Raises
+    ------
+    TrackingError: it cannot be imported, or there is none of that name; says what there is.
+    """
+    place, _, name = named.rpartition(":")
+    if not place or not name:
+        raise TrackingError(
+            f"{named!r} names no function of a module",
+            hint="module:function, e.g. train:log_run, or a file, e.g. src/train.py:log_run",
+        )
+    found: Any = _module_at(place)
+    for part in name.split("."):
+        if not hasattr(found, part):
+            raise TrackingError(f"there is no {name!r} in {place}", hint=_there_is(found, part))
+        found = getattr(found, part)
+    if not callable(found):
+        raise TrackingError(f"{named} is no function but {type(found).__name__}")
+    function: Callable[[Any], Any] = found
+    return function
+
+
+def _module_at(place: str) -> ModuleType:
+    is_file = place.endswith(".py") or os.sep in place
+    file = os.path.abspath(place)
+    if is_file and not os.path.isfile(file):
+        raise TrackingError(f"there is no file {file}", hint="module:function, or the path of a file")
+    folder = os.path.dirname(file) if is_file else os.getcwd()
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    name = os.path.basename(file).removesuffix(".py") if is_file else place
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name not in (name, name.partition(".")[0]):
+            raise _not_imported(place, error) from error
+        hint = "modules are looked for in the current folder; the path of a file will do as well"
+        raise TrackingError(f"there is no module {place!r} in {os.getcwd()}", hint=hint) from error
+    except (Exception, SystemExit) as error:
+        raise _not_imported(place, error) from error
+    if is_file and os.path.realpath(distributions.module_file(name) or "") != os.path.realpath(file):
+        raise TrackingError(
+            f"{file} cannot be imported: another module is called {name}, {distributions.module_file(name)}",
+            hint="rename the file, or give a module: module:function",
+        )
+    return module
+
+
+def _not_imported(place: str, error: BaseException) -> TrackingError:
+    text = f"{place} cannot be imported: {type(error).__name__}: {error}"
+    return TrackingError(text, hint='what a script does belongs below `if __name__ == "__main__":`')
+
+
+def _there_is(holder: Any, name: str) -> str | None:
+    import difflib
+
+    functions = [one for one, value in vars(holder).items() if callable(value) and not one.startswith("_")]
+    near = difflib.get_close_matches(name, functions, n=1)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    return f"there are: {', '.join(functions[:10])}" if functions else None

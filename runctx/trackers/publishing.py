@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from .. import layout, lock, settings
 from ..errors import RunctxError, TrackingError
 from ..interrupts import held_back
 from . import journal, names_of, tracker_of
-from .publication import Publication, State
+from .publication import Publication, Sending, State
 from .tracker import Extensible, Identified, Tracker
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def bring_up_to_date(
     tracker: Tracker,
     *,
     function: Callable[[Any], Any] | None = None,
+    given: Any = None,
     again: bool = False,
     patience: float = 60.0,
     most: int | None = None,
@@ -72,7 +74,8 @@ def bring_up_to_date(
     Parameters
     ----------
     run: what is known of it now.
-    function: the user's, called with `run` when all else is done, if the tracker takes functions.
+    function: the user's, called when all else is done, if the tracker takes functions.
+    given: what it is called with; default: `run`.
     again: describe it whether it has changed or not.
     patience: seconds to wait for another who publishes the same run.
     most: stop after about so many numbers; then there may be more.
@@ -85,7 +88,12 @@ def bring_up_to_date(
     """
     said = digest(run, tracker)  # before its lock is read: what will be described is at least as new
     _bring_parents(run, tracker, patience, {run.id})
-    return _bring(run, tracker, said, function, again, patience, most)
+    with _held(run, tracker, said, again, patience, most) as (sending, outcome):
+        if function is None or not isinstance(sending.view, Extensible):
+            return outcome
+        call = function if given is None else lambda _: function(given)
+        sending.call(call, _call_digest(function, said))
+        return replace(outcome, called=True)
 
 
 def is_current(run: Record, tracker: Tracker, function: Callable[[Any], Any] | None = None) -> bool:
@@ -129,44 +137,30 @@ _MAY_HAVE_ENDED = re.compile(rb"^status: *['\"]?running", re.MULTILINE)
 """Only then may the status be another than the lock's own word."""
 
 
-def _bring(
-    run: Record,
-    tracker: Tracker,
-    said: str,
-    function: Callable[[Any], Any] | None,
-    again: bool,
-    patience: float,
-    most: int | None = None,
-) -> Outcome:
+@contextmanager
+def _held(
+    run: Record, tracker: Tracker, said: str, again: bool, patience: float, most: int | None = None
+) -> Iterator[tuple[Sending, Outcome]]:
+    """The view of a run, with all there is to say and to send of it."""
     with Publication(run.save_dir, tracker).begun(run, patience) as sending:
         describe = again or sending.state.described != said
         if describe:
             sending.describe(said)
         numbers = sending.send(most)
-        call = function is not None and isinstance(sending.view, Extensible)
-        if function is not None and call:
-            sending.call(function, _call_digest(function, said))
-        return Outcome(
-            path=run.save_dir,
-            tracker=tracker.name,
-            ref=sending.view.ref,
-            described=describe,
-            numbers=numbers,
-            called=call,
-        )
+        outcome = Outcome(path=run.save_dir, tracker=tracker.name, described=describe, numbers=numbers)
+        yield sending, replace(outcome, ref=sending.view.ref)
 
 
 def _bring_parents(run: Record, tracker: Tracker, patience: float, begun: set[str]) -> None:
     """The earliest first; what is wrong with an earlier run is no concern of this one."""
     for parent in run.upstream:
         try:
-            if not parent.found:
-                continue
-            said = digest(parent, tracker)
-            if parent.id not in begun and not _has_view(parent, tracker, said):
+            if parent.found and parent.id not in begun and not _has_view(parent, tracker):
+                said = digest(parent, tracker)
                 begun.add(parent.id)
                 _bring_parents(parent, tracker, patience, begun)
-                _bring(parent, tracker, said, None, False, patience)
+                with _held(parent, tracker, said, False, patience):
+                    pass
         except RunctxError:
             continue
 
@@ -207,6 +201,11 @@ def settings_of(save_dir: Path) -> Settings:
     return settings.load() if own.root == save_dir.absolute() else own
 
 
+def wanted_by(wishes: Settings) -> tuple[str, ...]:
+    """Names of the trackers that a project's runs are published to: those it wants by itself, else MLflow."""
+    return names_of(wishes) or (DEFAULT,)
+
+
 class Trackers:
     """Those of the projects that runs belong to; each is made once."""
 
@@ -215,14 +214,14 @@ class Trackers:
         self._lost: dict[tuple[str, str], TrackingError] = {}
 
     def of(self, wishes: Settings) -> tuple[Tracker, ...]:
-        """The trackers of a project; MLflow, if it wants none by itself.
+        """The trackers of a project.
 
         Raises
         ------
         SettingsError: there is no tracker of a name. TrackingError: what it needs is not there.
         """
         if wishes not in self._made:
-            self._made[wishes] = tuple(tracker_of(name, wishes) for name in names_of(wishes) or (DEFAULT,))
+            self._made[wishes] = tuple(tracker_of(name, wishes) for name in wanted_by(wishes))
         return self._made[wishes]
 
     def lost(self, tracker: Tracker) -> TrackingError | None:
@@ -238,15 +237,21 @@ class Trackers:
             self._lost[tracker.name, tracker.destination] = error
 
 
-def publish(run: Record, wishes: Settings, function: Callable[[Any], Any] | None = None) -> None:
+def publish(run: Record, wishes: Settings, function: Callable[[Any], Any] | None, given: Any) -> None:
     """Describe the run anew, send the numbers that are new and call the function, in all trackers of a project.
+
+    Parameters
+    ----------
+    given: what the function is called with.
 
     Raises
     ------
     As `bring_up_to_date`; TrackingError also if there is a function, and none of the trackers takes it.
     """
     trackers = Trackers().of(wishes)
-    outcomes = [bring_up_to_date(run, tracker, function=function, again=True) for tracker in trackers]
+    outcomes = [
+        bring_up_to_date(run, tracker, function=function, given=given, again=True) for tracker in trackers
+    ]
     if function is not None and not any(outcome.called for outcome in outcomes):
         raise _takes_none(trackers)
 
