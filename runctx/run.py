@@ -129,6 +129,7 @@ class Run(Maps, Kept):
         self._captured: Capture | None = None
         self._task: Task | None = None
         self._journal: Journal | None = None
+        self._announced: set[str] | None = None
 
     # -- what she asks of it -------------------------------------------------------------------------------
 
@@ -285,10 +286,56 @@ class Run(Maps, Kept):
         from .trackers.journal import Journal
 
         if self._task is None:
+            self._announce()
             return Journal(self.save_dir / layout.METRICS, self._lose_points)
         if self._task.journal is None:
             self._task.journal = Journal(self.save_dir / layout.METRICS, self._lose_points)
         return self._task.journal
+
+    def _announce(self, trackers: Iterable[str] | None = None) -> None:
+        """Have a process outside keep the views of this run up to date, until it has ended.
+
+        Parameters
+        ----------
+        trackers: names of those that the user asked for; default: those that the project wants.
+        """
+        from .trackers import names_of
+
+        wanted = set(names_of(self._wishes) if trackers is None else trackers)
+        if os.getpid() != self._pid or not (wanted or self._wishes.system_metrics):
+            return
+        if self._announced is not None and wanted <= self._announced:
+            return
+        self._announced = wanted | (self._announced or set())
+        try:
+            from .trackers.shipper import spool
+
+            spool.announce(self.save_dir, self._wishes, sorted(wanted))
+        except Exception as error:  # nothing is lost: the run can be published at any time
+            self._omit([Omission(what="views", why=f"{type(error).__name__}: {error}")])
+
+    def _to_publish(self) -> tuple[Record, settings.Settings]:
+        from .past.record import Record
+        from .trackers.publishing import wanted_by
+
+        self._require_entered("publish()")
+        if self._task is not None or attached.current.get() is not None:
+            raise RunStateError(
+                "run.publish() was called inside a task of run.map",
+                hint="call it after the map, of the run that maps; what a task logs is published with it",
+            )
+        if self._state == "open":
+            self._announce(wanted_by(self._wishes))
+        return Record(self.save_dir, self._lock), self._wishes
+
+    def _see_to_views(self) -> None:
+        """Is somebody there who brings the end of the run, too? Forked children and workers may have logged as well."""
+        if (self.save_dir / layout.METRICS).is_dir():
+            self._announce()
+        if self._announced is not None:
+            from .trackers.shipper import spool
+
+            spool.attend(self._wishes)
 
     def _lose_points(self, why: str) -> None:
         lost = Omission(what=layout.METRICS, why=f"points could not be written: {why}")
@@ -339,6 +386,7 @@ class Run(Maps, Kept):
         if (task := attached.current.get()) is not None:
             redactor = task.parent.redactor
             return fanout.inside_a_task(function, tasks, into, base, retries, on_error, redactor)
+        self._announce()  # tasks may log in processes of their own
         name = self._new_name(fanout.folder_name(function))
         before = self._map_called(name)
         try:
@@ -567,6 +615,8 @@ class Run(Maps, Kept):
             self._advise_ignoring(root, wishes)
         if self._seed is not None:
             self._seeded = seeding.seed_all(self._seed)
+        if wishes.system_metrics:
+            self._announce()
         if paths:
             hashing.start()
 
@@ -733,6 +783,8 @@ class Run(Maps, Kept):
             self._omit(seeding.unseeded(self._seeded))
         with self._step("keys that were read"):
             self._collect_reads(interrupt)
+        with self._step("views"):
+            self._see_to_views()
 
     def _seal(self) -> None:
         from . import lock
