@@ -12,6 +12,7 @@ import platform
 import re
 import secrets
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,9 +54,12 @@ def attend(wishes: Settings) -> None:
     """
     _reap()
     spool = Spool.of(wishes)
+    if time.monotonic() - _started.get(spool.folder, -BEGINNING) < BEGINNING:
+        return
     # a shipper that is about to leave looks once more when its lock is free: it has seen what was announced by now
     if not liveness.is_held(spool.lock):
         _start(spool, wishes)
+        _started[spool.folder] = time.monotonic()
 
 
 # -- what is on disk ---------------------------------------------------------------------------------------
@@ -187,7 +191,12 @@ found after all others, for she may have a tracker there, but also an `email.py`
 _NOT_FOR_IT = ("PYTHONWARNINGS", "PYTHONDEVMODE", "PYTHONINSPECT", "PYTHONSTARTUP", "PYTHONBREAKPOINT")
 """Variables with which the user watches her own program."""
 
-_started: list[int] = []
+BEGINNING = 1.0
+"""Seconds after its start in which no other is started: until it holds the lock, that would be seen to be free."""
+
+_started: dict[Path, float] = {}
+"""Folder of a spool -> when this process started a shipper for it."""
+_children: list[int] = []
 """Processes that are to be waited for; they end within milliseconds."""
 
 
@@ -223,11 +232,11 @@ def _start(spool: Spool, wishes: Settings) -> None:
         setsid=True,
         setsigmask=(),
     )
-    _started.append(child)
+    _children.append(child)
 
 
 def _reap() -> None:
-    for child in _started[:]:
+    for child in _children[:]:
         try:
             ended, _ = os.waitpid(child, os.WNOHANG)
         except (
@@ -235,4 +244,4 @@ def _reap() -> None:
         ):  # this process was forked from the one that started it, or waits for no child
             ended = child
         if ended:
-            _started.remove(child)
+            _children.remove(child)
