@@ -154,22 +154,23 @@ def _held(
 def _bring_parents(run: Record, tracker: Tracker, patience: float, begun: set[str]) -> None:
     """The earliest first; what is wrong with an earlier run is no concern of this one."""
     for parent in run.upstream:
+        if not parent.found:
+            continue
         try:
-            if parent.found and parent.id not in begun and not _has_view(parent, tracker):
-                said = digest(parent, tracker)
-                begun.add(parent.id)
-                _bring_parents(parent, tracker, patience, begun)
-                with _held(parent, tracker, said, False, patience):
-                    pass
+            said = digest(parent, tracker)
+            if parent.id in begun or _has_view(parent, tracker, said):
+                continue
+            begun.add(parent.id)
+            _bring_parents(parent, tracker, patience, begun)
+            with _held(parent, tracker, said, False, patience):
+                pass
         except RunctxError:
             continue
 
 
 def _has_view(run: Record, tracker: Tracker, said: str) -> bool:
     state = Publication(run.save_dir, tracker).state()
-    if not isinstance(tracker, Identified):
-        return state.ref is not None
-    return state.described == said
+    return state.described == said if isinstance(tracker, Identified) else state.ref is not None
 
 
 def _is_followed(path: Path, state: State) -> bool:
