@@ -1,0 +1,65 @@
+"""What do trackers write into a project? Results, which are no source."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..settings import Settings
+
+_SQLITE = "sqlite:///"
+_OF_MLFLOW = ("mlflow.db", "mlflow.db[-.]*", "mlruns/")
+"""Beside a database lie its lock, and sqlite's own journals, while it is written to."""
+
+
+def database(wishes: Settings) -> Path | None:
+    """The file in which MLflow keeps the runs of a project; None if it keeps them elsewhere.
+
+    >>> from runctx.settings import Settings
+    >>> database(Settings(root=Path("/home/me/digits"))).as_posix()
+    '/home/me/digits/mlflow.db'
+    """
+    base, uri = wishes.root, wishes.tracking_uri
+    if not uri:
+        base, uri = Path.cwd(), os.environ.get("MLFLOW_TRACKING_URI", "")
+    if not uri:
+        return wishes.root / "mlflow.db"
+    return base / uri.removeprefix(_SQLITE) if uri.startswith(_SQLITE) else None
+
+
+def patterns(wishes: Settings, root: Path | None) -> tuple[str, ...]:
+    """Of what is not taken into a snapshot of the repository `root`."""
+    if root is None:
+        return ()
+    found = [*_OF_MLFLOW]
+    if (file := database(wishes)) is not None and (name := _inside(file, root)):
+        found.append(rf"re:^{re.escape(name)}(?:[-.].*)?\Z")
+    if "tensorboard" in wishes.tracking and (name := _inside(wishes.root / "tensorboard", root)):
+        found.append(f"re:^{re.escape(name)}/")
+    return tuple(found)
+
+
+def advice(wishes: Settings, root: Path | None) -> str | None:
+    """What to add to .gitignore before MLflow's database is made; None if it is there, or git would not see it."""
+    file = database(wishes)
+    if root is None or file is None or file.exists():
+        return None
+    from ..snapshot.ignores import is_ignored
+
+    missing = []
+    for path, suffix in ((file, "*"), (wishes.root / "mlruns", "/")):
+        if (name := _inside(path, root)) and not is_ignored(root, path):
+            missing.append(f"/{name}{suffix}")
+    if not missing:
+        return None
+    lines = f"the line {missing[0]}" if len(missing) == 1 else f"the lines {' and '.join(missing)}"
+    return f"git does not ignore where MLflow will keep runs: add {lines} to {root / '.gitignore'}"
+
+
+def _inside(path: Path, root: Path) -> str:
+    """Relative to the repository, with `/`; empty if it is not in there."""
+    normal = Path(os.path.normpath(path))
+    return normal.relative_to(root).as_posix() if normal != root and normal.is_relative_to(root) else ""
