@@ -230,10 +230,13 @@ class Trackers:
         return self._lost.get((tracker.name, tracker.destination))
 
     def note(self, tracker: Tracker, error: TrackingError) -> None:
-        """A run could not be published: can another be?"""
+        """A run could not be published: can any other be?"""
+        wishes = next(wishes for wishes, made in self._made.items() if tracker in made)
+        kind: Any = type(tracker)
         try:
-            if isinstance(tracker, Identified):
-                tracker.identity()
+            again = kind(wishes)  # which remembers nothing
+            if isinstance(again, Identified):
+                again.identity()
         except TrackingError:
             self._lost[tracker.name, tracker.destination] = error
 
@@ -263,7 +266,6 @@ def publish_all(
     function: Callable[[Any], Any] | None = None,
     stale: bool = False,
     quick: bool = False,
-    trackers: Trackers | None = None,
 ) -> Iterator[Outcome]:
     """Bring many runs up to date, one after another; an outcome for each run and tracker. One failing stops no other.
 
@@ -274,13 +276,12 @@ def publish_all(
     function: called for each.
     stale: only for those whose last call was another's, or that have changed since.
     quick: do not look whether the view of a run that has not changed is still there.
-    trackers: used in place of those that each run's project wants.
 
     Raises
     ------
     SettingsError, TrackingError: the trackers of a project cannot be had.
     """
-    trackers = trackers or Trackers()
+    trackers = Trackers()
     for run in runs:
         for tracker in trackers.of(settings_of(run.save_dir)):
             with held_back():

@@ -18,6 +18,8 @@ from . import names
 if TYPE_CHECKING:
     from ...model import Data, Lock
 
+VERSION = 1
+"""Of what is said; where it was another, runs are described again."""
 ID = "runctx.id"
 """Tag by which the run of a folder is found again."""
 OURS = "runctx."

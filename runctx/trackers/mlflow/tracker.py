@@ -42,6 +42,16 @@ class MLflow:
         )[:500]
         self.max_artifact_size = wishes.max_artifact_size
 
+    def identity(self) -> str:
+        """Of the experiment as it was made, and of the way runs are described in it."""
+        return self._identity
+
+    @cached_property
+    def _identity(self) -> str:
+        with self.database.asked():
+            made = self.database.store.get_experiment(self.experiment_id).creation_time
+        return f"{self.experiment_id} {made} {described.VERSION} {self.max_artifact_size}"
+
     def open(self, run: Record, ref: str | None) -> MLflowView:
         """Its MLflow run, which is made if there is none, and brought back if it was deleted there."""
         found = (self._known(ref) if ref else None) or self._searched(run.id)
