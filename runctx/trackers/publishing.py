@@ -38,6 +38,8 @@ class Outcome:
     """The run's folder."""
     tracker: str
     """Its name."""
+    destination: str
+    """Where it has its views."""
     ref: str | None = None
     """What it calls the view of the run."""
     described: bool = False
@@ -147,8 +149,12 @@ def _held(
         if describe:
             sending.describe(said)
         numbers = sending.send(most)
-        outcome = Outcome(path=run.save_dir, tracker=tracker.name, described=describe, numbers=numbers)
+        outcome = replace(_nothing(run, tracker), described=describe, numbers=numbers)
         yield sending, replace(outcome, ref=sending.view.ref)
+
+
+def _nothing(run: Record, tracker: Tracker) -> Outcome:
+    return Outcome(path=run.save_dir, tracker=tracker.name, destination=tracker.destination)
 
 
 def _bring_parents(run: Record, tracker: Tracker, patience: float, begun: set[str]) -> None:
@@ -297,9 +303,9 @@ def _outcome(
     quick: bool,
     trackers: Trackers,
 ) -> Outcome:
-    nothing = Outcome(path=run.save_dir, tracker=tracker.name, error=trackers.lost(tracker))
-    if nothing.error is not None:
-        return nothing
+    nothing = _nothing(run, tracker)
+    if (lost := trackers.lost(tracker)) is not None:
+        return replace(nothing, error=lost)
     try:
         skip = stale or (quick and function is None)
         if skip and is_current(run, tracker, function):

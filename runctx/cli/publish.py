@@ -1,0 +1,172 @@
+"""`publish`: bring past runs to where they are looked at."""
+
+from __future__ import annotations
+
+import glob
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .. import layout
+from ..errors import RunctxError
+from ..redact import Redactor
+
+if TYPE_CHECKING:
+    from ..past.record import Record
+    from ..trackers.publishing import Outcome
+
+_SHOWN = 20
+"""Failures that a table lists."""
+
+
+@click.command("publish")
+@click.argument("patterns", metavar="[PATTERN]...", nargs=-1)
+@click.option("--with", "function", metavar="MODULE:FUNCTION", help="Call this function with each run, too.")
+@click.option(
+    "--stale", is_flag=True, help="Only runs whose last such call was another one's, or that changed since."
+)
+@click.option("--where", metavar="EXPR", help="Only runs that this is true of: 'config.lr < 0.1'.")
+@click.option("--json", "as_json", is_flag=True, help="What became of each run, for programs.")
+def publish(
+    patterns: tuple[str, ...], function: str | None, stale: bool, where: str | None, as_json: bool
+) -> None:
+    """Show runs in MLflow, or wherever the project's setting `tracking` says.
+
+    PATTERN is a folder of runs, searched with its subfolders, a glob of folders, a path in a run's folder, an id or
+    the beginning of one, or `latest`; without any, all runs of the project. A folder from before runctx is published
+    as it is, with its config.yaml. Doing it twice changes nothing; where it was interrupted, it goes on.
+
+    The function is imported from the current folder, e.g. `--with train:log_run` or `--with src/train.py:log_run`.
+    """
+    from ..trackers import logging_function
+    from ..trackers.publishing import publish_all
+
+    called = None if function is None else logging_function.load(function)
+    runs = _chosen(patterns, where)
+    if not runs:
+        click.echo("there are no such runs; `runctx ls` lists those that there are", err=True)
+    done: list[Outcome] = []
+    interrupted = False
+    try:
+        with _bar(len(runs)) as advance:
+            for outcome in publish_all(runs, function=called, stale=stale, quick=not patterns):
+                done.append(outcome)
+                advance(len(done) == 1 or done[-1].path != done[-2].path)
+    except KeyboardInterrupt:
+        interrupted = True
+    _tell(done, interrupted, as_json)
+    if interrupted:
+        more = " with --stale" if function and not stale else ""
+        click.echo(f"interrupted\nhint: the same command{more} goes on where it stopped", err=True)
+        sys.exit(130)
+    if any(outcome.error for outcome in done):
+        sys.exit(1)
+
+
+# -- which runs --------------------------------------------------------------------------------------------
+
+
+def _chosen(patterns: Sequence[str], where: str | None) -> list[Record]:
+    """The oldest first; folders without a lock before them."""
+    from ..past.unlocked import record_of
+    from ..trackers.publishing import settings_of
+    from .which import which
+
+    named: list[str] = []
+    unlocked: dict[Path, None] = {}
+    for pattern in patterns:
+        folders = list(_matches(pattern))
+        old = [folder for folder in folders if _is_unlocked(folder, is_named=len(folders) == 1)]
+        unlocked |= dict.fromkeys(old if where is None else ())
+        if not old or len(old) < len(folders):
+            named.append(pattern)
+    runs = list(which(named, where)) if named or not patterns else []
+    redactors = ((folder, Redactor(settings_of(folder).redact)) for folder in unlocked)
+    return [*(record_of(folder, redactor) for folder, redactor in redactors), *reversed(runs)]
+
+
+def _matches(pattern: str) -> Iterator[Path]:
+    """Folders that are meant, if a folder or a glob is given."""
+    given = os.path.abspath(os.path.expanduser(pattern))
+    found = [given] if os.path.lexists(given) or not glob.has_magic(given) else sorted(glob.glob(given))
+    return (Path(path) for path in found if os.path.isdir(path))
+
+
+def _is_unlocked(folder: Path, is_named: bool) -> bool:
+    """Whether a folder is a run's from before runctx: it has files, or among others a configuration."""
+    from ..past import index
+    from ..past.unlocked import has_config
+
+    if layout.find_run(folder) is not None or len(index.runs(folder)):
+        return False
+    return has_config(folder) or (is_named and any(entry.is_file() for entry in os.scandir(folder)))
+
+
+# -- what became of them -----------------------------------------------------------------------------------
+
+
+@contextmanager
+def _bar(total: int) -> Iterator[Callable[[int], Any]]:
+    """A progress bar, if somebody sees it."""
+    if not sys.stderr.isatty():
+        yield lambda more: None
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=total, desc="publish", unit=" runs", file=sys.stderr, leave=False) as bar:
+        yield bar.update
+
+
+def _tell(done: Sequence[Outcome], interrupted: bool, as_json: bool) -> None:
+    from ..display import words
+    from . import output
+
+    if as_json:
+        output.json({"runs": [_plain(outcome) for outcome in done], "interrupted": interrupted})
+        return
+    counts = Counter((_word(one), f"{one.tracker}: {one.destination}") for one in done)
+    for (word, where), count in sorted(counts.items(), key=lambda item: _WORDS.index(item[0][0])):
+        click.echo(f"{word:<9} {count:>6}  {words.line(where)}")
+    failed = [outcome for outcome in done if outcome.error is not None]
+    for outcome in failed[:_SHOWN]:
+        click.echo(f"  {words.path(outcome.path)}  {words.line(_reason(outcome), 300)}")
+    if len(failed) > _SHOWN:
+        click.echo(f"  … {len(failed) - _SHOWN} more; --json has all")
+    hints = {getattr(outcome.error, "hint", None) for outcome in failed}
+    for hint in sorted(hint for hint in hints if isinstance(hint, str)):
+        click.echo(f"hint: {words.lines(hint)}", err=True)
+
+
+_WORDS = ("published", "unchanged", "failed")
+
+
+def _word(outcome: Outcome) -> str:
+    if outcome.error is not None:
+        return "failed"
+    return "published" if outcome.changed else "unchanged"
+
+
+def _reason(outcome: Outcome) -> str:
+    error = outcome.error
+    return error.message if isinstance(error, RunctxError) else f"{type(error).__name__}: {error}"
+
+
+def _plain(outcome: Outcome) -> dict[str, Any]:
+    told = {
+        "path": os.fspath(outcome.path),
+        "tracker": outcome.tracker,
+        "destination": outcome.destination,
+        "outcome": _word(outcome),
+        "ref": outcome.ref,
+        "numbers": outcome.numbers,
+    }
+    return told if outcome.error is None else {**told, "error": _reason(outcome)}
+
+
+COMMANDS: tuple[Any, ...] = (publish,)
