@@ -18,6 +18,7 @@ from runctx.model import (
     Origin,
     Session,
     Source,
+    Summary,
     Tasks,
 )
 
@@ -224,6 +225,12 @@ _tasks = st.builds(
     digest=_text_or_none,
     results=_text_or_none,
 )
+_numbers = st.floats(allow_nan=False)  # equal locks must compare as equal
+_metrics = st.dictionaries(
+    texts,
+    st.builds(Summary, last=_numbers, min=_numbers, max=_numbers, points=st.integers(1, 2**62)),
+    max_size=3,
+)
 _sessions = st.builds(
     Session,
     started=st.datetimes(timezones=st.just(UTC)),
@@ -294,6 +301,7 @@ def _locks(upstream: st.SearchStrategy[tuple[Lock, ...]]) -> st.SearchStrategy[L
             variables=_text_to_text,
         ),
         tasks=_few(_tasks),
+        metrics=_metrics,
         sessions=_few(_sessions),
         omissions=_omissions,
     )

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from runctx import Run, display, lock
 from runctx.display import tasks, terminal, words
 from runctx.display.differences import differences
+from runctx.display.listing import Listing
 from runctx.display.picture import MOST, picture
 from runctx.display.plain import as_text
 from runctx.model import Data, Failure, Lock, Omission, Session, Tasks
@@ -107,7 +108,7 @@ def shown(one: Lock) -> Iterator[str]:
     yield as_text(terminal.run(one, "done", "folder"))
     yield as_text(terminal.lineage(one, {}))
     row = parse(lock.encode(one))
-    yield as_text(terminal.Listing([row, replace(row, config={})], 3))
+    yield as_text(Listing([row, replace(row, config={})], 3))
 
 
 def test_other_code():
@@ -222,7 +223,7 @@ class TestTerminal:
         """A listing says how many tasks were done, once the lock knows; each status has its colour."""
         row = parse(lock.encode(make_lock(status=status, tasks=(MAPPED,))))
         assert (row.tasks, row.tasks_done) == (9, 6)
-        assert expected in as_text(terminal.Listing([row], 1))
+        assert expected in as_text(Listing([row], 1))
         assert ("6/9" in display.runs_html([row], 1)) == (status == "done")
         assert status in terminal.COLOURS and f"color:{display.page.COLOURS[status]}" in display.runs_html(
             [row], 1
@@ -287,7 +288,7 @@ class TestDifferences:
         assert told.of_rows == [{"lr": "1"}, {}, {}, {"n": ""}]
         assert told.usual == {"a": {"lr": "2", "n": "1"}, "b": {}}
         assert told.notes == ["usual in a: lr=2 n=1"]
-        assert "no n" in as_text(terminal.Listing(rows, 4))
+        assert "no n" in as_text(Listing(rows, 4))
 
     def test_no_majority(self):
         """Where no value is that of more than half of the runs, each run shows its own."""
@@ -311,13 +312,13 @@ class TestDifferences:
 
     def test_many_keys(self):
         """Of a run that differs in many keys some are shown, and how many are not is said."""
-        text = as_text(terminal.Listing([row(**{f"k{i}": j for i in range(20)}) for j in range(2)], 2))
+        text = as_text(Listing([row(**{f"k{i}": j for i in range(20)}) for j in range(2)], 2))
         assert "… 13 more" in text and "k6=" in text and "k7=" not in text
 
     def test_notes(self):
         """Below the runs stand what is usual, by stage if there are several, and what the star means."""
         rows = [replace(one, commit="1" * 40, dirty=True) for one in (row(lr=1), row(lr=1), row(lr=2))]
-        text = as_text(terminal.Listing(rows, 3))
+        text = as_text(Listing(rows, 3))
         assert "usual: lr=1" in text and "differs in" in text and f"{'1' * 8}*" in text
         assert words.DIRTY in " ".join(text.split())
         both = [*rows, *(replace(one, stage="b") for one in rows)]

@@ -39,10 +39,10 @@ def ls(pattern: str | None, stage: str | None, limit: int | None, like: str | No
     if as_json:
         output.json([to_plain(row) for row in shown])
         return
-    from ..display import terminal
+    from ..display.listing import Listing
 
     # a program that reads a pipe reads of runs, and of nothing else
-    output.show(terminal.Listing(shown, len(shown), legend=output.is_read_by_a_human()))
+    output.show(Listing(shown, len(shown), legend=output.is_read_by_a_human()))
     if not rows:
         click.echo(f"looked in {index.searched(pattern)}", err=True)
     if len(shown) < len(rows):

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from ..model import Lock
 from ..past.row import Row
 from . import tasks, words
+from .beside import beside
 from .differences import differences, shown
 from .picture import picture
 
@@ -24,8 +25,8 @@ COLOURS = {
 }
 _GREY = "#8a8a8a"
 _CELL = "padding:2px 10px 2px 0;text-align:left;vertical-align:top;white-space:nowrap"
-_STYLES = (*[_CELL] * 5, f"{_CELL};white-space:normal;overflow-wrap:anywhere;min-width:12em")
-"""Of the columns of runs: what differs may take several lines, so that the page need not be moved sideways."""
+_WIDE = f"{_CELL};white-space:normal;overflow-wrap:anywhere;min-width:12em"
+"""What differs may take several lines, so that the page need not be moved sideways."""
 _MOST = 12
 """Values of a configuration, inputs and outputs that are shown."""
 
@@ -49,21 +50,31 @@ def run_html(lock: Lock, shown_status: str, failed: Mapping[str, Sequence[str]] 
     )
 
 
-def runs_html(rows: Sequence[Row], total: int) -> str:
-    """A table of runs."""
+def runs_html(rows: Sequence[Row], total: int, hints: Sequence[str] = ()) -> str:
+    """A table of runs.
+
+    Parameters
+    ----------
+    total: how many runs there are, where `rows` are only the first.
+    hints: sentences that are said below.
+    """
     if not rows:
-        return "<div>no runs</div>"
-    names = ("run", "status", "started", "took", "commit", "differs in")
-    head = "".join(f'<th style="{_CELL}">{name}</th>' for name in names)
-    told = differences(rows)
-    body = "".join(f"<tr>{_columns(cells)}</tr>" for cells in map(_cells, rows, told.of_rows))
+        return _notes("<div>no runs</div>", hints)
+    more, told = beside(rows), differences(rows)
+    names = ("run", "status", "started", "took", "commit", *more.heads, "differs in")
+    head = "".join(f'<th style="{_CELL}">{_text(name)}</th>' for name in names)
+    body = "".join(map(_row, rows, more.of_rows, told.of_rows))
     notes = [f"… {total - len(rows)} more"] * (total > len(rows)) + told.notes
     notes += [words.DIRTY] * any(row.dirty for row in rows)
-    more = "".join(f'<div style="opacity:.65">{_text(note)}</div>' for note in notes)
-    return (
-        '<div style="overflow-x:auto"><table style="border-collapse:collapse">'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}</div>"
+    table = (
+        f'<table style="border-collapse:collapse"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
     )
+    return _notes(table, (*notes, *hints))
+
+
+def _notes(table: str, notes: Sequence[str]) -> str:
+    below = "".join(f'<div style="opacity:.65">{_text(note)}</div>' for note in notes)
+    return f'<div style="overflow-x:auto">{table}{below}</div>'
 
 
 def lineage_html(lock: Lock, statuses: Mapping[str, str]) -> str:
@@ -93,6 +104,12 @@ def _lines(lock: Lock, failed: Mapping[str, Sequence[str]]) -> Iterator[tuple[st
             "config",
             _several([f"{key}={words.short(value, 40)}" for key, value in words.leaves(lock.config)]),
         )
+    if lock.metrics:
+        numbers = words.metrics(lock.metrics)
+        yield (
+            "metrics",
+            _below([f"{name} {last}" + f" ({rest})" * bool(rest) for name, last, rest in numbers]),
+        )
     for name, items in (("inputs", lock.inputs), ("outputs", lock.outputs)):
         if items:
             yield name, _several([f"{data.path} ({words.size(data.bytes)})" for data in items])
@@ -102,17 +119,18 @@ def _lines(lock: Lock, failed: Mapping[str, Sequence[str]]) -> Iterator[tuple[st
         yield "omissions", _several([f"{omission.what}: {omission.why}" for omission in lock.omissions])
 
 
-def _columns(cells: Iterator[str]) -> str:
-    return "".join(f'<td style="{style}">{cell}</td>' for style, cell in zip(_STYLES, cells, strict=True))
-
-
-def _cells(row: Row, values: Mapping[str, str]) -> Iterator[str]:
-    yield _text(words.told(row))
-    yield status(row.status) + _text(words.share(row))
-    yield _text(words.when(row.started))
-    yield _text(words.took(row.seconds))
-    yield _text(words.commit(row.commit, row.dirty))
-    yield _text(" ".join(filter(None, (words.error(row), *shown(values)))))
+def _row(row: Row, more: Sequence[str], values: Mapping[str, str]) -> str:
+    cells = [
+        _text(words.told(row)),
+        status(row.status) + _text(words.share(row)),
+        _text(words.when(row.started)),
+        _text(words.took(row.seconds)),
+        _text(words.commit(row.commit, row.dirty)),
+        *map(_text, more),
+    ]
+    last = _text(" ".join(filter(None, (words.error(row), *shown(values)))))
+    narrow = "".join(f'<td style="{_CELL}">{cell}</td>' for cell in cells)
+    return f'<tr>{narrow}<td style="{_WIDE}">{last}</td></tr>'
 
 
 def _several(items: Sequence[str]) -> str:
@@ -122,7 +140,8 @@ def _several(items: Sequence[str]) -> str:
 
 def _below(items: Sequence[str]) -> str:
     """A line each."""
-    return "".join(f"<div>{_text(item)}</div>" for item in items[:_MOST])
+    more = [f"… {len(items) - _MOST} more"] * (len(items) > _MOST)
+    return "".join(f"<div>{_text(item)}</div>" for item in (*items[:_MOST], *more))
 
 
 def status(name: str) -> str:

@@ -13,11 +13,9 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from ..model import Data, Environment, Failure, Lock, Tasks
+from ..model import Data, Environment, Failure, Lock, Summary, Tasks
 from ..past.lineage import Edge, edges, known_runs
-from ..past.row import Row
 from . import tasks, words
-from .differences import differences, shown
 
 COLOURS = {
     "running": "blue",
@@ -46,72 +44,6 @@ _DECISIVE = (
 
 def status(name: str) -> Text:
     return Text(words.line(name, 20), COLOURS.get(name, ""))
-
-
-# -- many runs ---------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Listing:
-    """A table; of the configuration it shows what tells the runs apart, on a line below where that is long.
-
-    Parameters
-    ----------
-    total: how many runs there are, where `rows` are only the first.
-    legend: whether it is said below what is usual, and what the star means.
-    """
-
-    rows: Sequence[Row]
-    total: int
-    legend: bool = True
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        if not self.rows:
-            yield Text("no runs")
-            return
-        told = differences(self.rows)
-        last = [*map(_what_differs, self.rows, told.of_rows)]
-        heads = [Text(name, "bold") for name in ("run", "status", "started", "took", "commit")]
-        lines = [heads, *(_cells(row) for row in self.rows)]
-        widths = [max(cell.cell_len for cell in column) for column in zip(*lines, strict=True)]
-        room = options.max_width - sum(widths) - 2 * len(widths)
-        below = any(what.cell_len > room for what in last)
-        last.insert(0, Text("differs in", "bold") if any(last) else Text())
-        for cells, what in zip(lines, last, strict=True):
-            for cell, width in zip(cells, widths, strict=True):
-                cell.pad_right(width - cell.cell_len + 2)
-            line = Text().join(cells)
-            yield line if below else line.append_text(what)
-            if below and what:
-                yield Padding(what, (0, 0, 0, 4))
-        if self.total > len(self.rows):
-            yield Text(f"… {self.total - len(self.rows)} more", "dim")
-        if self.legend:
-            for note in (*told.notes, *[words.DIRTY] * any(row.dirty for row in self.rows)):
-                yield Text(note, "dim")
-
-
-def _cells(row: Row) -> list[Text]:
-    return [
-        Text(words.told(row)),
-        status(row.status).append(words.share(row)),
-        Text(words.when(row.started)),
-        Text(words.took(row.seconds)),
-        Text(words.commit(row.commit, row.dirty)),
-    ]
-
-
-def _what_differs(row: Row, values: Mapping[str, str]) -> Text:
-    what = Text()
-    if row.error:
-        what.append(words.error(row), "red")
-    for one in shown(values):
-        key, sign, value = one.partition("=")
-        what.append(" " if what else "").append(key + sign, "dim").append(value)
-    return what
-
-
-# -- one run -----------------------------------------------------------------------------------------------
 
 
 def run(
@@ -176,6 +108,8 @@ def _sections(
         yield "config", _list(_config(lock.config))
     if unread:
         yield "never read", Text(words.several(unread))
+    if lock.metrics:
+        yield "metrics", _list(_metrics(lock.metrics))
     yield "source", _source(lock)
     if lock.inputs:
         yield "inputs", _list(_data(data) for data in lock.inputs)
@@ -212,6 +146,11 @@ def _tasks(one: Tasks, texts: Sequence[str]) -> Text:
 def _config(config: Mapping[object, object]) -> Iterator[Text]:
     for key, given in words.leaves(config):
         yield Text.assemble((f"{words.line(key, 200)}: ", "dim"), words.value(given))
+
+
+def _metrics(metrics: Mapping[str, Summary]) -> Iterator[Text]:
+    for name, last, rest in words.metrics(metrics):
+        yield Text.assemble((f"{name}: ", "dim"), last, (f"  {rest}" if rest else "", "dim"))
 
 
 def _source(lock: Lock) -> Text:

@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ..model import Data
+from ..model import Data, Summary
+from ..past.columns import SYSTEM
 from ..past.row import Row
 
 # what steers a terminal or turns the direction of writing, and what cannot be encoded or stand in XML
@@ -61,6 +62,28 @@ def value(given: Any, longest: int = 200) -> str:
     if isinstance(given, bool):
         return str(given).lower()
     return line(given if isinstance(given, str) and given else repr(given), longest)
+
+
+def metrics(given: Mapping[str, Summary]) -> Iterator[tuple[str, str, str]]:
+    """Of each its name, the last value, and what else became of it if it has several; those of the machine at the end.
+
+    >>> list(metrics({"loss": Summary(last=0.3, min=0.25, max=1.0, points=7)}))
+    [('loss', '0.3', 'min 0.25, max 1, 7 points')]
+    """
+    for name in sorted(given, key=lambda name: (name.startswith(SYSTEM), name)):
+        one = given[name]
+        rest = f"min {number(one.min)}, max {number(one.max)}, {one.points} points" if one.points > 1 else ""
+        yield line(name, 80), number(one.last), rest
+
+
+def number(given: float) -> str:
+    """Of a metric, as exactly as numbers are compared at a glance.
+
+    >>> number(0.123456), number(3.0), number(1e-9), number(1234567.0), number(float("nan"))
+    ('0.1235', '3', '1e-09', '1234567', 'nan')
+    """
+    exact = f"{given:.15g}"
+    return exact if len(exact) <= 7 else f"{given:.4g}"
 
 
 def short(given: Any, longest: int) -> str:

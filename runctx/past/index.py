@@ -6,17 +6,12 @@ read again (`runctx.past.remembered`).
 
 from __future__ import annotations
 
-import functools
 import glob
-import itertools
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
-
-import msgspec
 
 from .. import layout, settings
 from ..errors import NoRunError
@@ -24,20 +19,19 @@ from ..liveness import is_alive
 from ..model import Lock
 from ..told import Told
 from . import remembered
-from .record import Record, left_behind, load, row_now
-from .remembered import Entry
+from .many import Runs
+from .record import left_behind, load, row_now
+from .remembered import Entry, row_of
 from .row import Row, plain_config, read_row
 
-if TYPE_CHECKING:
-    import pandas  # type: ignore[import-untyped]
-
 _LOCK = os.fsencode(layout.LOCK)
-_SHOWN = 50
-"""Rows of a table in a notebook or at a prompt."""
 
 
 def runs(
-    pattern: str | os.PathLike[str] | None = None, *, like: Told | str | os.PathLike[str] | None = None
+    pattern: str | os.PathLike[str] | None = None,
+    *,
+    where: str | None = None,
+    like: Told | str | os.PathLike[str] | None = None,
 ) -> Runs:
     """Past runs, and those that are running now, the newest first.
 
@@ -45,12 +39,14 @@ def runs(
     ----------
     pattern: a folder, searched with all its subfolders (but not below a run's folder, nor in hidden folders,
         nor through links); or a glob of such folders; default: the project's results folder.
+    where: an expression, e.g. `config.lr < 0.1 and metrics.acc.max > 0.9`, as for `Runs.where`.
     like: a run, live or past, its folder or its id: only runs whose configuration has the same keys and types.
 
     Raises
     ------
     NoRunError: `pattern` is no glob, and there is no such folder; or there is no run `like`.
     LockError: the lock of that run is broken.
+    QueryError: the expression cannot be read.
     SettingsError: the project's settings are wrong.
 
     >>> import tempfile
@@ -61,6 +57,8 @@ def runs(
     ...         pass
     >>> [run.cfg.lr for run in runs(folder)]
     [0.2, 0.1]
+    >>> [run.cfg.lr for run in runs(folder, where="config.lr > 0.1")]
+    [0.2]
     """
     roots = list(_roots(pattern))
     cache = layout.cache_dir()
@@ -81,12 +79,13 @@ def runs(
     told = [_with_process(entry) if entry.running else entry for entry in entries.values()]
     if like is not None:
         told = _alike(told, like.lock if isinstance(like, Told) else load(find(os.fspath(like))).lock)
-    return Runs(sorted(told, key=lambda entry: (entry.moment, entry.path), reverse=True))
+    many = Runs(sorted(told, key=lambda entry: (entry.moment, entry.path), reverse=True))
+    return many if where is None else many.where(where)
 
 
 def _alike(entries: Iterable[Entry], lock: Lock) -> list[Entry]:
     """Those with the structure of this run's configuration."""
-    return [entry for entry in entries if _is_alike(_row(entry), lock)]
+    return [entry for entry in entries if _is_alike(row_of(entry), lock)]
 
 
 def _is_alike(row: Row, lock: Lock) -> bool:
@@ -172,7 +171,7 @@ def _read(folder: bytes, found: os.stat_result) -> Entry | None:
 
 def _with_process(entry: Entry) -> Entry:
     """What says running is running, has ended since its lock was looked at, or has crashed."""
-    row, folder = _row(entry), os.fsdecode(entry.path)
+    row, folder = row_of(entry), os.fsdecode(entry.path)
     if is_alive(folder, row.host, row.pid):
         return entry
     try:
@@ -180,16 +179,6 @@ def _with_process(entry: Entry) -> Entry:
     except OSError:
         unchanged = False
     return entry._replace(row=replace(row, status=left_behind(folder, row)) if unchanged else row_now(folder))
-
-
-def _row(entry: Entry) -> Row:
-    path = os.fsdecode(entry.path)
-    if entry.row is not None:
-        return replace(entry.row, path=path)
-    try:
-        return replace(remembered.unpack(entry.packed), path=path)
-    except (msgspec.MsgspecError, ValueError):
-        return replace(read_row(path), path=path)
 
 
 def find(name: str, results: Path | None = None) -> Path:
@@ -230,83 +219,3 @@ def find(name: str, results: Path | None = None) -> Path:
     raise NoRunError(
         f"{len(called)} runs are called {name!r}: {some}{more}", hint="give more of it, or a path"
     )
-
-
-class Runs(Sequence[Record]):
-    """Runs, the newest first; a `Record` each, read from disk when it is first asked something.
-
-    Parameters
-    ----------
-    entries: as `runs` found them.
-    """
-
-    def __init__(self, entries: Sequence[Entry]) -> None:
-        self._entries = entries
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    @overload
-    def __getitem__(self, index: int) -> Record: ...
-    @overload
-    def __getitem__(self, index: slice) -> Runs: ...
-    def __getitem__(self, index: int | slice) -> Record | Runs:
-        if isinstance(index, slice):
-            return Runs(self._entries[index])
-        return Record(Path(os.fsdecode(self._entries[index].path)))
-
-    @functools.cached_property
-    def rows(self) -> tuple[Row, ...]:
-        """What is known of each without reading its lock again."""
-        return tuple(_row(entry) for entry in self._entries)
-
-    def to_dicts(self) -> list[dict[str, Any]]:
-        """Plain data, one dict per run, `config` a dict of dotted keys."""
-        return [_as_dict(row) for row in self.rows]
-
-    def to_pandas(self) -> pandas.DataFrame:
-        """One line per run; a column `config.<key>` for each key of any configuration.
-
-        Raises
-        ------
-        ImportError: pandas is not installed.
-        """
-        import pandas
-
-        lines = [
-            {**told, **{f"config.{key}": value for key, value in told.pop("config").items()}}
-            for told in self.to_dicts()
-        ]
-        columns = dict.fromkeys(itertools.chain(_TOLD, *lines))
-        return pandas.DataFrame(lines, columns=list(columns))
-
-    def __repr__(self) -> str:
-        from ..display import terminal
-        from ..display.plain import as_text
-
-        return as_text(terminal.Listing(self.rows[:_SHOWN], len(self)))
-
-    def _repr_html_(self) -> str:
-        from .. import display
-
-        return display.runs_html(self.rows[:_SHOWN], total=len(self))
-
-
-_TOLD = (
-    "id",
-    "stage",
-    "status",
-    "started",
-    "seconds",
-    "commit",
-    "dirty",
-    "path",
-    "parents",
-    "tasks",
-    "tasks_done",
-    "error",
-)
-
-
-def _as_dict(row: Row) -> dict[str, Any]:
-    return {**{name: getattr(row, name) for name in _TOLD}, "config": dict(row.config)}

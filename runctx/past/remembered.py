@@ -14,12 +14,13 @@ import os
 import struct
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from .row import Row
+from .row import Row, read_row
 
 if TYPE_CHECKING:
     import sqlite3
@@ -30,7 +31,7 @@ PATIENCE = 0.06
 MAX_BYTES = 256_000_000
 """Beyond it all is forgotten. About two hundred thousand runs."""
 
-_TABLE = "runs_4"  # another number for another shape of Row
+_TABLE = "runs_5"  # another number for another shape of Row
 _SCHEMA = (
     f"CREATE TABLE IF NOT EXISTS {_TABLE} "
     "(path BLOB PRIMARY KEY, signature BLOB, moment REAL, running INTEGER, row BLOB)"
@@ -57,7 +58,7 @@ class Entry(NamedTuple):
     packed: bytes
     """The row, empty if it cannot be packed."""
     row: Row | None = None
-    """The row itself, where it is at hand."""
+    """The row itself, where it is at hand; with its path."""
 
 
 def signature(found: os.stat_result) -> bytes:
@@ -72,9 +73,9 @@ def is_settled(found: os.stat_result) -> bool:
 
 
 def pack(row: Row) -> bytes:
-    """The row as bytes; empty if it holds what the format does not, e.g. a number of more than 64 bits."""
+    """The row as bytes, without its path; empty if it holds what the format does not, e.g. a number of 80 bits."""
     try:
-        return msgspec.msgpack.encode(row)
+        return msgspec.msgpack.encode(replace(row, path=""))
     except (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError):
         return b""
 
@@ -82,6 +83,19 @@ def pack(row: Row) -> bytes:
 def unpack(packed: bytes) -> Row:
     """Raises msgspec.MsgspecError if the bytes were damaged."""
     return _decoder.decode(packed)
+
+
+def row_of(entry: Entry) -> Row:
+    """The row of an entry; read anew if what was remembered is damaged."""
+    if entry.row is not None:
+        return entry.row
+    path = os.fsdecode(entry.path)
+    try:
+        row = unpack(entry.packed)
+    except (msgspec.MsgspecError, ValueError):
+        return read_row(path)
+    object.__setattr__(row, "path", path)  # nobody else has it yet, and `replace` takes as long as unpacking
+    return row
 
 
 def recall(cache: Path, roots: Iterable[bytes]) -> dict[bytes, Entry]:

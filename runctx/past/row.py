@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +18,7 @@ import msgspec
 from .. import layout, yamlfile
 from ..errors import LockError
 from ..lock import read_sections
-from ..model import SCHEMA, Status
+from ..model import SCHEMA, Status, Summary
 
 Shown = Literal["running", "submitted", "done", "failed", "interrupted", "crashed", "broken"]
 """What a listing says: what a lock can say; running, but its process is gone; its lock cannot be read."""
@@ -50,6 +50,8 @@ class Row:
     """How many there are, in all maps; None without any."""
     tasks_done: int | None = None
     """When the lock was written."""
+    metrics: dict[str, Summary] = field(default_factory=dict)
+    """What became of each, by name, as the lock says; of a run that goes on `measured` knows."""
     error: str | None = None
     """Type of the exception that ended the run; of a broken lock, what is wrong with it."""
     host: str = ""
@@ -86,7 +88,7 @@ class _Rest:
     error: Failure | None = None
 
 
-for _class in (_Head, _Rest):
+for _class in (_Head, _Rest, dict[str, Summary]):
     msgspec.json.Decoder(_class)  # as in `runctx.convert`: now, and not in two threads at once
 
 _HEAD = frozenset(_Head.__dataclass_fields__)
@@ -102,7 +104,7 @@ def read_row(folder: str | os.PathLike[str]) -> Row:
         return _broken(path, f"{file}: there is no such file")
     try:
         with open(file, "rb") as stream:
-            return parse(stream.read(yamlfile.MAX_BYTES + 1), file)
+            return replace(parse(stream.read(yamlfile.MAX_BYTES + 1), file), path=path)
     except LockError as error:
         return _broken(path, error.message)
     except OSError as error:
@@ -121,7 +123,7 @@ def plain_config(folder: str | os.PathLike[str]) -> dict[Any, Any] | None:
 
 
 def _broken(path: str, why: str) -> Row:
-    return Row(id="", stage=Path(path).parent.name, status="broken", started=None, error=why)
+    return Row(path=path, id="", stage=Path(path).parent.name, status="broken", started=None, error=why)
 
 
 def parse(data: bytes, where: str = layout.LOCK) -> Row:
@@ -143,6 +145,7 @@ def parse(data: bytes, where: str = layout.LOCK) -> Row:
         commit, dirty = _commit(data)
         structure = _structure(data)
         tasks, tasks_done = _tasks(data)
+        metrics = _metrics(data)
     except (yamlfile.BrokenYaml, msgspec.ValidationError) as error:
         raise LockError(f"{where}: not a readable lock: {error}") from error
     if head.started.tzinfo is None:
@@ -161,6 +164,7 @@ def parse(data: bytes, where: str = layout.LOCK) -> Row:
         structure=structure,
         tasks=tasks,
         tasks_done=tasks_done,
+        metrics=metrics,
         error=rest.error.type if rest and rest.error else None,
         host=rest.command.host if rest else "",
         pid=rest.command.pid if rest else 0,
@@ -170,6 +174,18 @@ def parse(data: bytes, where: str = layout.LOCK) -> Row:
 def _start(data: bytes, key: str) -> int:
     start = data.find(f"\n{key}:".encode())
     return 0 if start < 0 and data.startswith(f"{key}:".encode()) else start
+
+
+_NEXT_KEY = re.compile(rb"\n[a-z_]+:")
+
+
+def _section(data: bytes, key: str) -> bytes:
+    """The lines of a top-level key, its own the first; empty if there is no such key."""
+    start = _start(data, key)
+    if start < 0:
+        return b""
+    end = _NEXT_KEY.search(data, start + 1)
+    return data[start : end.start() if end else len(data)]
 
 
 # lines that every reader of YAML reads alike, and that most of a lock consists of
@@ -214,11 +230,10 @@ def _quick_head(data: bytes) -> dict[str, Any] | None:
 
 
 def _quick_config(data: bytes) -> dict[Any, Any] | None:
-    start = _start(data, "config")
-    if start < 0:
+    section = _section(data, "config")
+    if not section:
         return {}
-    end = _NEXT_KEY.search(data, start + 1)
-    first, *items = _NEXT_ITEM.split(data[start : end.start() if end else len(data)])
+    first, *items = _NEXT_ITEM.split(section)
     if first.strip(b"\n") != b"config:":
         return None
     config: dict[Any, Any] = {}
@@ -233,7 +248,6 @@ def _quick_config(data: bytes) -> dict[Any, Any] | None:
     return config if count == len(config) else None
 
 
-_NEXT_KEY = re.compile(rb"\n[a-z_]+:")
 # nothing nested, and no line of a text, is indented by exactly two spaces
 _COMMIT = re.compile(rb"^  commit: git:([0-9a-f]+)$", re.MULTILINE)
 _DIRTY = re.compile(rb"^  dirty: true$", re.MULTILINE)
@@ -241,9 +255,7 @@ _PLAIN_STYLE = re.compile(rb"^  (commit|dirty)\b", re.MULTILINE)
 
 
 def _commit(data: bytes) -> tuple[str | None, bool]:
-    start = _start(data, "source")
-    end = _NEXT_KEY.search(data, start + 1)
-    source = data[start : end.start() if end else len(data)]
+    source = _section(data, "source")
     commit, dirty = _COMMIT.search(source), _DIRTY.search(source)
     if len(_PLAIN_STYLE.findall(source)) == bool(commit) + bool(dirty) and b"\n  " in source[1:]:
         return (commit[1].decode() if commit else None), bool(dirty)
@@ -265,17 +277,51 @@ def _structure(data: bytes) -> str | None:
 
 
 # as we write it; of a lock that was edited, what is not found counts for nothing
-_TASKS = re.compile(rb"^  total: (\d{1,12})\n  done: (\d{1,12})\n", re.MULTILINE)
+_TASKS = re.compile(rb"^  total: (\d{1,12})\n  done: (\d{1,12})$", re.MULTILINE)
 
 
 def _tasks(data: bytes) -> tuple[int, int] | tuple[None, None]:
     """How many there are, and how many were done."""
-    start = _start(data, "tasks")
-    if start < 0:
+    section = _section(data, "tasks")
+    if not section:
         return None, None
-    end = _NEXT_KEY.search(data, start + 1)
-    maps = _TASKS.findall(data, start, end.start() if end else len(data))
+    maps = _TASKS.findall(section)
     return sum(int(total) for total, _ in maps), sum(int(done) for _, done in maps)
+
+
+_NUMBER = rb"(-?[0-9]+\.[0-9]+(?:e[+-][0-9]+)?|\.nan|-?\.inf)"
+_SUMMARY = re.compile(
+    rb"\n  ([A-Za-z][\w./-]*):\n    last: %b\n    min: %b\n    max: %b\n    points: ([1-9][0-9]{0,17})(?![^\n])"
+    % (_NUMBER, _NUMBER, _NUMBER)
+)
+
+
+def _metrics(data: bytes) -> dict[str, Summary]:
+    section = _section(data, "metrics")
+    if not section:
+        return {}
+    quick = _quick_metrics(section)
+    if quick is not None:
+        return quick
+    return msgspec.convert(read_sections(data, {"metrics"}).get("metrics"), dict[str, Summary])
+
+
+def _quick_metrics(section: bytes) -> dict[str, Summary] | None:
+    """As YAML reads it, many times as fast for what we write; else None."""
+    if _SUMMARY.sub(b"", section).strip(b"\n") != b"metrics:":
+        return None
+    found = _SUMMARY.findall(section)
+    metrics = {
+        name.decode(): Summary(last=_float(last), min=_float(low), max=_float(high), points=int(points))
+        for name, last, low, high, points in found
+    }
+    usual = len(metrics) == len(found) and _AMBIGUOUS.isdisjoint(map(str.lower, metrics))
+    return metrics if usual else None
+
+
+def _float(text: bytes) -> float:
+    """Of what YAML calls one: `.nan` is no number to Python."""
+    return float(text if text[-1:].isdigit() else text.replace(b".", b""))
 
 
 # as we write it; of a lock that was edited none is known, and nothing more is lost than a shorter listing
@@ -283,11 +329,7 @@ _COMPUTED = re.compile(rb'^  ([\w.]+): \[\{.*"reads": \[', re.MULTILINE)
 
 
 def _derived(data: bytes) -> tuple[str, ...]:
-    start = _start(data, "origins")
-    if start < 0:
-        return ()
-    end = _NEXT_KEY.search(data, start + 1)
-    return tuple(key.decode() for key in _COMPUTED.findall(data, start, end.start() if end else len(data)))
+    return tuple(key.decode() for key in _COMPUTED.findall(_section(data, "origins")))
 
 
 def _leaves(config: dict[Any, Any], prefix: str) -> Any:

@@ -1,0 +1,157 @@
+"""What is a value of a run called, where runs are chosen, sorted and listed?
+
+`status` and its like are a run's own; `config.opt.lr` is a value of its configuration, and `metrics.loss.min` the
+least of a metric's values: `last`, `min`, `max` or `points`, and without any of these the last. The name of a metric
+may itself hold dots: the longest that the run has is meant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ..errors import QueryError
+from ..model import Summary
+from .row import Row
+
+SYSTEM = "system/"
+"""What the names of metrics of the machine begin with."""
+PARTS = tuple(Summary.__dataclass_fields__)
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One value of each run."""
+
+    name: str
+    """As it is written, e.g. `metrics.loss.min`."""
+    of: Callable[[Row], Any]
+    """None where the run has no such value, or has null."""
+    section: Literal["config", "metrics", ""] = ""
+    """The attribute of a row that holds it; empty for what every run has."""
+
+    @property
+    def needs_metrics(self) -> bool:
+        return self.section == "metrics"
+
+
+def column(name: str) -> Column:
+    """The column that is called `name`.
+
+    Raises
+    ------
+    QueryError: no value can be called so.
+
+    >>> from datetime import datetime, UTC
+    >>> row = Row(id="a", stage="a", status="done", started=datetime.now(UTC), config={"opt.lr": 0.1})
+    >>> column("config.opt.lr").of(row), column("metrics.loss").of(row)
+    (0.1, None)
+    """
+    if name in _OWN:
+        return Column(name, _OWN[name])
+    section, dot, key = name.partition(".")
+    if section == "config" and dot:
+        return Column(name, lambda row: row.config.get(key), "config")
+    if section == "metrics" and dot:
+        return Column(name, _of_metric(key), "metrics")
+    raise QueryError(f"nothing is called {name!r}", hint=_meant(name))
+
+
+def _of_metric(name: str) -> Callable[[Row], Any]:
+    shorter, _, part = name.rpartition(".")
+
+    def value(row: Row) -> Any:
+        if name in row.metrics:
+            return row.metrics[name].last
+        if part in PARTS and shorter in row.metrics:
+            return getattr(row.metrics[shorter], part)
+        return None
+
+    return value
+
+
+def started(row: Row) -> str | None:
+    """Local date and time, to the second, e.g. `2026-11-21T15:04:05`."""
+    if row.started is None:
+        return None
+    try:
+        return f"{row.started.astimezone():%Y-%m-%dT%H:%M:%S}"
+    except (OverflowError, ValueError, OSError):  # the first and last days of the calendar
+        return f"{row.started:%Y-%m-%dT%H:%M:%S}"
+
+
+def _error(row: Row) -> str | None:
+    return row.error and row.error.removeprefix("builtins.")
+
+
+def _attribute(name: str) -> Callable[[Row], Any]:
+    return lambda row: getattr(row, name)
+
+
+_PLAIN = ("id", "stage", "status", "seconds", "commit", "dirty", "path", "parents", "tasks", "tasks_done")
+_OWN: dict[str, Callable[[Row], Any]] = {
+    **{name: _attribute(name) for name in _PLAIN},
+    "started": started,
+    "error": _error,
+}
+
+
+def _meant(name: str) -> str:
+    from ..config.nearest import nearest
+
+    said = {"true": "True", "false": "False", "null": "None", "none": "None"}.get(name.lower())
+    if said:
+        return f"write {said}"
+    first, _, rest = name.partition(".")
+    if first in _OWN and rest:
+        return f"{first} has no parts"
+    if first in ("config", "metrics"):
+        return f"say which one, e.g. {first}.{'lr' if first == 'config' else 'loss'}"
+    alike = nearest(name, _OWN, 1)
+    return f"did you mean {alike[0] if alike else f'config.{name} or metrics.{name}'}?"
+
+
+def unmet(columns: Iterable[Column], rows: Sequence[Row]) -> Iterator[str]:
+    """A sentence for each value that none of the runs has, with the name that was probably meant."""
+    from ..config.nearest import did_you_mean
+
+    for one in columns:
+        if rows and one.section and all(one.of(row) is None for row in rows):
+            known = {f"{one.section}.{key}" for row in rows for key in getattr(row, one.section)}
+            if one.name not in known:  # else all have null
+                hint = did_you_mean(one.name, known)
+                yield f"no run has {one.name}" + (f"; {hint}" if hint else "")
+
+
+def in_order(rows: Sequence[Row], by: Column, *, reverse: bool = False) -> list[int]:
+    """The places of the rows, sorted: numbers before texts before all else; what is missing, or no number, is last."""
+    values = [by.of(row) for row in rows]
+    there = [n for n, value in enumerate(values) if value is not None and value == value]
+    missing = [n for n, value in enumerate(values) if value is None or value != value]
+    return sorted(there, key=lambda n: _rank(values[n]), reverse=reverse) + missing
+
+
+def _rank(value: Any) -> tuple[int, Any]:
+    if isinstance(value, (bool, int, float)):
+        return 0, value
+    return (1, value) if isinstance(value, str) else (2, repr(value))
+
+
+def nearest_metrics(name: str, rows: Iterable[Row]) -> str | None:
+    """A hint with the metrics that are called like this one."""
+    from ..config.nearest import did_you_mean
+
+    return did_you_mean(name, {key for row in rows for key in row.metrics})
+
+
+def best_of(metric: str, mode: str) -> Column:
+    """What `best` goes by: the greatest or the least value a metric had, or the part of it that is named."""
+    name = metric.removeprefix("metrics.")
+    of_part = _of_metric(name)
+
+    def value(row: Row) -> Any:
+        found = row.metrics.get(name)
+        return of_part(row) if found is None else getattr(found, mode)
+
+    return Column(f"metrics.{name}", value, "metrics")

@@ -1,0 +1,241 @@
+"""What can be asked of many runs at once? They are chosen, sorted, compared, and made a table."""
+
+from __future__ import annotations
+
+import functools
+import operator
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from ..errors import QueryError
+from ..model import Summary
+from . import columns
+from .measured import measured
+from .query import Query
+from .record import Record
+from .remembered import Entry, row_of
+from .row import Row
+
+if TYPE_CHECKING:
+    import pandas  # type: ignore[import-untyped]
+    from matplotlib.figure import Figure
+
+    from ..display.curves import Axis
+    from .comparison import Comparison
+
+_SHOWN = 50
+"""Rows of a table in a notebook or at a prompt."""
+
+
+class Runs(Sequence[Record]):
+    """Runs, the newest first; a `Record` each, read from disk when it is first asked something.
+
+    Parameters
+    ----------
+    entries: as `runs` found them.
+    hints: what `where` noticed.
+    """
+
+    def __init__(self, entries: Sequence[Entry], hints: tuple[str, ...] = ()) -> None:
+        self._entries = entries
+        self.hints = hints
+        """A sentence for each name that was asked for and that no run has."""
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+    @overload
+    def __getitem__(self, index: slice) -> Runs: ...
+    def __getitem__(self, index: int | slice) -> Record | Runs:
+        if isinstance(index, slice):
+            return Runs(self._entries[index])
+        return Record(Path(os.fsdecode(self._entries[index].path)))
+
+    @functools.cached_property
+    def rows(self) -> tuple[Row, ...]:
+        """What is known of each without reading its lock again."""
+        return tuple(map(row_of, self._entries))
+
+    @functools.cached_property
+    def measured(self) -> tuple[Row, ...]:
+        """The same; the metrics of runs that go on, or have crashed, are read from what they logged so far."""
+        return tuple(map(measured, self.rows))
+
+    def where(self, expression: str) -> Runs:
+        """Those that an expression is true of, in the same order.
+
+        Parameters
+        ----------
+        expression: names, literals, comparisons, `and`, `or`, `not`, as in Python; parsed, never executed. Names:
+            `config.<key>`; `metrics.<name>`, its last value, `.min`, `.max` and `.points`; id, stage, status, started,
+            seconds, commit, dirty, path, parents, error, tasks, tasks_done. Where a run has no such value, a comparison
+            is false, `!=` too; `is None` finds these runs. A time is local, and as long as need be:
+            `started >= '2026-11'`.
+
+        Raises
+        ------
+        QueryError: the expression cannot be read; says what, where, and what to write.
+
+        >>> import tempfile
+        >>> from runctx import Run, runs
+        >>> folder = tempfile.mkdtemp()
+        >>> for lr in (0.1, 0.2, 0.3):
+        ...     with Run({"lr": lr}, save_dir=f"{folder}/a", console=False) as run:
+        ...         run.log_async(acc=1 - lr)
+        >>> found = runs(folder).where("config.lr < 0.25 and metrics.acc.max > 0.5")
+        >>> [run.cfg.lr for run in found], found.best("acc").cfg.lr
+        ([0.2, 0.1], 0.1)
+        >>> runs(folder).where("config.rate < 1").hints
+        ('no run has config.rate; did you mean config.lr?',)
+        """
+        query = Query(expression)
+        rows = self.measured if query.needs_metrics else self.rows
+        kept = [Entry(*entry[:5], row) for entry, row in zip(self._entries, rows, strict=True) if query(row)]
+        return Runs(kept, (*self.hints, *columns.unmet(query.columns, rows)))
+
+    def sort(self, key: str, *, reverse: bool = False) -> Runs:
+        """Sorted by one value: numbers before texts; runs without it, or where it is no number, are last.
+
+        Parameters
+        ----------
+        key: a name as in `where`, e.g. `metrics.loss.min`.
+        reverse: the largest first. Runs with equal values keep their order in any case.
+
+        Raises
+        ------
+        QueryError: nothing can be called so.
+        """
+        by = columns.column(key)
+        rows = self.measured if by.needs_metrics else self.rows
+        order = columns.in_order(rows, by, reverse=reverse)
+        return Runs(
+            [Entry(*self._entries[place][:5], rows[place]) for place in order],
+            (*self.hints, *columns.unmet([by], rows)),
+        )
+
+    def best(self, metric: str, mode: Literal["max", "min"] = "max") -> Record:
+        """The run in which a metric once was highest; of several, the first.
+
+        Parameters
+        ----------
+        metric: its name: what counts is the best value that it had at any time; `<name>.last`: its last value.
+        mode: `min`: lowest.
+
+        Raises
+        ------
+        QueryError: no run has such a metric; or all it was is no number.
+        ValueError: another mode.
+        """
+        if mode not in ("max", "min"):
+            raise ValueError(f"mode must be 'max' or 'min', not {mode!r}")
+        by = columns.best_of(metric, mode)
+        place = next(iter(columns.in_order(self.measured, by, reverse=mode == "max")), None)
+        if place is None or (value := by.of(self.measured[place])) is None or value != value:
+            among = f"of these {len(self)} runs" if self else "of no runs at all"
+            hint = columns.nearest_metrics(metric, self.measured)
+            raise QueryError(f"{among}, none has a number for metric {metric!r}", hint=hint)
+        return self[place]
+
+    def compare(self) -> Comparison:
+        """What differs between these runs, side by side; reads their locks.
+
+        Raises
+        ------
+        LockError: one of them is broken.
+        """
+        from .comparison import Comparison
+
+        return Comparison(self)
+
+    def plot(
+        self,
+        *metrics: str,
+        x: Axis = "step",
+        smooth: float = 0.0,
+        log: bool = False,
+        limit: int = 8,
+    ) -> Figure:
+        """Curves of the first runs that logged a metric, as a figure of matplotlib; notebooks show it.
+
+        Parameters
+        ----------
+        metrics: names of one or several; a panel for each.
+        x: `step`: the step, or the number of the point where it has none; `time`; or `relative`, the time since
+            the run's first point.
+        smooth: weight of what was before in a moving average, from 0 to less than 1.
+        log: whether the values are drawn on a logarithmic axis.
+        limit: how many runs; 0: all.
+
+        Raises
+        ------
+        QueryError: none of the runs has logged one of the metrics; names the nearest.
+        ValueError: `x` or `smooth` is not what they can be.
+        """
+        from ..display import curves, figure
+
+        return figure.draw(curves.of_runs(self, metrics, x=x, smooth=smooth, log=log, limit=limit))
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """Plain data, one dict per run, `config` a dict of dotted keys, `metrics` of each name a dict of its parts."""
+        return [_as_dict(row) for row in self.measured]
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """One line per run; columns `config.<key>` for each key, `metrics.<name>.last`, `.min`, `.max` for each metric.
+
+        Raises
+        ------
+        ImportError: pandas is not installed.
+        """
+        import pandas
+
+        rows = self.measured
+        table: dict[str, Sequence[Any]] = dict.fromkeys(_TOLD, ())
+        if rows:
+            table.update(zip(_TOLD, zip(*map(_told, rows), strict=True), strict=True))
+        for key in dict.fromkeys(key for row in rows for key in row.config):
+            table[f"config.{key}"] = [row.config.get(key) for row in rows]
+        for name in dict.fromkeys(name for row in rows for name in row.metrics):
+            found = [row.metrics.get(name, _NONE) for row in rows]
+            for part in ("last", "min", "max"):
+                table[f"metrics.{name}.{part}"] = [getattr(summary, part) for summary in found]
+        return pandas.DataFrame(table)
+
+    def __repr__(self) -> str:
+        from ..display.listing import Listing
+        from ..display.plain import as_text
+
+        return as_text(Listing(self.rows[:_SHOWN], len(self), hints=self.hints))
+
+    def _repr_html_(self) -> str:
+        from .. import display
+
+        return display.runs_html(self.rows[:_SHOWN], total=len(self), hints=self.hints)
+
+
+_TOLD = (
+    "id",
+    "stage",
+    "status",
+    "started",
+    "seconds",
+    "commit",
+    "dirty",
+    "path",
+    "parents",
+    "tasks",
+    "tasks_done",
+    "error",
+)
+_told = operator.attrgetter(*_TOLD)
+_NONE = Summary(last=float("nan"), min=float("nan"), max=float("nan"), points=0)
+
+
+def _as_dict(row: Row) -> dict[str, Any]:
+    metrics = {
+        name: {part: getattr(told, part) for part in columns.PARTS} for name, told in row.metrics.items()
+    }
+    return {**dict(zip(_TOLD, _told(row), strict=True)), "config": dict(row.config), "metrics": metrics}
