@@ -9,6 +9,7 @@ from __future__ import annotations
 import fnmatch
 import json
 import os
+import re
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import blake3
 import msgspec
 
-from ... import layout, yamlfile
+from ... import layout
 from ...redact import SECRET_FILES
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from .database import Database
 
 KEPT = "runctx.json"
+
+_ORDINARY = re.compile(r"(?!\.artifact\.)[^\x00-\x1f\x7f#?%\\\ud800-\udfff]+")
+"""Names that every place where MLflow keeps files takes, and gives back as they were."""
 
 _FILES = 1000
 """Outputs that are copied at most."""
@@ -74,10 +78,12 @@ def choose(save_dir: Path, lock: Lock, texts: dict[str, bytes], most: int) -> Ch
     texts: further files, by name.
     most: bytes of one output.
     """
+    from ...config import to_yaml
+
     own = layout.RunFiles(save_dir)
     files: dict[str, Path | bytes] = {}
     if lock.config:
-        files[layout.CONFIG] = yamlfile.dump(lock.config)  # not the file: before runctx, it may hold secrets
+        files[layout.CONFIG] = to_yaml(lock.config)  # not the file: before runctx, it may hold secrets
     for path in (own.lock, own.log, own.outputs):
         if (found := _look(path)) is not None and found.st_size <= max(most, 10_000_000):
             files[path.name] = path
@@ -86,9 +92,10 @@ def choose(save_dir: Path, lock: Lock, texts: dict[str, bytes], most: int) -> Ch
     for name, path, size in sorted(_outputs(save_dir), key=lambda output: (output[2], output[0])):
         total += size
         secret = any(fnmatch.fnmatch(path.name, glob) for glob in SECRET_FILES)
-        if secret or size > most or total > most * _TOTAL or len(files) >= _FILES or name in files:
+        odd = name in files or name == KEPT or not _ORDINARY.fullmatch(name)
+        if secret or odd or size > most or total > most * _TOTAL or len(files) >= _FILES:
             left_out.append(name)
-        elif name != KEPT:
+        else:
             files[name] = path
     return Chosen(files, sorted(left_out))
 
@@ -153,7 +160,7 @@ class Artifacts:
 
     def bring(self, chosen: dict[str, Path | bytes]) -> None:
         """Copy what is new or changed, delete what we had copied and is no longer chosen."""
-        had, signs = self.inventory.files, {}
+        had, signs = self.inventory.files, dict[str, Sign | None]()
         for name, source in chosen.items():
             if (sign := _sign(source)) is not None:
                 signs[name] = sign
@@ -164,9 +171,8 @@ class Artifacts:
         self.inventory.files |= dict.fromkeys(gone)
         self.keep()  # before anything is copied, so that a kill leaves nothing that is not known
         with self._database.asked():
-            for name in signs:
-                if self.inventory.files[name] is None:
-                    self._put(name, chosen[name])
+            for name in [name for name in signs if self.inventory.files[name] is None]:
+                self._put(name, chosen[name])
             self._delete(gone)
         self.inventory.files = signs
         self.keep()

@@ -34,6 +34,7 @@ def called(view: MLflowView, function: Callable[[Record], Any], run: Record) -> 
     TrackingError: it changes a parameter, or MLflow does not take what it logs.
     Whatever the function raises: then nothing is left of it, nor of the call before.
     """
+    view.changed()
     view.revert()
     _undo(view)
     inventory, entity = view.artifacts.inventory, view.entity
@@ -112,8 +113,11 @@ class _Held:
         """
         Raises
         ------
-        TrackingError: a parameter has another value already.
+        TrackingError: a parameter has another value already. MlflowException: what MLflow takes from nobody.
         """
+        from mlflow.utils.validation import _validate_batch_log_data
+
+        _validate_batch_log_data(metrics, params, [])
         for param in params:
             was = self._known.setdefault(param.key, param.value)
             if was != param.value:
@@ -169,7 +173,7 @@ def _held_back(view: MLflowView, held: _Held) -> Iterator[None]:
     from mlflow.tracking._tracking_service.utils import _get_store
     from mlflow.utils.async_logging.run_operations import RunOperations
 
-    store, ref = _get_store(view.database.uri), view.ref
+    store, ref = _get_store(view.database.uri), view.ref  # the one that MLflow's functions use
     log_batch, set_tag = store.log_batch, store.set_tag
 
     def batch(run_id: str, metrics: Any = (), params: Any = (), tags: Any = ()) -> None:
@@ -177,11 +181,11 @@ def _held_back(view: MLflowView, held: _Held) -> Iterator[None]:
             held.hold(metrics, params)
             metrics = params = ()
         if metrics or params or tags:
-            with view.database.asked(write=True):
+            with view.database.alone():
                 log_batch(run_id, list(metrics), list(params), list(tags))
 
     def tag(run_id: str, tag: Any) -> None:
-        with view.database.asked(write=True):
+        with view.database.alone():
             set_tag(run_id, tag)
 
     def later(run_id: str, metrics: Any = (), params: Any = (), tags: Any = ()) -> Any:

@@ -27,12 +27,9 @@ if TYPE_CHECKING:
 
     from ...settings import Settings
 
-_BEFORE_IMPORT = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_LOGGING_LEVEL": "CRITICAL",  # what it says of errors is said by ours
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # by default, a server that is gone is waited for for 45 s
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
-}
+_BEFORE_IMPORT = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_LOGGING_LEVEL": "ERROR"}
+_IMPATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
+"""By default, a server that is gone is waited for for 45 s."""
 _PATIENCE = 20.0
 """Seconds to wait for others who hold a database: as long as MLflow itself waits for sqlite."""
 _SQLITE = "sqlite:///"
@@ -43,59 +40,100 @@ class Database:
 
     def __init__(self, wishes: Settings) -> None:
         self.root = wishes.root.absolute()
-        self.uri = _absolute(wishes.tracking_uri, self.root) or _absolute(
-            os.environ.get("MLFLOW_TRACKING_URI", ""), Path.cwd()
-        )
+        given = os.environ.get("MLFLOW_TRACKING_URI", "")
+        self.uri = _absolute(wishes.tracking_uri, self.root) or _absolute(given, Path.cwd())
         self.uri = self.uri or f"{_SQLITE}{(self.root / 'mlflow.db').as_posix()}"
         self.destination = _without_credentials(self.uri)
-        path = self.uri.removeprefix(_SQLITE)
-        self.file = Path(path) if path.startswith("/") and path != self.uri else None
+        path = self.uri.removeprefix(_SQLITE).partition("?")[0]
+        self.file = Path(path) if path.startswith("/") and self.uri.startswith(_SQLITE) else None
+        self._store: Any = None
+        self._made: int | None = None
 
     @property
     def artifacts(self) -> Path | None:
         """The folder of files; None where a server chooses."""
-        return None if urlsplit(self.uri).scheme in ("http", "https") else self.root / "mlruns"
+        return None if self._is_server else self.root / "mlruns"
 
-    @cached_property
+    @property
     def store(self) -> Any:
-        """MLflow's own access to it, which is made if there is none yet."""
-        _load_mlflow()
-        from mlflow.tracking._tracking_service.utils import _get_store
-
-        with self.asked(write=True):
-            if self.file is not None:
-                _probe(self.file)
-            elif self.uri.startswith("sqlite:"):
-                raise TrackingError(
-                    f"MLflow at {self.uri}: a database in memory would be gone with the process",
-                    hint='`tracking_uri = "sqlite:///FILE"` names a file',
-                )
-            return _get_store(self.uri, None if self.artifacts is None else self.artifacts.as_uri())
+        """MLflow's own access to it, which is made if there is none yet, or the file was replaced meanwhile."""
+        if self._store is None or self._made != _inode(self.file):
+            _load_mlflow()
+            with self.asked(write=True):
+                self._check()
+                self._store = self._opened()
+                self._made = _inode(self.file)
+        return self._store
 
     @contextlib.contextmanager
     def asked(self, *, write: bool = False) -> Iterator[None]:
-        """Whatever it does not take becomes a TrackingError; who writes into a file is alone with it."""
-        try:
-            with contextlib.ExitStack() as held:
-                if write and self._guard is not None:
-                    held.enter_context(self._guard)
+        """For MLflow's doing alone: whatever goes wrong there is a TrackingError."""
+        with contextlib.ExitStack() as held:
+            if write:
+                held.enter_context(self.alone())
+            if self._is_server:
+                held.enter_context(_impatient())
+            try:
                 yield
-        except TrackingError:
-            raise
-        except Exception as error:
-            if not _is_theirs(error):
+            except TrackingError:
                 raise
+            except Exception as error:
+                raise self._told(error) from error
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Nobody else of ours writes into the file meanwhile; a server takes care of that itself.
+
+        Raises
+        ------
+        TrackingError: somebody has been writing all the time.
+        """
+        from filelock import Timeout
+
+        if self._guard is None:
+            yield
+            return
+        try:
+            self._guard.acquire()
+        except (OSError, Timeout) as error:
             raise self._told(error) from error
+        try:
+            yield
+        finally:
+            self._guard.release()
+
+    @property
+    def _is_server(self) -> bool:
+        return urlsplit(self.uri).scheme in ("http", "https")
 
     @cached_property
     def _guard(self) -> BaseFileLock | None:
         from filelock import FileLock
 
+        return None if self.file is None else FileLock(f"{self.file}.lock", timeout=3 * _PATIENCE)
+
+    def _check(self) -> None:
+        """What is wrong with a file is known at once: MLflow tries for minutes."""
         if self.file is None:
-            return None
-        with contextlib.suppress(OSError):  # what is wrong is said once the file itself is opened
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-        return FileLock(f"{self.file}.lock", timeout=3 * _PATIENCE)
+            if self.uri.startswith("sqlite:"):
+                raise sqlite3.DatabaseError("a database in memory would be gone with the process")
+            return
+        if "?" in os.fspath(self.root) and self.root in self.file.parents:
+            raise sqlite3.DatabaseError("MLflow takes no path with a question mark")
+        if self.file.exists():
+            with open(layout.open_regular(self.file), "rb") as stream:
+                if stream.read(16) not in (b"", b"SQLite format 3\0"):
+                    raise sqlite3.DatabaseError("file is not a database")
+        with contextlib.closing(sqlite3.connect(self.file, timeout=_PATIENCE)) as connection:
+            connection.execute("SELECT count(*) FROM sqlite_master")
+
+    def _opened(self) -> Any:
+        from mlflow.tracking._tracking_service import utils
+
+        if self._store is not None:  # connections that are open go to the file that was there before
+            self._store.engine.dispose()
+            utils._tracking_store_registry._get_store_with_resolved_uri.cache_clear()
+        return utils._get_store(self.uri, None if self.artifacts is None else self.artifacts.as_uri())
 
     def _told(self, error: Exception) -> TrackingError:
         text = str(getattr(error, "message", None) or error or type(error).__name__)
@@ -104,8 +142,10 @@ class Database:
         if "locked" in text.lower() or type(error).__name__ == "Timeout":
             hint = "another program has kept it locked; try again when it has ended"
         elif self.file is not None:
-            hint = "is that file a database of this version of MLflow, in a place with room that you may write to?"
-        elif self.artifacts is None:
+            hint = (
+                "it must be a database of this version of MLflow, in a place with room that you may write to"
+            )
+        elif self._is_server:
             hint = "does the server run? Nothing is lost: `runctx publish` brings the run there later"
         else:
             hint = "`tracking_uri` can be sqlite:///FILE, an address such as http://localhost:5000, or a database"
@@ -119,34 +159,36 @@ def _load_mlflow() -> None:
         os.environ.setdefault(name, value)
     try:
         import mlflow  # noqa: F401
+        from mlflow.store.db import utils
     except ImportError as error:
         raise TrackingError(f"mlflow cannot be imported: {error}", hint="pip install mlflow") from error
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger(utils.__name__).setLevel(logging.CRITICAL)  # its tracebacks: ours say it in a line
+    utils.MAX_RETRY_COUNT = 3  # a database that is gone is waited for for 100 s otherwise
 
 
-def _is_theirs(error: Exception) -> bool:
-    """Whether it is MLflow's, or of what it stands on."""
-    packages = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
-    return isinstance(error, OSError) or bool(
-        packages & {"mlflow", "sqlalchemy", "sqlite3", "requests", "filelock"}
-    )
+@contextlib.contextmanager
+def _impatient() -> Iterator[None]:
+    ours = {name: value for name, value in _IMPATIENCE.items() if name not in os.environ}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name in ours:
+            os.environ.pop(name, None)
 
 
-def _probe(file: Path) -> None:
-    """What is wrong with the file is known at once: MLflow tries for minutes."""
-    if file.exists():
-        with open(layout.open_regular(file), "rb") as stream:
-            if stream.read(16) not in (b"", b"SQLite format 3\0"):
-                raise sqlite3.DatabaseError("file is not a database")
-    with contextlib.closing(sqlite3.connect(file, timeout=_PATIENCE)) as connection:
-        connection.execute("SELECT count(*) FROM sqlite_master")
+def _inode(file: Path | None) -> int | None:
+    try:
+        return None if file is None else file.stat().st_ino
+    except OSError:
+        return None
 
 
 def _absolute(uri: str, base: Path) -> str:
     path = uri.removeprefix(_SQLITE)
     if path not in (uri, "", ":memory:"):
         return f"{_SQLITE}{(base / path).as_posix()}"
-    if uri and "://" not in uri and not uri.startswith(("databricks", "file:", "uc")):
+    if uri and "://" not in uri and not uri.startswith(("sqlite:", "databricks", "file:", "uc")):
         return (base / uri).as_posix()
     return uri
 

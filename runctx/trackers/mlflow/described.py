@@ -182,7 +182,7 @@ def _tags(
     yield "mlflow.source.git.commit", commit
     yield "mlflow.source.git.branch", source.branch or ""
     yield "mlflow.source.git.repoURL", source.repository or ""
-    yield NOTE, with_children(_cut(_note(lock, status, parents), _LONGEST_TAG - 100 * _LISTED), children)
+    yield NOTE, with_children(_note(lock, status, parents), children)
 
 
 def _tasks(lock: Lock) -> Iterator[str]:
@@ -222,12 +222,13 @@ _READ_BY = "\n\n**Read by**\n"
 
 def with_children(note: str, children: str) -> str:
     """The text of a page, with these children instead of those it names."""
-    return note.partition(_READ_BY)[0] + children
+    return _cut(note.partition(_READ_BY)[0], _LONGEST_TAG - len(children)) + children
 
 
 def children(tags: Mapping[str, str]) -> str:
     """The part of the text that names the runs which read from this one."""
-    linked = [_linked(key.removeprefix(CHILD), tags[key]) for key in sorted(tags) if key.startswith(CHILD)]
+    found = sorted(key for key in tags if key.startswith(CHILD))
+    linked = [_linked(names.original(key, tags).removeprefix(CHILD), tags[key][:200]) for key in found]
     return _READ_BY + _bullets(linked) if linked else ""
 
 

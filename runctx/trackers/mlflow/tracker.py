@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ...errors import TrackingError
@@ -17,8 +16,8 @@ if TYPE_CHECKING:
     from ...settings import Settings
     from ..following import Number
 
-_METRICS, _OTHERS = 1000, 100
-"""What MLflow takes at once: metrics; parameters or tags."""
+_METRICS, _OTHERS, _USER = 1000, 100, 256
+"""What MLflow takes: metrics at once; parameters or tags at once; characters of a user's name."""
 
 
 class MLflow:
@@ -41,20 +40,21 @@ class MLflow:
             or "runctx"
         )[:500]
         self.max_artifact_size = wishes.max_artifact_size
+        self._group: tuple[Any, Any] = (None, None)
 
     def identity(self) -> str:
         """Of the experiment as it was made, and of the way runs are described in it."""
-        return self._identity
-
-    @cached_property
-    def _identity(self) -> str:
-        with self.database.asked():
-            made = self.database.store.get_experiment(self.experiment_id).creation_time
+        made = self.group.creation_time
         return f"{self.experiment_id} {made} {described.VERSION} {self.max_artifact_size}"
+
+    @property
+    def experiment_id(self) -> str:
+        """Of the project's experiment."""
+        return str(self.group.experiment_id)
 
     def open(self, run: Record, ref: str | None) -> MLflowView:
         """Its MLflow run, which is made if there is none, and brought back if it was deleted there."""
-        found = (self._known(ref) if ref else None) or self._searched(run.id)
+        found = (self.fetched(ref) if ref else None) or self._searched(run.id)
         fresh = found is None or found.info.run_id != ref
         if found is None:
             found = self._created(run)
@@ -63,28 +63,37 @@ class MLflow:
                 self.database.store.restore_run(found.info.run_id)
         return MLflowView(self, found, fresh)
 
-    @cached_property
-    def experiment_id(self) -> str:
-        """Of the project's experiment, which is made if there is none."""
-        from mlflow.exceptions import MlflowException
-
-        store, artifacts = self.database.store, self.database.artifacts
-        with self.database.asked(write=True):
-            found = store.get_experiment_by_name(self.experiment)
-            if found is None:
-                location = None if artifacts is None else (artifacts / _folder(self.experiment)).as_uri()
-                try:
-                    return str(store.create_experiment(self.experiment, location, []))
-                except MlflowException:  # another process was faster
-                    found = store.get_experiment_by_name(self.experiment)
-                    if found is None:
-                        raise
-        if found.lifecycle_stage != "active":
+    @property
+    def group(self) -> Any:
+        """The project's experiment, as MLflow says; made if there is none, and asked for once."""
+        store = self.database.store
+        if self._group[0] is not store:
+            with self.database.asked(write=True):
+                self._group = store, self._found_group(store)
+        group = self._group[1]
+        if group.lifecycle_stage != "active":
+            self._group = None, None  # it may be restored
             raise TrackingError(
                 f"MLflow at {self.destination}: experiment {self.experiment!r} was deleted there",
-                hint=f"restore it (`mlflow experiments restore -x {found.experiment_id}`), or set `experiment`",
+                hint=f"restore it (`mlflow experiments restore -x {group.experiment_id}`), or set `experiment`",
             )
-        return str(found.experiment_id)
+        return group
+
+    def _found_group(self, store: Any) -> Any:
+        from mlflow.exceptions import MlflowException
+
+        found = store.get_experiment_by_name(self.experiment)
+        if found is not None:
+            return found
+        artifacts = self.database.artifacts
+        location = None if artifacts is None else (artifacts / _folder(self.experiment)).as_uri()
+        try:
+            return store.get_experiment(store.create_experiment(self.experiment, location, []))
+        except MlflowException:  # another process was faster
+            found = store.get_experiment_by_name(self.experiment)
+            if found is None:
+                raise
+            return found
 
     def fetched(self, ref: str) -> Any:
         """MLflow's entity; None if there is none.
@@ -93,19 +102,16 @@ class MLflow:
         ------
         TrackingError: it cannot be asked.
         """
+        store = self.database.store
         from mlflow.exceptions import MlflowException
 
         with self.database.asked():
             try:
-                return self.database.store.get_run(ref)
+                return store.get_run(ref)
             except MlflowException as error:
                 if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                     return None
                 raise
-
-    def _known(self, ref: str) -> Any:
-        _ = self.database.store
-        return self.fetched(ref)
 
     def _searched(self, id: str) -> Any:
         experiment = self.experiment_id
@@ -117,12 +123,13 @@ class MLflow:
         return found[0] if found else None
 
     def _created(self, run: Record) -> Any:
+        experiment = self.experiment_id
         from mlflow.entities import RunTag
 
         with self.database.asked(write=True):
             return self.database.store.create_run(
-                self.experiment_id,
-                run.lock.command.user,
+                experiment,
+                run.lock.command.user[:_USER],
                 described.milliseconds(run.lock),
                 [RunTag(described.ID, described.tag_value(run.id))],
                 run.id[: names.LONGEST],
@@ -151,10 +158,10 @@ class MLflowView:
         for start in range(0, len(numbers), _METRICS):
             batch = numbers[start : start + _METRICS]
             spelled = {name: names.mapped(name) for name in {number.name for number in batch}}
-            self.say(tags={tag: text for name in spelled for tag, text in names.memo(name).items()})
+            if shortened := {tag: text for name in spelled for tag, text in names.memo(name).items()}:
+                self.say(tags=shortened)
             metrics = [Metric(spelled[one.name], one.value, one.moment, one.step) for one in batch]
             self.add(metrics)
-        self._entity = None
 
     def describe(self, run: Record, parents: Mapping[str, str]) -> None:
         """Say all that is not a number, and change nothing that is said already."""
