@@ -84,6 +84,9 @@ class Publication:
                 yield Sending(self, run, view, state)
             finally:
                 view.close()
+            if view.ref != state.ref:  # it was put in order at the end
+                state.ref = view.ref
+                self._keep(state)
 
     @contextlib.contextmanager
     def _alone(self, patience: float) -> Iterator[None]:

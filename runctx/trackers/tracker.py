@@ -36,11 +36,15 @@ class Tracker(Protocol):
 class View(Protocol):
     """One run, as a tracker shows it. Every method raises TrackingError where the destination does not take it."""
 
-    ref: str
-    """What finds it again; kept in the run's folder after each call, and only then counts as known."""
+    @property
+    def ref(self) -> str:
+        """What finds it again; kept in the run's folder after each call, and only then counts as known."""
+        ...
 
-    fresh: bool
-    """Whether nothing is known of what it holds: every number will be sent again."""
+    @property
+    def fresh(self) -> bool:
+        """Whether nothing is known of what it holds: every number will be sent again."""
+        ...
 
     def log(self, numbers: Sequence[Number]) -> None:
         """Add numbers, however many. What is sent again, going on from a `ref` that was kept, is there once."""
@@ -55,7 +59,9 @@ class View(Protocol):
         """
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Nothing more is sent; `ref` is asked for once again."""
+        ...
 
 
 @runtime_checkable

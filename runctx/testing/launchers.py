@@ -1,7 +1,4 @@
-"""Does a launcher do what `run.map` relies on? Tests for whoever writes one.
-
-Needs pytest, which runctx itself does not.
-"""
+"""Does a launcher do what `run.map` relies on?"""
 
 from __future__ import annotations
 
@@ -12,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from .errors import TaskError, WorkerDiedError
-from .launchers import Launcher
-from .model import Tasks
-from .run import Run
+from ..errors import TaskError, WorkerDiedError
+from ..launchers import Launcher
+from ..model import Tasks
+from ..run import Run
 
 
 class LauncherContract:
