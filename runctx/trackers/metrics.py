@@ -13,11 +13,14 @@ from . import journal
 
 if TYPE_CHECKING:
     import pandas  # type: ignore[import-untyped]
+    from matplotlib.figure import Figure
+
+    from ..display.curves import Axis
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Series:
-    """One metric, in the order of time."""
+    """One metric, in the order of time; prints as a short table."""
 
     values: tuple[float, ...]
     steps: tuple[int | None, ...]
@@ -33,9 +36,14 @@ class Series:
     def __len__(self) -> int:
         return len(self.values)
 
+    def __repr__(self) -> str:
+        from ..display import logged, plain
+
+        return plain.as_text(logged.table({"": self}))
+
 
 class Metrics(Mapping[str, Series]):
-    """Name -> the numbers that were logged, columns of equal length.
+    """Name -> the numbers that were logged, columns of equal length; prints as a short table.
 
     >>> Metrics({"loss": Series((0.5, 0.3), (0, 1), (1.0, 2.0), (None, None))})["loss"].last
     0.3
@@ -52,6 +60,35 @@ class Metrics(Mapping[str, Series]):
 
     def __len__(self) -> int:
         return len(self._series)
+
+    def __repr__(self) -> str:
+        from ..display import logged, plain
+
+        return plain.as_text(logged.table(self)) if self else "no metrics"
+
+    def _repr_html_(self) -> str:
+        from ..display import logged
+
+        return logged.as_html(self)
+
+    def plot(self, *metrics: str, x: Axis = "step", smooth: float = 0.0, log: bool = False) -> Figure:
+        """Curves as a figure of matplotlib, a panel for each metric; notebooks show it.
+
+        Parameters
+        ----------
+        metrics: names of one or several.
+        x: `step`: the step, or the number of the point where it has none; `time`; or `relative`, the time since
+            the run's first point.
+        smooth: weight of what was before in a moving average, from 0 to less than 1.
+        log: whether the values are drawn on a logarithmic axis.
+
+        Raises
+        ------
+        QueryError: none is called so; names the nearest. ValueError: `x` or `smooth` is not what they can be.
+        """
+        from ..display import curves, figure
+
+        return figure.draw(curves.of_metrics(self, metrics, x=x, smooth=smooth, log=log))
 
     def to_pandas(self) -> pandas.DataFrame:
         """One line per number: `metric`, `step`, `value`, `time` (UTC), and `task` if any was logged in one.

@@ -1,0 +1,95 @@
+"""`plot`: the curves of many runs, in the terminal or as a picture in a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+_WIDTH = 80
+"""Columns where there is no terminal to ask."""
+
+
+def _with_suffix(context: click.Context, option: click.Parameter, out: Path | None) -> Path | None:
+    """Refuses what cannot be drawn before anything is read."""
+    if out is not None:
+        from ..display.figure import FORMATS
+
+        if out.suffix.lower() not in FORMATS:
+            raise click.BadParameter(f"{out.name!r} must end in one of {', '.join(FORMATS)}")
+    return out
+
+
+@click.command("plot")
+@click.argument("patterns", metavar="[PATTERN]...", nargs=-1)
+@click.option(
+    "--metric",
+    "metrics",
+    metavar="NAME",
+    multiple=True,
+    help="What to draw; several times: below each other.",
+)
+@click.option("--where", metavar="EXPR", help="Only runs of which this is true: 'config.lr < 0.1'.")
+@click.option(
+    "--x",
+    type=click.Choice(["step", "time", "relative"]),
+    default="step",
+    help="Across: the step (default), the time, or the time since the run's first point.",
+)
+@click.option(
+    "--smooth",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.0,
+    metavar="WEIGHT",
+    help="Weight of what was before in a moving average, from 0 to less than 1.",
+)
+@click.option("--log", is_flag=True, help="Values on a logarithmic axis.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=0),
+    help="How many runs; 0: all. Default: 8, as more are hard to tell apart.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    callback=_with_suffix,
+    metavar="FILE",
+    help="Write a picture: .png, .svg or .pdf.",
+)
+@click.option("--json", "as_json", is_flag=True, help="The points, for programs.")
+def plot(
+    patterns: tuple[str, ...],
+    metrics: tuple[str, ...],
+    where: str | None,
+    x: Any,
+    smooth: float,
+    log: bool,
+    limit: int | None,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Draw what runs have logged, the newest first.
+
+    PATTERN is a folder, searched with its subfolders, a glob of such folders, an id or the beginning of one,
+    or `latest`; without any, the project's results folder.
+    """
+    from ..display import curves
+    from . import output
+    from .which import which
+
+    most = curves.LIMIT if limit is None else limit
+    shown = curves.of_runs(which(patterns, where), metrics, x=x, smooth=smooth, log=log, limit=most)
+    if out is not None:
+        from ..display import figure
+
+        figure.save(figure.draw(shown), out)
+    if as_json:
+        output.json(shown.to_dict(), one_line=True)
+    elif out is None:
+        from ..display.chart import Chart
+
+        output.show(Chart(shown, None if output.is_read_by_a_human() else _WIDTH))
+
+
+COMMANDS: tuple[Any, ...] = (plot,)

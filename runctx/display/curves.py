@@ -1,0 +1,256 @@
+"""Which curves does a picture of metrics show? What many runs have logged, chosen, smoothed and thinned out.
+
+How they are drawn is said by `chart` (in a terminal) and by `figure` (with matplotlib).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from ..config.nearest import nearest
+from ..errors import QueryError, RunctxError
+from ..past.columns import SYSTEM
+from ..past.many import Runs
+from ..past.row import Row
+from ..trackers.metrics import Metrics, Series
+from . import points, words
+from .differences import differences, shown
+from .points import Numbers
+
+Axis = Literal["step", "time", "relative"]
+LIMIT = 8
+"""Runs in one picture: more cannot be told apart at a glance."""
+COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#8c7a00", "#7f7f7f")
+"""After Okabe and Ito: told apart by colour-blind readers, and visible on white and on black."""
+
+_LAST_MOMENT = 253_370_764_800
+"""Seconds from 1970 to the year 9999; no calendar goes further."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Curve:
+    """One metric of one run."""
+
+    run: int
+    """Which of the runs."""
+    metric: str
+    x: Numbers
+    """Rising."""
+    y: Numbers
+    """Smoothed; NaN where nothing can be drawn."""
+    raw: Numbers
+    """As logged."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Curves:
+    """All that one picture shows: a panel for each metric, one above the other."""
+
+    metrics: tuple[str, ...]
+    axis: Axis
+    log: bool
+    smooth: float
+    labels: tuple[str, ...]
+    """What each run is called, harmless to a terminal; empty for a single run that needs no name."""
+    rows: tuple[Row, ...]
+    """What is known of each run, if anything is."""
+    curves: tuple[Curve, ...]
+    notes: tuple[str, ...]
+    """What the picture leaves out, and what its runs have in common."""
+
+    def of(self, metric: str) -> list[Curve]:
+        """Of one panel."""
+        return [curve for curve in self.curves if curve.metric == metric]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The data: `x` and `y` of each curve, in seconds since 1970 or since the first point where x is a time."""
+        return {
+            "x": self.axis,
+            "smooth": self.smooth,
+            "curves": [
+                {**self._run(curve.run), "metric": curve.metric, "x": curve.x.tolist(), "y": _all(curve)}
+                for curve in self.curves
+            ],
+            "notes": list(self.notes),
+        }
+
+    def _run(self, number: int) -> dict[str, Any]:
+        if not self.rows:
+            return {}
+        row = self.rows[number]
+        return {"run": row.id, "path": row.path, "stage": row.stage, "config": dict(row.config)}
+
+
+def _all(curve: Curve) -> list[float]:
+    """With the infinities, which are not drawn."""
+    told: list[float] = np.where(np.isnan(curve.y), curve.raw, curve.y).tolist()
+    return told
+
+
+# -- of whom -----------------------------------------------------------------------------------------------
+
+
+def of_runs(
+    runs: Runs,
+    metrics: Sequence[str],
+    *,
+    x: Axis = "step",
+    smooth: float = 0.0,
+    log: bool = False,
+    limit: int = LIMIT,
+) -> Curves:
+    """Of the first runs that have logged one of the metrics.
+
+    Parameters
+    ----------
+    x: the step, or the number of the point where it has none; the time; or the seconds since the run's first point.
+    smooth: weight of what was before in a moving average, from 0 to less than 1.
+    limit: how many runs; 0: all.
+
+    Raises
+    ------
+    QueryError: none of them has logged one of the metrics; names the nearest that there are. Or none was named.
+    ValueError: `x` or `smooth` is not what they can be.
+    """
+    _check(x, smooth)
+    if not runs:
+        raise QueryError("there are no runs to draw", hint="; ".join(map(words.line, runs.hints)) or None)
+    found, known, notes = _logged(runs, metrics, limit)
+    _require(metrics, known, f"none of {words.count(len(runs), 'run')} has")
+    rows = [row for row, _ in found]
+    told = differences(rows)
+    names = zip(_names(rows), told.of_rows, strict=True)
+    labels = [f"{name}  {' '.join(shown(values))}".rstrip() for name, values in names]
+    curves = _curves([logged for _, logged in found], metrics, x, smooth, log)
+    return Curves(
+        metrics=tuple(dict.fromkeys(metrics)),
+        axis=x,
+        log=log,
+        smooth=smooth,
+        labels=tuple(labels),
+        rows=tuple(rows),
+        curves=tuple(curves),
+        notes=(*told.notes, *_left_out(curves), *notes, *map(words.line, runs.hints)),
+    )
+
+
+def of_metrics(
+    logged: Metrics, metrics: Sequence[str], *, x: Axis = "step", smooth: float = 0.0, log: bool = False
+) -> Curves:
+    """Of what one run has logged.
+
+    Raises
+    ------
+    QueryError, ValueError: as for `of_runs`.
+    """
+    _check(x, smooth)
+    _require(metrics, logged, "the run has not")
+    curves = _curves([logged], metrics, x, smooth, log)
+    return Curves(
+        metrics=tuple(dict.fromkeys(metrics)),
+        axis=x,
+        log=log,
+        smooth=smooth,
+        labels=(),
+        rows=(),
+        curves=tuple(curves),
+        notes=tuple(_left_out(curves)),
+    )
+
+
+def _check(x: str, smooth: float) -> None:
+    if x not in get_args(Axis):
+        raise ValueError(f"x must be one of {', '.join(get_args(Axis))}, not {x!r}")
+    if not 0 <= smooth < 1:
+        raise ValueError(f"smooth must be at least 0 and less than 1, not {smooth!r}")
+
+
+def _logged(
+    runs: Runs, metrics: Sequence[str], limit: int
+) -> tuple[list[tuple[Row, Metrics]], set[str], list[str]]:
+    """The runs that are drawn, all metrics that were seen, and what is said of the other runs."""
+    found: list[tuple[Row, Metrics]] = []
+    known: set[str] = set()
+    broken: list[str] = []
+    rest = 0
+    for row, run in zip(runs.rows, runs, strict=True):
+        if limit and len(found) >= limit:
+            rest += 1
+            continue
+        known |= row.metrics.keys()
+        if row.metrics and row.metrics.keys().isdisjoint(metrics):
+            continue  # its lock says so; no file need be read
+        try:
+            logged = run.metrics()
+        except RunctxError as error:  # one broken run hides no other
+            broken.append(f"left out: {words.told(row)}: {words.line(error.message)}")
+            continue
+        known |= logged.keys()
+        if not logged.keys().isdisjoint(metrics):
+            found.append((row, logged))
+    more = [f"only the first {limit} are drawn, of {limit + rest} runs"] * (rest > 0)
+    return found, known, [*more, *broken]
+
+
+def _require(metrics: Sequence[str], known: Iterable[str], who: str) -> None:
+    there = sorted(name for name in known if not name.startswith(SYSTEM)) or sorted(known)
+    listed = f"there are: {words.several(there)}" if there else "`run.log_async(loss=0.3, step=7)` logs one"
+    if not metrics:
+        raise QueryError("no metric was named", hint=listed)
+    for name in metrics:
+        if name not in known:
+            near = [words.line(one, 80) for one in nearest(name, there)]
+            hint = f"did you mean {' or '.join(near)}?" if near else listed
+            raise QueryError(f"{who} logged {words.line(name, 80)!r}", hint=hint)
+
+
+def _names(rows: Sequence[Row]) -> list[str]:
+    """The ids, without the letters at their end where these are not needed to tell them apart."""
+    short = [row.id.rpartition("-")[0] for row in rows]
+    return [
+        words.line(name, 80) if name and short.count(name) == 1 else words.told(row)
+        for name, row in zip(short, rows, strict=True)
+    ]
+
+
+# -- what it looks like ------------------------------------------------------------------------------------
+
+
+def _curves(
+    runs: Sequence[Metrics], metrics: Sequence[str], axis: Axis, smooth: float, log: bool
+) -> list[Curve]:
+    curves = []
+    for number, logged in enumerate(runs):
+        times = (series.times[0] for series in logged.values() if series.times)
+        start = min(times, default=0.0) if axis == "relative" else 0.0
+        for name in dict.fromkeys(metrics):
+            if name in logged:
+                x, raw = _columns(logged[name], axis, start)
+                y = points.smoothed(points.drawable(raw, log), smooth)
+                curves.append(Curve(run=number, metric=name, x=x, y=y, raw=raw))
+    return curves
+
+
+def _columns(series: Series, axis: Axis, start: float) -> tuple[Numbers, Numbers]:
+    if axis == "step":
+        x = np.array(series.steps, dtype=np.float64)  # None becomes NaN
+        x = np.where(np.isnan(x), np.arange(len(x)), x)
+    else:
+        x = np.array(series.times).clip(0, _LAST_MOMENT) - start
+    order = np.argsort(
+        x, kind="stable"
+    )  # tasks log their steps at any time, and resumed runs some of them again
+    return x[order], np.array(series.values)[order]
+
+
+def _left_out(curves: Sequence[Curve]) -> Iterator[str]:
+    """Numbers that have no place on the axis."""
+    for metric in dict.fromkeys(curve.metric for curve in curves):
+        missing = [np.isnan(curve.y) for curve in curves if curve.metric == metric]
+        if count := sum(int(one.sum()) for one in missing):
+            all_points = words.count(sum(map(len, missing)), "point")
+            yield f"{words.line(metric, 80)}: {count} of {all_points} not drawn: NaN, infinite, or no logarithm"
