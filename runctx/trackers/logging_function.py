@@ -164,6 +164,8 @@ def _steps(code: CodeType) -> Iterator[dis.Instruction]:
 _MISSING = object()
 _LOADS = frozenset(("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"))
 _ATTRIBUTES = frozenset(("LOAD_ATTR", "LOAD_METHOD"))
+_OF_THE_PLACE = frozenset(("__name__", "__file__", "__spec__", "__package__", "__loader__"))
+"""Differ between a script and the same file as a module, or between two clones."""
 
 
 def _named(steps: Sequence[dis.Instruction], names: Mapping[str, Any]) -> Iterator[Any]:
@@ -175,7 +177,8 @@ def _named(steps: Sequence[dis.Instruction], names: Mapping[str, Any]) -> Iterat
             continue
         if held is not _MISSING:
             yield held
-        held = names.get(step.argval, _MISSING) if step.opname in _LOADS else _MISSING
+        loads = step.opname in _LOADS and step.argval not in _OF_THE_PLACE
+        held = names.get(step.argval, _MISSING) if loads else _MISSING
         if step.opname == "IMPORT_NAME":
             level, wanted = (steps[place - back].argval for back in (2, 1))
             yield from _imported("." * level + step.argval, wanted or (), names.get("__package__"))
