@@ -209,12 +209,11 @@ def _require(metrics: Sequence[str], known: Iterable[str], who: str) -> None:
 
 
 def _names(rows: Sequence[Row]) -> list[str]:
-    """The ids, without the letters at their end where these are not needed to tell them apart."""
+    """The ids; without the letters at their end unless these are needed to tell them apart."""
     short = [row.id.rpartition("-")[0] for row in rows]
-    return [
-        words.line(name, 80) if name and short.count(name) == 1 else words.told(row)
-        for name, row in zip(short, rows, strict=True)
-    ]
+    if all(short) and len(set(short)) == len(short):
+        return [words.line(name, 80) for name in short]
+    return [words.told(row) for row in rows]
 
 
 # -- what it looks like ------------------------------------------------------------------------------------
