@@ -78,9 +78,11 @@ class TrackerContract:
         monkeypatch.chdir(tmp_path)
         return tmp_path
 
-    def holds(self, tracker: Tracker, ref: str, wanted: Iterable[Number]) -> bool:
-        """Whether these numbers are there, each once and no others."""
-        return _bag(self.numbers(tracker, ref)) == _bag(wanted)
+    def check(self, tracker: Tracker, ref: str, wanted: Iterable[Number]) -> None:
+        """These numbers are there, each once, and no others."""
+        found, expected = _bag(self.numbers(tracker, ref)), _bag(wanted)
+        assert list(expected - found) == []
+        assert list(found - expected) == []
 
     # -- numbers -------------------------------------------------------------------------------------------
 
@@ -88,11 +90,11 @@ class TrackerContract:
         """All of them, at their steps and moments, in several batches; sending again sends nothing."""
         tracker, run = self.tracker(root), _run(folder, MANY)
         ref = _published(run, tracker)
-        assert self.holds(tracker, ref, _logged(run))
+        self.check(tracker, ref, _logged(run))
         with Publication(run.save_dir, tracker).begun(run) as sending:
             assert not sending.view.fresh
             assert sending.send() == 0
-        assert self.holds(tracker, sending.view.ref, _logged(run))
+        self.check(tracker, sending.view.ref, _logged(run))
 
     def test_any_number_of_numbers_at_once(self, root: Path, folder: Path) -> None:
         """A view makes batches of its own where it needs smaller ones; none at all are fine, too."""
@@ -101,7 +103,7 @@ class TrackerContract:
         view.log([])
         view.log(_logged(run))
         view.close()
-        assert self.holds(tracker, view.ref, _logged(run))
+        self.check(tracker, view.ref, _logged(run))
 
     def test_numbers_arrive_while_the_run_goes_on(self, root: Path, folder: Path) -> None:
         """What was logged so far is there, and is not sent again with the rest."""
@@ -110,9 +112,9 @@ class TrackerContract:
             for step in range(5):
                 run.log_async(loss=step, step=step)
                 ref = _published(Run.load(run.save_dir), tracker)
-                assert self.holds(tracker, ref, _logged(run))
+                self.check(tracker, ref, _logged(run))
         ref = _published(Run.load(run.save_dir), tracker)
-        assert self.holds(tracker, ref, _logged(run))
+        self.check(tracker, ref, _logged(run))
 
     def test_all_kinds_of_values(self, root: Path, folder: Path) -> None:
         """NaN and infinities are numbers; steps may be large, negative, repeated, and go back."""
@@ -120,10 +122,10 @@ class TrackerContract:
         with Run(stage="contract", save_dir=folder / "run", console=False) as run:
             for value in (math.nan, math.inf, -math.inf, 0.0, -0.25, 3):
                 run.log_async(value=value)
-            for step in (7, 1 << 40, -1, 7, 7, 3):
-                run.log_async(going=0.5, step=step)
+            for value, step in enumerate((7, 1 << 40, -1, 7, 7, 3)):
+                run.log_async(going=value, step=step)
         ref = _published(Run.load(run.save_dir), tracker)
-        assert self.holds(tracker, ref, _logged(run))
+        self.check(tracker, ref, _logged(run))
 
     def test_all_kinds_of_names(self, root: Path, folder: Path) -> None:
         """Any text is a name, and no two are taken for one."""
@@ -131,9 +133,9 @@ class TrackerContract:
         with Run(stage="contract", save_dir=folder / "run", console=False) as run:
             for number, name in enumerate(NAMES):
                 run.log_async({name: number}, step=1)
-            run.log_async({name: 1 for name in NAMES}, step=2)
+            run.log_async(dict.fromkeys(NAMES, 1), step=2)
         ref = _published(Run.load(run.save_dir), tracker)
-        assert self.holds(tracker, ref, _logged(run))
+        self.check(tracker, ref, _logged(run))
 
     def test_runs_do_not_mix(self, root: Path, folder: Path) -> None:
         """Two runs with the same numbers, published in turns, have a view each."""
@@ -145,7 +147,7 @@ class TrackerContract:
                 view.log(_logged(run)[part])
         for run, view in zip(runs, views, strict=True):
             view.close()
-            assert self.holds(tracker, view.ref, _logged(run))
+            self.check(tracker, view.ref, _logged(run))
 
     # -- interrupted ---------------------------------------------------------------------------------------
 
@@ -165,15 +167,16 @@ class TrackerContract:
         again.log(numbers[40:90])
         again.log(numbers[90:])
         again.close()
-        assert self.holds(tracker, again.ref, numbers)
+        self.check(tracker, again.ref, numbers)
 
     def test_a_killed_publisher_leaves_nothing_twice(self, root: Path, folder: Path) -> None:
         """Killed between a batch and the note that it was sent; the next one goes on, and all is there once."""
         run = _run(folder, MANY)
-        assert self._in_a_process_that_dies(root, run) == -signal.SIGKILL
+        died = self._in_a_process_of_its_own(root, run)
+        assert died.returncode == -signal.SIGKILL, died.stderr
         tracker = self.tracker(root)
         ref = _published(run, tracker)
-        assert self.holds(tracker, ref, _logged(run))
+        self.check(tracker, ref, _logged(run))
 
     def test_what_was_kept_may_be_lost(self, root: Path, folder: Path) -> None:
         """A run has one view all the same: it is found again, and nothing is there twice."""
@@ -188,10 +191,10 @@ class TrackerContract:
         again.log(_logged(run))
         again.describe(run, {})
         again.close()
-        assert self.holds(tracker, again.ref, _logged(run))
+        self.check(tracker, again.ref, _logged(run))
         with Publication(run.save_dir, tracker).begun(run) as sending:
             sending.send()
-        assert self.holds(tracker, sending.view.ref, _logged(run))
+        self.check(tracker, sending.view.ref, _logged(run))
 
     def test_a_ref_of_nothing_is_no_error(self, root: Path, folder: Path) -> None:
         """What was kept may be of a view that is gone, or broken: then everything is sent again."""
@@ -201,7 +204,7 @@ class TrackerContract:
             assert view.fresh
             view.log(_logged(run))
             view.close()
-            assert self.holds(tracker, view.ref, _logged(run))
+            self.check(tracker, view.ref, _logged(run))
 
     # -- all that is not a number --------------------------------------------------------------------------
 
@@ -213,7 +216,7 @@ class TrackerContract:
         for _ in range(2):
             ref = _published(run, tracker)
             assert self.described(tracker, ref) == said
-        assert self.holds(tracker, ref, _logged(run))
+        self.check(tracker, ref, _logged(run))
 
     def test_a_description_is_updated(self, root: Path, folder: Path) -> None:
         """A run that has ended is no longer said to be running."""
@@ -225,7 +228,13 @@ class TrackerContract:
 
     def test_a_failed_run_with_an_odd_configuration(self, root: Path, folder: Path) -> None:
         """Whatever stands in a lock can be described."""
-        odd = {"long": "x" * 10_000, "text": "a|b\n# c `d`", "none": None, "much": math.inf, "at": {"": [{}]}}
+        odd: dict[str, Any] = {
+            "long": "x" * 10_000,
+            "text": "a|b\n# c `d`",
+            "none": None,
+            "much": math.inf,
+            "at": {"": [{}]},
+        }
         with (
             pytest.raises(ValueError, match="no good"),
             Run({**odd, **dict.fromkeys(NAMES[2:], 1)}, save_dir=folder / "run", console=False) as run,
@@ -257,18 +266,17 @@ class TrackerContract:
             run.log_async(loss=0.25)
         assert run.status == "done"
         tracker = self.tracker(root)
-        assert self.holds(tracker, _published(Run.load(run.save_dir), tracker), _logged(run))
+        self.check(tracker, _published(Run.load(run.save_dir), tracker), _logged(run))
 
-    def _in_a_process_that_dies(self, root: Path, run: Record) -> int:
+    def _in_a_process_of_its_own(self, root: Path, run: Record) -> subprocess.CompletedProcess[str]:
         module = sys.modules[type(self).__module__]
         assert module.__file__ is not None
         program = "import sys; from runctx.testing.trackers import send_and_die; send_and_die(*sys.argv[1:])"
         arguments = (module.__file__, type(self).__qualname__, os.fspath(root), os.fspath(run.save_dir))
         environ = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        done = subprocess.run(
+        return subprocess.run(
             [sys.executable, "-c", program, *arguments], env=environ, capture_output=True, text=True
         )
-        return done.returncode
 
 
 NAMES = (
