@@ -6,6 +6,7 @@ import json as encoder
 import math
 import os
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 import click
@@ -24,6 +25,14 @@ def show(shown: Any) -> None:
         console.print(shown, crop=False)
     for line in captured.get().rstrip("\n").split("\n"):
         click.echo(line.rstrip(), color=True)
+
+
+def hints(sentences: Iterable[str]) -> None:
+    """What else the user may want to know."""
+    from ..display import words
+
+    for sentence in sentences:
+        click.echo(f"hint: {words.line(sentence)}", err=True)
 
 
 def is_read_by_a_human() -> bool:

@@ -8,6 +8,8 @@ import click
 
 if TYPE_CHECKING:
     from ..model import Lock
+    from ..past.columns import Column
+    from ..past.many import Runs
 
 _run = click.argument("run", metavar="RUN")
 _json = click.option("--json", "as_json", is_flag=True, help="All of it, for programs.")
@@ -17,36 +19,78 @@ _LIMIT = 50
 
 @click.command("ls")
 @click.argument("pattern", required=False)
+@click.option("--where", metavar="EXPR", help="Only runs of which this is true: 'config.lr < 0.1'.")
 @click.option("--stage", metavar="NAME", help="Only runs of this stage.")
+@click.option("--like", metavar="RUN", help="Only runs of the same experiment: equal keys and types.")
+@click.option(
+    "--sort", metavar="KEY[,-KEY]", help="By config.lr, metrics.acc.max ...; -KEY: the largest first."
+)
+@click.option("--columns", metavar="KEY[,KEY]", help="What to show of each run.")
 @click.option(
     "--limit", type=click.IntRange(min=0), help=f"How many; 0: all. Default: {_LIMIT}, all in JSON."
 )
-@click.option("--like", metavar="RUN", help="Only runs of the same experiment: equal keys and types.")
 @_json
-def ls(pattern: str | None, stage: str | None, limit: int | None, like: str | None, as_json: bool) -> None:
+def ls(
+    pattern: str | None,
+    where: str | None,
+    stage: str | None,
+    like: str | None,
+    sort: str | None,
+    columns: str | None,
+    limit: int | None,
+    as_json: bool,
+) -> None:
     """List runs, the newest first.
 
     PATTERN is a folder, searched with its subfolders, or a glob of such folders; without it, the project's
     results folder.
+
+    KEY is id, stage, status, started, seconds, commit, dirty, path, error, tasks, tasks_done, config.NAME or
+    metrics.NAME, its last value; also metrics.NAME.min, .max and .points. An expression compares them as Python does:
+    --where "config.lr < 0.1 and metrics.acc.max > 0.9 and started >= '2026-11'".
     """
-    from ..lock import to_plain
     from ..past import index
+    from ..past.columns import column, unmet
     from . import output
 
-    rows = [row for row in index.runs(pattern, like=like).rows if stage in (None, row.stage)]
+    found = index.runs(pattern, where=where, like=like)
+    if stage is not None:
+        found = found.where(f"stage == {stage!r}")
+    for key in reversed(_keys(sort)):
+        found = found.sort(key.removeprefix("-"), reverse=key.startswith("-"))
+    asked = [*map(column, _keys(columns))]
     most = (0 if as_json else _LIMIT) if limit is None else limit
-    shown = rows[:most] if most else rows
+    shown = found[: most or None]
     if as_json:
-        output.json([to_plain(row) for row in shown])
-        return
+        output.json(_plain(shown, asked))
+    else:
+        _table(shown, asked)
+        if not found:
+            click.echo(f"looked in {index.searched(pattern)}", err=True)
+        if len(shown) < len(found):
+            click.echo(f"… {len(found) - len(shown)} more; --limit 0 lists all", err=True)
+    output.hints([*found.hints, *unmet(asked, found.rows_for(asked))])
+
+
+def _keys(given: str | None) -> list[str]:
+    return [key.strip() for key in given.split(",")] if given else []
+
+
+def _plain(found: Runs, asked: list[Column]) -> list[Any]:
+    from ..lock import to_plain
+
+    if not asked:
+        return [to_plain(row) for row in found.measured]
+    return [{"id": row.id, **{one.name: one.of(row) for one in asked}} for row in found.rows_for(asked)]
+
+
+def _table(found: Runs, asked: list[Column]) -> None:
     from ..display.listing import Listing
+    from . import output
 
     # a program that reads a pipe reads of runs, and of nothing else
-    output.show(Listing(shown, len(shown), legend=output.is_read_by_a_human()))
-    if not rows:
-        click.echo(f"looked in {index.searched(pattern)}", err=True)
-    if len(shown) < len(rows):
-        click.echo(f"… {len(rows) - len(shown)} more; --limit 0 lists all", err=True)
+    legend = output.is_read_by_a_human()
+    output.show(Listing(found.rows_for(asked), len(found), legend=legend, columns=asked))
 
 
 @click.command("show")
@@ -73,10 +117,12 @@ def show(run: str, explain: bool, as_json: bool) -> None:
         return
     from ..config.explanation import of_lock
     from ..display import terminal
+    from ..past.measured import with_metrics
     from ..tasks.table import failed_in
 
-    unread, failed = of_lock(past.lock).unread or (), failed_in(past.save_dir, past.lock)
-    output.show(terminal.run(past.lock, past.status, past.save_dir, unread, failed))
+    lock, status = with_metrics(past.lock, past.save_dir, past.status), past.status
+    unread, failed = of_lock(lock).unread or (), failed_in(past.save_dir, lock)
+    output.show(terminal.run(lock, status, past.save_dir, unread, failed))
 
 
 def _explain(lock: Lock, as_json: bool) -> None:

@@ -11,13 +11,14 @@ if TYPE_CHECKING:
     from ..past.many import Runs
 
 
-def which(names: Sequence[str], where: str | None = None) -> Runs:
+def which(names: Sequence[str], where: str | None = None, *, as_given: bool = False) -> Runs:
     """All of them, each once, the newest first.
 
     Parameters
     ----------
     names: folders and globs as for `runs`, and what `find` understands; none: the project's results folder.
     where: an expression; only runs that it is true of.
+    as_given: in the order of the names.
 
     Raises
     ------
@@ -28,7 +29,8 @@ def which(names: Sequence[str], where: str | None = None) -> Runs:
 
     found = [index.runs(name if _is_place(name) else index.find(name)) for name in names] or [index.runs()]
     entries = {entry.path: entry for one in found for entry in one._entries}.values()
-    runs = Runs(sorted(entries, key=lambda entry: (entry.moment, entry.path), reverse=True))
+    newest = sorted(entries, key=lambda entry: (entry.moment, entry.path), reverse=True)
+    runs = Runs([*entries] if as_given else newest)
     return runs if where is None else runs.where(where)
 
 

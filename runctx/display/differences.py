@@ -6,13 +6,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ..past.comparison import ABSENT
 from ..past.row import Row
 from . import words
 
 _MOST = 8
 """Keys that are shown of one run."""
-
-_ABSENT = object()
 
 
 class Differences(NamedTuple):
@@ -75,23 +74,23 @@ class _Key(NamedTuple):
 
 def _varying(rows: Sequence[Row]) -> dict[str, _Key]:
     keys = dict.fromkeys(key for row in rows for key in row.config if key.rpartition(".")[2] != "save_dir")
-    told = {key: _told(key, [row.config.get(key, _ABSENT) for row in rows]) for key in keys}
+    told = {key: _told(key, [row.config.get(key, ABSENT) for row in rows]) for key in keys}
     return {key: one for key, one in told.items() if one.texts}
 
 
 def _told(key: str, values: Sequence[Any]) -> _Key:
     ((most, count),) = Counter(map(repr, values)).most_common(1)
-    texts = _texts({repr(value): value for value in values})
+    texts = texts_apart({repr(value): value for value in values})
     usual = texts.pop(most) if 2 * count > len(values) else ""
     return _Key(words.line(key, 40), usual, texts)
 
 
-def _texts(values: Mapping[str, Any]) -> dict[str, str]:
-    """As short as tells them apart."""
+def texts_apart(values: Mapping[str, Any]) -> dict[str, str]:
+    """Of each name's value, as short as tells them apart; empty where there is none."""
     texts: dict[str, str] = {}
     for longest in (24, 80):
         texts = {
-            name: "" if value is _ABSENT else words.short(value, longest) for name, value in values.items()
+            name: "" if value is ABSENT else words.short(value, longest) for name, value in values.items()
         }
         if len(set(texts.values())) == len(texts):
             break
@@ -101,7 +100,7 @@ def _texts(values: Mapping[str, Any]) -> dict[str, str]:
 def _differing(row: Row, varying: Mapping[str, _Key]) -> dict[str, str]:
     found = {}
     for key, told in varying.items():
-        value = repr(row.config.get(key, _ABSENT))
+        value = repr(row.config.get(key, ABSENT))
         if value in told.texts:
             found[key] = told.name, told.texts[value]
     own = {key: pair for key, pair in found.items() if key not in row.derived}

@@ -14,7 +14,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from ..model import Data, Environment, Failure, Lock, Summary, Tasks
-from ..past.lineage import Edge, edges, known_runs
+from ..past.lineage import Edge, edges, inside, known_runs
 from . import tasks, words
 
 COLOURS = {
@@ -217,7 +217,7 @@ def lineage(lock: Lock, statuses: Mapping[str, str]) -> Tree:
         parent = known.get(edge.parent)
         label = _node(edge.parent, known, statuses)
         for data in edge.inputs:
-            label.append(f"\nread {_inside(data, parent)}  {words.digest(data)}", "dim")
+            label.append(f"\nread {words.line(inside(data, parent))}  {words.digest(data)}", "dim")
         if edge.parent in seen:
             tree.add(label.append("\nas above", "dim"))
             continue
@@ -233,12 +233,6 @@ def _add_data(tree: Tree, lock: Lock, known: Mapping[str, Lock]) -> None:
     for data in lock.inputs:
         if data.run not in known:
             tree.add(Text.assemble(words.line(data.path), (f"  {words.digest(data)}", "dim")))
-
-
-def _inside(data: Data, run: Lock | None) -> str:
-    """The path below the folder of the run it belongs to."""
-    folder = f"{run.save_dir}/" if run is not None else ""
-    return words.line(data.path.rpartition(folder)[2] if folder and folder in data.path else data.path)
 
 
 def _node(id: str, known: Mapping[str, Lock], statuses: Mapping[str, str]) -> Text:

@@ -22,7 +22,11 @@ PARTS = tuple(Summary.__dataclass_fields__)
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One value of each run."""
+    """One value of each run.
+
+    >>> column("metrics.loss").needs_metrics, column("status").needs_metrics
+    (True, False)
+    """
 
     name: str
     """As it is written, e.g. `metrics.loss.min`."""

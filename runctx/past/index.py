@@ -9,7 +9,7 @@ from __future__ import annotations
 import glob
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from .record import left_behind, load, row_now
 from .remembered import Entry, row_of
 from .row import Row, plain_config, read_row
 
-_LOCK = os.fsencode(layout.LOCK)
+_LOCK = os.fsencode(os.sep + layout.LOCK)
 
 
 def runs(
@@ -60,7 +60,15 @@ def runs(
     >>> [run.cfg.lr for run in runs(folder, where="config.lr > 0.1")]
     [0.2]
     """
-    roots = list(_roots(pattern))
+    entries = _entries([*_roots(pattern)])
+    if like is not None:
+        entries = _alike(entries, like.lock if isinstance(like, Told) else load(find(os.fspath(like))).lock)
+    many = Runs(sorted(entries, key=lambda entry: (entry.moment, entry.path), reverse=True))
+    return many if where is None else many.where(where)
+
+
+def _entries(roots: Sequence[bytes]) -> list[Entry]:
+    """All runs in and below these folders, as they are now."""
     cache = layout.cache_dir()
     known = remembered.recall(cache, roots)
     entries: dict[bytes, Entry] = {}
@@ -76,11 +84,7 @@ def runs(
                     fresh.append(held)
             entries[folder] = held
     remembered.remember(cache, fresh, [folder for folder in known if folder not in entries])
-    told = [_with_process(entry) if entry.running else entry for entry in entries.values()]
-    if like is not None:
-        told = _alike(told, like.lock if isinstance(like, Told) else load(find(os.fspath(like))).lock)
-    many = Runs(sorted(told, key=lambda entry: (entry.moment, entry.path), reverse=True))
-    return many if where is None else many.where(where)
+    return [_with_process(entry) if entry.running else entry for entry in entries.values()]
 
 
 def _alike(entries: Iterable[Entry], lock: Lock) -> list[Entry]:
@@ -142,7 +146,7 @@ def _walk(root: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
     while pending:
         folder = pending.pop()
         try:
-            found = os.stat(os.path.join(folder, _LOCK))
+            found = os.stat(folder + _LOCK)
             if stat.S_ISREG(found.st_mode):
                 yield folder, found
                 continue
@@ -163,7 +167,7 @@ def _read(folder: bytes, found: os.stat_result) -> Entry | None:
     row = read_row(os.fsdecode(folder))
     if row.started is None:
         # what is wrong with it may pass: looked at again each time
-        gone = not os.path.exists(os.path.join(folder, _LOCK))
+        gone = not os.path.exists(folder + _LOCK)
         return None if gone else Entry(folder, b"", found.st_mtime, False, b"", row)
     signature, moment = remembered.signature(found), row.started.timestamp()
     return Entry(folder, signature, moment, row.status == "running", remembered.pack(row), row)
@@ -175,7 +179,7 @@ def _with_process(entry: Entry) -> Entry:
     if is_alive(folder, row.host, row.pid):
         return entry
     try:
-        unchanged = remembered.signature(os.stat(os.path.join(entry.path, _LOCK))) == entry.signature
+        unchanged = remembered.signature(os.stat(entry.path + _LOCK)) == entry.signature
     except OSError:
         unchanged = False
     return entry._replace(row=replace(row, status=left_behind(folder, row)) if unchanged else row_now(folder))

@@ -25,6 +25,12 @@ def known_runs(lock: Lock) -> dict[str, Lock]:
     return {lock.id: lock, **{earlier.id: earlier for earlier in lock.upstream if earlier.id != lock.id}}
 
 
+def inside(data: Data, run: Lock | None) -> str:
+    """The path below the folder of the run that an input belongs to; as it was given if it belongs to none."""
+    folder = f"{run.save_dir}/" if run is not None else ""
+    return data.path.rpartition(folder)[2] if folder and folder in data.path else data.path
+
+
 def edges(lock: Lock) -> tuple[Edge, ...]:
     """All that lead to the run, the nearest first; what would lead from a run to itself is cut.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..errors import LedgerError
 from ..layout import METRICS
-from ..model import Summary
+from ..model import Lock, Summary
 from .row import Row
 
 _UNSEALED = ("running", "submitted", "crashed")
@@ -18,6 +18,12 @@ def measured(row: Row) -> Row:
     """The row with the metrics as they are now."""
     found = summaries(row.path, row.status)
     return replace(row, metrics=found) if found else row
+
+
+def with_metrics(lock: Lock, folder: str | os.PathLike[str], status: str) -> Lock:
+    """The lock with the metrics as they are now."""
+    found = summaries(folder, status)
+    return replace(lock, metrics=found) if found else lock
 
 
 def summaries(folder: str | os.PathLike[str], status: str) -> dict[str, Summary]:

@@ -226,9 +226,9 @@ class _Reading:
 
     def _unreadable(self, node: ast.expr) -> NoReturn:
         if isinstance(node, ast.BinOp):
-            self._refuse(
-                "nothing is computed", node, "odd names are written config['a-b'], metrics['val/loss']"
-            )
+            named = any(isinstance(part, ast.Name) for part in ast.walk(node))
+            hint = "odd names are written config['a-b'], metrics['val/loss']" if named else "write the result"
+            self._refuse("nothing is computed", node, hint)
         kind = _KINDS.get(type(node), "this")
         self._refuse(
             f"{kind} is not part of expressions", node, "they compare: config.lr < 0.1 and status == 'done'"

@@ -205,9 +205,13 @@ class Record(Kept):
     def _repr_html_(self) -> str | None:
         from .. import display
         from ..tasks.table import failed_in
+        from .measured import with_metrics
 
         try:
-            return display.run_html(self.lock, self.status, failed_in(self._save_dir, self.lock))
+            told = (
+                self.lock if self._save_dir is None else with_metrics(self.lock, self._save_dir, self.status)
+            )
+            return display.run_html(told, self.status, failed_in(self._save_dir, self.lock))
         except RunctxError:
             return None  # the short text says what is wrong
 

@@ -107,7 +107,7 @@ def recall(cache: Path, roots: Iterable[bytes]) -> dict[bytes, Entry]:
         for root in roots:
             below = root.rstrip(b"/")
             found = connection.execute(select, (root, below + b"/", below + b"0"))
-            known.update((row[0], Entry._make((*row, None))) for row in found)
+            known.update((row[0], Entry(*row)) for row in found)
 
     if (cache / FILE).exists():
         _attempt(cache, read)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -159,7 +160,7 @@ def parse(data: bytes, where: str = layout.LOCK) -> Row:
         commit=commit,
         dirty=dirty,
         parents=head.parents,
-        config=dict(_leaves(head.config, "")),
+        config=dict(leaves(head.config)),
         derived=_derived(data),
         structure=structure,
         tasks=tasks,
@@ -332,11 +333,12 @@ def _derived(data: bytes) -> tuple[str, ...]:
     return tuple(key.decode() for key in _COMPUTED.findall(_section(data, "origins")))
 
 
-def _leaves(config: dict[Any, Any], prefix: str) -> Any:
+def leaves(config: dict[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and values; a list is one value, and so is an empty mapping."""
     for key, value in config.items():
         name = f"{prefix}{key}"
         if isinstance(value, dict) and value:
-            yield from _leaves(value, f"{name}.")
+            yield from leaves(value, f"{name}.")
         elif isinstance(value, (str, int, float, list, dict)) or value is None:
             yield name, value
         else:  # bytes and dates, which a lock of ours does not hold

@@ -34,6 +34,7 @@ def ten_thousand_runs(workshop: Workshop) -> Iterator[Sides]:
             "from nothing": from_nothing,
             "warm": lambda _: checked(runctx.ask("read", root=str(ours))),
             "frame": lambda _: checked(runctx.ask("read_frame", root=str(ours))),
+            "filter": lambda _: checked(runctx.ask("read_some", root=str(ours))),
             "mlflow": lambda _: checked(mlflow.ask("read")),
         }
 
@@ -69,6 +70,13 @@ BENCHES = (
                 ours="frame",
                 peer="mlflow",
                 reach=0.1,
+            ),
+            Row(
+                what="the same, of which `.where` chooses half by configuration and metric, as a DataFrame",
+                against="`mlflow.search_runs`, all rows as a DataFrame",
+                ours="filter",
+                peer="mlflow",
+                reach=0.03,
             ),
         ),
     ),

@@ -10,6 +10,7 @@ from settings20 import SETTINGS
 
 from runctx import Run, lock, runs
 from runctx.layout import RunFiles
+from runctx.model import Summary
 
 
 def make(root, count):
@@ -27,9 +28,14 @@ def make(root, count):
             started=started,
             save_dir=str(folder),
             config={**SETTINGS, "seed": number, "lr": 1 / (number + 1)},
+            metrics={"acc": last(number % 100 / 100), "loss": last(1 - number % 100 / 100)},
         )
         lock.write(RunFiles(folder).lock, another)
     return len(RunFiles(folder).lock.read_text().splitlines())
+
+
+def last(value):
+    return Summary(last=value, min=0.0, max=value, points=1)
 
 
 def read(root):
@@ -47,4 +53,15 @@ def read_frame(root):
     return {"seconds": time.perf_counter() - start, "runs": len(frame)}
 
 
-serve({"make": make, "read": read, "read_frame": read_frame})
+def read_some(root):
+    """Half of them, chosen by configuration and metric; all that were looked at count."""
+    start = time.perf_counter()
+    found = runs(f"{root}/results")
+    frame = found.where("config.lr < 0.5 and metrics.acc.max >= 0.5").to_pandas()
+    seconds = time.perf_counter() - start
+    if not len(found) * 0.49 < len(frame) <= len(found) / 2 or "metrics.acc.last" not in frame:
+        raise RuntimeError(f"{len(frame)} runs of {len(found)}")
+    return {"seconds": seconds, "runs": len(found)}
+
+
+serve({"make": make, "read": read, "read_frame": read_frame, "read_some": read_some})

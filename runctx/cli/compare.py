@@ -1,0 +1,42 @@
+"""`compare`: what differs between runs, side by side."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+_LIMIT = 50
+
+
+@click.command("compare")
+@click.argument("names", metavar="[RUN]...", nargs=-1)
+@click.option("--where", metavar="EXPR", help="Only runs of which this is true: 'config.lr < 0.1'.")
+@click.option(
+    "--limit", type=click.IntRange(min=0), default=_LIMIT, show_default=True, help="How many; 0: all."
+)
+@click.option("--all", "equal", is_flag=True, help="Also what is equal.")
+@click.option("--json", "as_json", is_flag=True, help="All of it, for programs.")
+def compare(names: tuple[str, ...], where: str | None, limit: int, equal: bool, as_json: bool) -> None:
+    """Show what differs between runs: configuration, metrics, code, inputs, packages.
+
+    RUN is a path in a run's folder, an id or the beginning of one, `latest`, a folder of runs or a glob of folders;
+    without any, the runs of the project's results folder, the newest first.
+    """
+    from ..display.comparison import Table
+    from . import output
+    from .which import which
+
+    chosen = which(names, where, as_given=True)
+    shown = chosen[: limit or None]
+    comparison = shown.compare()
+    if as_json:
+        output.json(comparison.to_dict())
+        return
+    output.show(Table(comparison, equal=equal, hints=False))
+    output.hints(comparison.hints)
+    if len(shown) < len(chosen):
+        click.echo(f"… {len(chosen) - len(shown)} more; --limit 0 compares all", err=True)
+
+
+COMMANDS: tuple[Any, ...] = (compare,)
