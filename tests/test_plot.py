@@ -436,6 +436,7 @@ def test_notebooks_show_small_curves(metrics: dict[str, list[float]]) -> None:
     assert not CONTROL.search(page) and "<script" not in page
     lines = tree.findall(".//tbody/tr")
     assert len(lines) == min(len(told), 50)
+    ElementTree.fromstring(next(iter(told.values()))._repr_html_())
     for line, series in zip(lines, told.values(), strict=False):
         paths = line.findall(".//{http://www.w3.org/2000/svg}path")
         assert len(paths) == any(abs(value) < points.MOST for value in series.values)

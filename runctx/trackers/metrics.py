@@ -41,6 +41,9 @@ class Series:
 
         return plain.as_text(logged.table({"": self}))
 
+    def _repr_html_(self) -> str:
+        return Metrics({"": self})._repr_html_()
+
 
 class Metrics(Mapping[str, Series]):
     """Name -> the numbers that were logged, columns of equal length; prints as a short table.
