@@ -105,7 +105,7 @@ def _is_unlocked(folder: Path, is_named: bool) -> bool:
 
     if layout.find_run(folder) is not None or len(index.runs(folder)):
         return False
-    return has_config(folder) or (is_named and any(entry.is_file() for entry in os.scandir(folder)))
+    return has_config(folder) or (is_named and any(entry.is_file() for entry in folder.iterdir()))
 
 
 # -- what became of them -----------------------------------------------------------------------------------

@@ -145,12 +145,17 @@ def _held(
 ) -> Iterator[tuple[Sending, Outcome]]:
     """The view of a run, with all there is to say and to send of it."""
     with Publication(run.save_dir, tracker).begun(run, patience) as sending:
-        describe = again or sending.state.described != said
+        numbers = sending.send(most)  # before anybody is told that the run has ended
+        finished = most is None or numbers < most
+        describe = again or (sending.state.described != said and (finished or not sending.state.described))
         if describe:
-            sending.describe(said)
-        numbers = sending.send(most)
+            sending.describe(said if finished else _UNFINISHED)
         outcome = replace(_nothing(run, tracker), described=describe, numbers=numbers)
         yield sending, replace(outcome, ref=sending.view.ref)
+
+
+_UNFINISHED = "unfinished"
+"""In place of a digest: to be described again when all numbers are there."""
 
 
 def _nothing(run: Record, tracker: Tracker) -> Outcome:
@@ -290,9 +295,13 @@ def publish_all(
     trackers = Trackers()
     for run in runs:
         for tracker in trackers.of(settings_of(run.save_dir)):
-            with held_back():
-                outcome = _outcome(run, tracker, function, stale, quick, trackers)
-            yield outcome
+            outcome = None
+            try:
+                with held_back():
+                    outcome = _outcome(run, tracker, function, stale, quick, trackers)
+            finally:
+                if outcome is not None:  # of a run that was finished after Ctrl-C, too
+                    yield outcome
 
 
 def _outcome(
