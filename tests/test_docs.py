@@ -119,6 +119,7 @@ def play(blocks, read=str):
                 printed = called(command)
                 assert matches(read(shown), read(printed)), printed
         elif named := NAMED.match(code):
+            Path(named[1]).parent.mkdir(parents=True, exist_ok=True)
             Path(named[1]).write_text(code)
         else:
             Path("example.py").write_text(code)
@@ -153,6 +154,16 @@ def test_browsing_prints_what_is_shown(project, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("NO_COLOR", "1")
     play(BLOCK.findall((ROOT / "docs/browse.md").read_text()), read=timeless)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # among MLflow's own packages
+def test_publishing_does_what_is_shown(project, monkeypatch):
+    """The files, programs and commands of docs/publish.md give what the page shows."""
+    monkeypatch.chdir(project)
+    monkeypatch.setattr(sys, "argv", ["example.py"])
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    play([block for block in BLOCK.findall((ROOT / "docs/publish.md").read_text()) if block[0] != "toml"])
+    assert list(project.glob("mlruns/**/loss.png"))
 
 
 def test_every_equivalent_is_linked():
