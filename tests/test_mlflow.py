@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import json
 import os
+import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -25,10 +27,10 @@ from runctx.errors import TrackingError
 from runctx.model import Failure, Lock, Omission, Tasks
 from runctx.past.record import Record, load
 from runctx.settings import Settings
-from runctx.trackers import tracker_of
 from runctx.trackers.following import Number
 from runctx.trackers.journal import Journal
 from runctx.trackers.mlflow import MLflow, database, described, names
+from runctx.trackers.mlflow.server import Server
 from runctx.trackers.mlflow.tracker import MLflowView
 from runctx.trackers.publication import Publication
 
@@ -41,13 +43,11 @@ _numbers = iter(range(1, 10_000))
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder whose name would be misread in an address; all tests share its database."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(database, "_PATIENCE", 1.0)
-        root = tmp_path_factory.mktemp("mlflow") / "my project #1 100% é"
-        root.mkdir()
-        yield root
+    root = tmp_path_factory.mktemp("mlflow") / "my project #1 100% é"
+    root.mkdir()
+    return root
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +65,13 @@ def make(project: Path) -> Any:
         return load(write_run(project, one))
 
     return make
+
+
+def a_database(tracker: MLflow, path: Path) -> str:
+    """Its address; a copy, for to make one takes seconds."""
+    assert tracker.experiment_id
+    shutil.copy(tracker.database.file, path)
+    return f"sqlite:///{path}"
 
 
 def publish(run: Record, tracker: MLflow, function: Any = None) -> str:
@@ -214,9 +221,9 @@ def test_a_locked_database_is_told(make: Any, tmp_path: Path, monkeypatch: pytes
     with pytest.raises(TrackingError, match=r"locked(?s:.*)hint: another program"):
         tracker.open(make(), None)
     other.close()
-    with MLflow(Settings(root=tmp_path)).database.alone():
-        with pytest.raises(TrackingError, match=r"hint: another program"):
-            tracker.open(make(), None)
+    alone = MLflow(Settings(root=tmp_path)).database.alone()
+    with alone, pytest.raises(TrackingError, match=r"hint: another program"):
+        tracker.open(make(), None)
 
 
 SIX = """
@@ -259,8 +266,9 @@ def test_six_processes_meet_a_fresh_database(make: Any, tmp_path: Path) -> None:
         assert entity(tracker, view.ref).info.status == "FINISHED"
 
 
-def test_a_database_that_is_gone_is_made_anew(make: Any, tmp_path: Path) -> None:
+def test_a_database_that_is_gone_is_made_anew(tracker: MLflow, make: Any, tmp_path: Path) -> None:
     """Also by a process that had it open: what it writes does not go to a file that nobody sees."""
+    a_database(tracker, tmp_path / "mlflow.db")
     tracker, run = MLflow(Settings(root=tmp_path)), make()
     first, identity = publish(run, tracker), tracker.identity()
     (tmp_path / "mlflow.db").unlink()
@@ -406,11 +414,15 @@ def test_describing_again_changes_nothing(tracker: MLflow, make: Any) -> None:
 
 
 def test_what_has_changed_is_updated(tracker: MLflow, make: Any) -> None:
-    """A run that was resumed goes on; what MLflow cannot change is told by a tag, which goes when it is true no more."""
+    """A run that was resumed goes on; what MLflow cannot change is told by a tag, as long as it is so."""
     run = make(config={"lr": 0.1, "gone": 1}, seed=3)
     ref = publish(run, tracker)
     resumed = replace(
-        run.lock, status="submitted", resumed=START + timedelta(days=1), config={"lr": 0.2, "new": 5}, seed=None
+        run.lock,
+        status="submitted",
+        resumed=START + timedelta(days=1),
+        config={"lr": 0.2, "new": 5},
+        seed=None,
     )
     lock.write(layout.RunFiles(run.save_dir).lock, resumed)
     assert publish(run, tracker) == ref
@@ -424,15 +436,19 @@ def test_what_has_changed_is_updated(tracker: MLflow, make: Any) -> None:
     publish(run, tracker)
     found = entity(tracker, ref)
     assert found.info.end_time == int((START + timedelta(days=1, seconds=1.5)).timestamp() * 1000)
-    assert not [key for key in found.data.tags if key.startswith("runctx.changed.")] or found.data.tags[
-        "runctx.changed.new"
-    ]
+    assert {key for key in found.data.tags if key.startswith("runctx.changed.")} == {"runctx.changed.new"}
 
 
 def test_limits_are_kept(tracker: MLflow, make: Any) -> None:
     """Long values are files, keys and texts of any length and kind are taken, and nothing is Markdown."""
     run = make(
-        config={"long": "x" * 7000, "k" * 400: 1, "nul": "a\0b", ESCAPE: ESCAPE, "many": {str(i): i for i in range(250)}},
+        config={
+            "long": "x" * 7000,
+            "k" * 400: 1,
+            "nul": "a\0b",
+            ESCAPE: ESCAPE,
+            "many": {str(i): i for i in range(250)},
+        },
         error=Failure(type="E", message=f"`{ESCAPE}` [x](javascript:y)\n# {'z' * 9000}", traceback=""),
         omissions=tuple(Omission(what="w" * 300, why="y" * 300) for _ in range(100)),
         stage="`<b>x</b>",
@@ -578,7 +594,11 @@ def test_a_logging_function(tracker: MLflow, make: Any) -> None:
     ref = publish(run, tracker, function)
     found = entity(tracker, ref)
     assert found.info.status == "FINISHED"
-    assert (found.data.metrics["acc"], found.data.metrics["loss"], found.data.metrics["later"]) == (0.9, 0.9, 0.9)
+    assert (found.data.metrics["acc"], found.data.metrics["loss"], found.data.metrics["later"]) == (
+        0.9,
+        0.9,
+        0.9,
+    )
     assert (found.data.params["mine"], found.data.tags["note"]) == ("x", "0.9")
     assert {"texts/a.txt", "a.json", "table.json"} < files(tracker, ref).keys()
     before = everything(tracker, ref)
@@ -586,7 +606,11 @@ def test_a_logging_function(tracker: MLflow, make: Any) -> None:
     assert everything(tracker, ref) == before
     publish(run, tracker, functools.partial(function, value=0.7))
     found = entity(tracker, ref)
-    assert (found.data.metrics["acc"], found.data.metrics["twice"], found.data.tags["note"]) == (0.7, 0.7, "0.7")
+    assert (found.data.metrics["acc"], found.data.metrics["twice"], found.data.tags["note"]) == (
+        0.7,
+        0.7,
+        "0.7",
+    )
     assert files(tracker, ref)["a.json"] == b'{\n  "a": 0.7\n}'
 
 
@@ -685,7 +709,7 @@ def test_a_logging_function_leaves_the_users_mlflow_alone(
 
     monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "")
     monkeypatch.setattr(fluent, "_active_experiment_id", None)
-    uri = f"sqlite:///{tmp_path}/mine.db"
+    uri = a_database(tracker, tmp_path / "mine.db")
     mlflow.set_tracking_uri(uri)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     client, begun, go_on = mlflow.MlflowClient(uri), threading.Event(), threading.Event()
@@ -720,3 +744,58 @@ def test_a_logging_function_leaves_the_users_mlflow_alone(
 
 
 # -- over a server -----------------------------------------------------------------------------------------
+
+
+def test_over_a_server(tracker: MLflow, make: Any, tmp_path: Path) -> None:
+    """Numbers, files, the user's logging and all else, once and again; when it is gone, that is told."""
+    import mlflow
+
+    def function(run: Record) -> None:
+        mlflow.log_metric("acc", 0.9)
+        mlflow.log_text("text", "folder/text.txt")
+        mlflow.log_table({"x": [1]}, "table.json")
+        mlflow.set_tag("mine", "1")
+
+    def seen() -> Any:
+        def walk(folder: str | None) -> Iterator[str]:
+            for one in client.list_artifacts(ref, folder):
+                yield from walk(one.path) if one.is_dir else (one.path,)
+
+        found = client.get_run(ref)
+        rows = {name: len(client.get_metric_history(ref, name)) for name in found.data.metrics}
+        return dict(found.info), found.data.params, found.data.tags, rows, sorted(walk(None))
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    run = make(config={"lr": 0.5})
+    (run.save_dir / "sub").mkdir()
+    (run.save_dir / "sub/a b%20é.txt").write_text("output")
+    (run.save_dir / "sub/a b é.txt").write_text("output")
+    log = Journal(run.save_dir / layout.METRICS, lose=pytest.fail)
+    for value in (0.5, float("nan"), float("-inf")):
+        log.append({"f1@0.5": value, "loss": 1})
+    with Server(a_database(tracker, tmp_path / "server.db"), tmp_path / "artifacts", port) as server:
+        server.wait()
+        tracker = MLflow(Settings(root=tmp_path, tracking_uri=server.address))
+        client = mlflow.MlflowClient(server.address)
+        ref = publish(run, tracker, function)
+        before = seen()
+        assert before[2]["mine"] == "1"
+        assert before[3] == {"f1_x40_0.5": 3, "loss": 3, "acc": 1}
+        assert before[4] == [
+            "config.yaml",
+            "folder/text.txt",
+            "run.lock",
+            "runctx.json",
+            "sub/a b é.txt",
+            "table.json",
+        ]
+        assert publish(run, tracker, function) == ref
+        assert seen() == before
+        assert tracker.open(run, None).ref == ref
+        (run.save_dir / "sub/a b é.txt").unlink()
+        publish(run, tracker)
+        assert "sub/a b é.txt" not in seen()[4]
+    with pytest.raises(TrackingError, match="hint: does the server run"):
+        publish(run, tracker)

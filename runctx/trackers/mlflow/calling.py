@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import TrackingError
 from .artifacts import Called
+from .described import OURS
 
 if TYPE_CHECKING:
     from ...past.record import Record
@@ -50,14 +51,10 @@ def called(view: MLflowView, function: Callable[[Record], Any], run: Record) -> 
         held.release(view)
     except BaseException:
         with contextlib.suppress(TrackingError):  # it is undone later, and what happened first is told
+            _keep_status(view, entity.info)
             revert(view)
         raise
-    finally:
-        view.changed()
-        info = entity.info
-        if (view.entity.info.status, view.entity.info.end_time) != (info.status, info.end_time):
-            view.set_status(info.status, info.end_time)  # the function has ended the run
-            view.changed()
+    _keep_status(view, entity.info)
     inventory.function = _left(view, before, held)
     inventory.begun = None
     view.artifacts.keep()
@@ -74,13 +71,23 @@ def revert(view: MLflowView) -> None:
         view.artifacts.keep()
 
 
+def _keep_status(view: MLflowView, before: Any) -> None:
+    """A function may well have ended the run."""
+    view.changed()
+    now = view.entity.info
+    if (now.status, now.end_time) != (before.status, before.end_time):
+        view.set_status(before.status, before.end_time)
+        view.changed()
+
+
 def _left(view: MLflowView, before: Called, held: _Held | None) -> Called:
-    tags = view.entity.data.tags
     was = {key: values[0] for key, values in before.tags.items()}
+    # a child may have told of itself meanwhile
+    now = {key: value for key, value in view.entity.data.tags.items() if not key.startswith(OURS)}
     return Called(
         files=sorted(view.artifacts.names() - set(before.files)),
-        params=sorted(held.params) if held else view.artifacts.inventory.function.params,
-        tags={key: [was.get(key), value] for key, value in tags.items() if was.get(key) != value},
+        params=sorted({*view.artifacts.inventory.function.params, *(held.params if held else ())}),
+        tags={key: [was.get(key), value] for key, value in now.items() if was.get(key) != value},
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ...errors import TrackingError
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from ..following import Number
 
 _METRICS, _OTHERS, _USER = 1000, 100, 256
-"""What MLflow takes: metrics at once; parameters or tags at once; characters of a user's name."""
+"""What MLflow takes: metrics at once; parameters and tags at once; characters of a user's name."""
+_CHARACTERS = 150_000
+"""Of what is sent at once: a server takes a million bytes, and a character can be six."""
 
 
 class MLflow:
@@ -57,7 +59,11 @@ class MLflow:
         found = (self.fetched(ref) if ref else None) or self._searched(run.id)
         fresh = found is None or found.info.run_id != ref
         if found is None:
-            found = self._created(run)
+            try:
+                found = self._created(run)
+            except TrackingError:
+                self._group = None, None  # the server may have another database by now
+                raise
         elif found.info.lifecycle_stage != "active":
             with self.database.asked(write=True):
                 self.database.store.restore_run(found.info.run_id)
@@ -155,13 +161,10 @@ class MLflowView:
         """Add numbers; those that are there already stay as they are."""
         from mlflow.entities import Metric
 
-        for start in range(0, len(numbers), _METRICS):
-            batch = numbers[start : start + _METRICS]
-            spelled = {name: names.mapped(name) for name in {number.name for number in batch}}
-            if shortened := {tag: text for name in spelled for tag, text in names.memo(name).items()}:
-                self.say(tags=shortened)
-            metrics = [Metric(spelled[one.name], one.value, one.moment, one.step) for one in batch]
-            self.add(metrics)
+        spelled = {name: names.mapped(name) for name in {number.name for number in numbers}}
+        if shortened := {tag: text for name in spelled for tag, text in names.memo(name).items()}:
+            self.say(tags=shortened)
+        self.add([Metric(spelled[one.name], one.value, one.moment, one.step) for one in numbers])
 
     def describe(self, run: Record, parents: Mapping[str, str]) -> None:
         """Say all that is not a number, and change nothing that is said already."""
@@ -216,9 +219,11 @@ class MLflowView:
 
     def add(self, metrics: Sequence[Any]) -> None:
         """Add MLflow's metrics."""
-        for start in range(0, len(metrics), _METRICS):
+        longest = max((len(metric.key) for metric in metrics), default=0)
+        most = min(_METRICS, _CHARACTERS // (longest + 25))
+        for start in range(0, len(metrics), most):
             with self._database.asked(write=True):
-                self._database.store.log_batch(self.ref, metrics[start : start + _METRICS], [], [])
+                self._database.store.log_batch(self.ref, metrics[start : start + most], [], [])
 
     def say(self, params: Mapping[str, str] | None = None, tags: Mapping[str, str] | None = None) -> None:
         """Set parameters that are not there, and the tags that differ."""
@@ -252,11 +257,11 @@ class MLflowView:
         from mlflow.entities import Param, RunTag
 
         new = [Param(key, value) for key, value in params.items()]
-        others = [RunTag(key, value) for key, value in tags.items() if there.get(key) != value]
-        for start in range(0, max(len(new), len(others)), _OTHERS):
+        other = [RunTag(key, value) for key, value in tags.items() if there.get(key) != value]
+        for batch in _batches([*new, *other]):
             with self._database.asked(write=True):
-                part = slice(start, start + _OTHERS)
-                self._database.store.log_batch(ref, [], new[part], others[part])
+                kinds = ([one for one in batch if isinstance(one, kind)] for kind in (Param, RunTag))
+                self._database.store.log_batch(ref, [], *kinds)
 
     def _told_to(self, id: str, parent: str | None, child: str) -> str | None:
         """Tell a parent of its child; the address of the parent's page."""
@@ -276,6 +281,19 @@ class MLflowView:
                 note = described.with_children(tags.get(described.NOTE, ""), described.children(told))
                 self._said(parent, {}, {key: own, described.NOTE: note}, tags)
         return described.page(other.info.experiment_id, parent)
+
+
+def _batches(entities: Sequence[Any]) -> Iterator[list[Any]]:
+    batch: list[Any] = []
+    size = 0
+    for one in entities:
+        size += len(one.key) + len(one.value)
+        if len(batch) == _OTHERS or (batch and size > _CHARACTERS):
+            yield batch
+            batch, size = [], len(one.key) + len(one.value)
+        batch.append(one)
+    if batch:
+        yield batch
 
 
 def _folder(experiment: str) -> str:
