@@ -37,17 +37,33 @@ class Table:
     hints: bool = True
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        cells = _cells(self.comparison, self.equal)
+        cells, width = _cells(self.comparison, self.equal), options.max_width
         if len(cells) > 1:
-            turned = [list(column) for column in zip(*cells, strict=True)]
-            tables = (_in_two_lines(cells), turned)
-            yield from min((_folded(table, options.max_width) for table in tables), key=len)
+            yield from _whole(cells, width) or _whole(_in_two_lines(cells), width) or _least(cells, width)
         hints = self.comparison.hints if self.hints else ()
         for note in (*_notes(self.comparison, self.equal), *map(_hint, hints)):
             yield Text(note, "dim")
 
 
-def _in_two_lines(cells: Sequence[list[Text]]) -> list[list[Text]]:
+_Cells = Sequence[Sequence[Text]]
+
+
+def _whole(cells: _Cells, width: int) -> list[RenderableType]:
+    """The table as it is; nothing if it is too wide."""
+    return _folded(cells, width) if sum(_widths(cells)) - 2 <= width else []
+
+
+def _least(cells: _Cells, width: int) -> list[RenderableType]:
+    """Folded, with the runs as columns or as lines, whichever is shorter."""
+    turned = [*zip(*cells, strict=True)]
+    return min((_folded(table, width) for table in (_in_two_lines(cells), turned)), key=len)
+
+
+def _widths(cells: _Cells) -> list[int]:
+    return [max(cell.cell_len for cell in column) + 2 for column in zip(*cells, strict=True)]
+
+
+def _in_two_lines(cells: _Cells) -> _Cells:
     """The names of the runs, which are long, above narrow columns."""
     names = [cell.plain for cell in cells[0]]
     middles = [name.find("-", len(name) // 2 - 1) + 1 for name in names]
@@ -56,14 +72,14 @@ def _in_two_lines(cells: Sequence[list[Text]]) -> list[list[Text]]:
     return [upper, lower, *cells[1:]]
 
 
-def _folded(cells: Sequence[Sequence[Text]], width: int) -> list[RenderableType]:
+def _folded(cells: _Cells, width: int) -> list[RenderableType]:
     """The lines of a table whose columns, where they do not all fit, go on below, after the first again."""
-    widths = [max(cell.cell_len for cell in column) + 2 for column in zip(*cells, strict=True)]
+    widths = _widths(cells)
     lines: list[RenderableType] = []
     first = 1
     while first < len(widths):
         last, taken = first + 1, widths[0] + widths[first]
-        while last < len(widths) and taken + widths[last] <= width:
+        while last < len(widths) and taken + widths[last] - 2 <= width:
             taken += widths[last]
             last += 1
         lines += [Text()] * bool(lines)

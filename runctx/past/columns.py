@@ -7,7 +7,7 @@ may itself hold dots: the longest that the run has is meant.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -118,14 +118,25 @@ def _meant(name: str) -> str:
 
 def unmet(columns: Iterable[Column], rows: Sequence[Row]) -> Iterator[str]:
     """A sentence for each value that none of the runs has, with the name that was probably meant."""
-    from ..config.nearest import did_you_mean
-
     for one in columns:
         if rows and one.section and all(one.of(row) is None for row in rows):
-            known = {f"{one.section}.{key}" for row in rows for key in getattr(row, one.section)}
-            if one.name not in known:  # else all have null
-                hint = did_you_mean(one.name, known)
+            known = {key for row in rows for key in getattr(row, one.section)}
+            key = one.name.partition(".")[2]
+            if key not in known:  # else all have null
+                hint = _nearest(key, known, f"{one.section}.")
                 yield f"no run has {one.name}" + (f"; {hint}" if hint else "")
+
+
+def nearest_metrics(name: str, rows: Iterable[Row]) -> str | None:
+    """A hint with the metrics that are called like this one."""
+    return _nearest(name, {key for row in rows for key in row.metrics})
+
+
+def _nearest(name: str, known: Collection[str], prefix: str = "") -> str | None:
+    from ..config.nearest import nearest
+
+    found = [f"{prefix}{one}" for one in nearest(name, known)]
+    return f"did you mean {' or '.join(found)}?" if found else None
 
 
 def in_order(rows: Sequence[Row], by: Column, *, reverse: bool = False) -> list[int]:
@@ -140,13 +151,6 @@ def _rank(value: Any) -> tuple[int, Any]:
     if isinstance(value, (bool, int, float)):
         return 0, value
     return (1, value) if isinstance(value, str) else (2, repr(value))
-
-
-def nearest_metrics(name: str, rows: Iterable[Row]) -> str | None:
-    """A hint with the metrics that are called like this one."""
-    from ..config.nearest import did_you_mean
-
-    return did_you_mean(name, {key for row in rows for key in row.metrics})
 
 
 def best_of(metric: str, mode: str) -> Column:
