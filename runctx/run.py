@@ -274,12 +274,15 @@ class Run(Maps, Kept):
         >>> run.metrics()["loss"].values
         (0.3,)
         """
-        self._require_open("log_async()")
-        if self._journal is None:
-            self._journal = self._opened_journal()
+        if self._state != "open":
+            self._require_open("log_async()")
+        if metrics:
+            named = {**metrics, **named}
         # the run that maps may be asked as well, and in threads that a task starts only its own run knows it
         task = attached.current.get() or self._task
-        self._journal.append({**(metrics or {}), **named}, step, None if task is None else task.key)
+        if self._journal is None:
+            self._journal = self._opened_journal()
+        self._journal.append(named, step, None if task is None else task.key)
 
     def _opened_journal(self) -> Journal:
         """One for each worker, not for each task: every one has a file of its own."""

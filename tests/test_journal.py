@@ -53,13 +53,14 @@ def test_numbers_come_back_as_they_were(
 ) -> None:
     """NaN, infinities and whole numbers up to 63 bits included."""
     own = made(tmp_path_factory.mktemp("journal"))
-    own.append(values, step=3, task="ab")
+    for step in (3, 4):  # names that are known already are not looked at again
+        own.append(values, step=step, task="ab")
     found = metrics.read(own.folder)
     assert set(found) == set(values)
     for name, value in values.items():
-        last = found[name].last
-        assert last == float(value) or (math.isnan(last) and math.isnan(value))
-        assert found[name].steps == (3,) and found[name].tasks == ("ab",)
+        for read in found[name].values:
+            assert read == float(value) or (math.isnan(read) and math.isnan(value))
+        assert found[name].steps == (3, 4) and found[name].tasks == ("ab", "ab")
 
 
 def test_scalars_of_all_kinds_are_numbers(tmp_path: Path) -> None:
@@ -84,6 +85,82 @@ def test_what_is_no_number_is_refused_by_name_and_nothing_is_written(tmp_path: P
     with pytest.raises(TypeError, match="'accuracy'"):
         own.append({"loss": 0.3, "accuracy": wrong})
     assert not own.folder.exists()
+
+
+@pytest.mark.parametrize("wrong", [0.5, "1", np.ones(2), 1 << 63, -(1 << 63) - 1, 10**400, math.nan])
+def test_a_step_that_no_tracker_takes_is_refused_and_nothing_is_written(
+    tmp_path: Path, wrong: object
+) -> None:
+    """It is a whole number of 64 bits, or none."""
+    own = made(tmp_path)
+    with pytest.raises(TypeError, match="step"):
+        own.append({"loss": 0.3}, step=wrong)
+    assert not own.folder.exists()
+
+
+def test_all_other_steps_come_back(tmp_path: Path) -> None:
+    """The first and the last one there are, none, and numpy's."""
+    own = made(tmp_path)
+    steps = [None, -(1 << 63), (1 << 63) - 1, -1, True, np.uint8(7)]
+    for step in steps:
+        own.append({"loss": 0.3}, step=step)
+    assert [point.step for point in journal.read(own.folder)] == steps
+
+
+def test_names_that_are_made_up_fill_no_memory(tmp_path: Path) -> None:
+    """One that was never seen is a name after any number of others; what is none is refused then, too."""
+    own = made(tmp_path)
+    for number in range(5000):
+        own.append({f"of {number}": 0.5})
+        assert len(own._known) < 2000
+    for wrong in ("", 7, None, "\ud800"):
+        with pytest.raises(TypeError, match="name"):
+            own.append({"of 1": 0.5, wrong: 0.5})
+    assert len(metrics.read(own.folder)) == 5000
+
+
+def test_a_fork_of_a_fork_has_a_file_of_its_own(tmp_path: Path) -> None:
+    """Forked in a thread, and logging in several: what each had open before is nobody's but its parent's."""
+    own = made(tmp_path)
+
+    def generation(left: int) -> None:
+        own.append({"left": left})
+        if left:
+            child = os.fork()
+            if not child:
+                generation(left - 1)
+                os._exit(0)
+            assert os.waitpid(child, 0)[1] == 0
+        own.append({"left": left})
+
+    generation(3)
+    assert [[p.values["left"] for p in journal.read_file(path)] for path in journal.files(own.folder)].count(
+        [0.0, 0.0]
+    ) == 1
+    assert sorted(len(journal.read_file(path)) for path in journal.files(own.folder)) == [2, 2, 2, 2]
+    assert {path.name.partition("-")[0] for path in journal.files(own.folder)} >= {str(os.getpid())}
+
+
+def test_half_a_line_is_taken_back(tmp_path: Path) -> None:
+    """On a disk that is full in the middle of it; what comes later starts at the beginning of a line."""
+    program = """
+import resource, signal, sys
+from pathlib import Path
+from runctx.trackers.journal import Journal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+own = Journal(Path(sys.argv[1]), lose=print)
+own.append({"loss": 0.5}, step=0)
+(file,) = own.folder.iterdir()
+resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size + 10, resource.RLIM_INFINITY))
+own.append({"loss": 0.5}, step=1)
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+own.append({"loss": 0.5}, step=2)
+"""
+    told = subprocess.run(
+        [sys.executable, "-c", program, tmp_path / "metrics"], capture_output=True, text=True, check=True
+    )
+    assert told.stdout.count("OSError") == 1
+    assert [point.step for point in journal.read(tmp_path / "metrics")] == [0, 2]
 
 
 def test_threads_and_forks_have_a_file_of_their_own(tmp_path: Path) -> None:

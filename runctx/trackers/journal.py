@@ -9,14 +9,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import itertools
-import math
 import operator
 import os
 import secrets
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from time import time
 from typing import Annotated, Any
 
 import msgspec
@@ -27,17 +26,23 @@ from ..errors import LedgerError
 SUFFIX = ".jsonl"
 
 
+_LEAST, _MOST = -(2.0**63), 2.0**63
+"""What lies beyond these, JSON's readers take for something else."""
+
+_FIRST, _LAST = -(1 << 63), (1 << 63) - 1
+"""Of the steps that trackers know."""
+
 _Text = Annotated[str, msgspec.Meta(pattern=r"^(nan|-?inf|-?\d+(\.\d+)?e\+\d+)$")]
 
 
-class Point(msgspec.Struct, frozen=True, omit_defaults=True):
+class Point(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What one call has logged."""
 
     time: float
     """Seconds since 1970."""
     values: dict[str, float | _Text]
     """Name -> number; NaN and infinities, which JSON does not have, and numbers beyond its usual range as text."""
-    step: int | None = None
+    step: Annotated[int, msgspec.Meta(ge=_FIRST, le=_LAST)] | None = None
     task: str | None = None
     """Key of the task it was logged in."""
 
@@ -61,55 +66,64 @@ class Journal:
         self.folder = folder
         self._lose = lose
         self._lost = False
-        self._writers = threading.local()
+        self._own = _Own()
+        self._known: set[str] = set()
 
-    def append(self, values: Mapping[str, Any], step: Any = None, task: str | None = None) -> None:
+    def append(self, values: dict[str, Any], step: Any = None, task: str | None = None) -> None:
         """Write one line; when this returns, a kill cannot lose it.
 
         Parameters
         ----------
         values: name -> a number: Python's, numpy's or torch's scalars, Decimal, Fraction; NaN and infinities too.
-        step: a whole number.
+        step: a whole number of 64 bits.
 
         Raises
         ------
         TypeError: a value is no number; names it. Nothing is written then.
         """
-        numbers = {_named(name): _number(name, value) for name, value in values.items()}
-        point = Point(time.time(), numbers, None if step is None else _whole(step), task)
-        line = msgspec.json.encode(point) + b"\n"
+        for name, value in values.items():  # this is called all the time, and mostly with what is plain
+            if not (type(value) is float and _LEAST < value < _MOST and name in self._known):
+                values = self._checked(values)
+                break
+        if type(step) is not int or not _FIRST <= step <= _LAST:
+            step = _whole(step)
+        line = _encode(Point(time(), values, step, task)) + b"\n"
         try:
-            self._write(line)
+            writer = self._own.writer
+            if writer is None or writer.forks != _forks:  # a forked child inherits what its parent had open
+                writer = self._opened()
+            written = os.write(writer.descriptor, line)
+            if written != len(line):  # half a line would spoil the next one, too
+                os.ftruncate(writer.descriptor, os.fstat(writer.descriptor).st_size - written)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             if not self._lost:
                 self._lost = True
                 self._lose(f"{type(error).__name__}: {error}")
 
-    def _write(self, line: bytes) -> None:
-        descriptor = self._writer()
-        written = os.write(descriptor, line)
-        if written != len(line):  # half a line would spoil the next one, too
-            os.ftruncate(descriptor, os.fstat(descriptor).st_size - written)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    def _checked(self, values: dict[str, Any]) -> dict[str, float | str]:
+        numbers = {_named(name): _number(name, value) for name, value in values.items()}
+        if len(self._known) > _REMEMBERED:
+            self._known.clear()
+        self._known.update(numbers)
+        return numbers
+
+    def _opened(self) -> _Writer:
+        self.folder.mkdir(exist_ok=True)
+        self._own.writer = _Writer(self.folder)
+        return self._own.writer
 
     def close(self) -> None:
         """Close the calling thread's file; those of others close with their threads."""
-        self._writers.__dict__.clear()
-
-    def _writer(self) -> int:
-        mine: _Writer | None = getattr(self._writers, "writer", None)
-        if mine is None or mine.pid != os.getpid():  # a forked child inherits what its parent had open
-            self.folder.mkdir(exist_ok=True)
-            mine = self._writers.writer = _Writer(self.folder)
-        return mine.descriptor
+        self._own.writer = None
 
 
 class _Writer:
     """One file, and the process it belongs to."""
 
     def __init__(self, folder: Path) -> None:
-        self.pid = os.getpid()
-        path = folder / f"{self.pid}-{secrets.token_hex(4)}{SUFFIX}"
+        self.forks = _forks
+        path = folder / f"{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
         self.descriptor = os.open(
             path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o666
         )
@@ -117,6 +131,25 @@ class _Writer:
     def __del__(self) -> None:
         with contextlib.suppress(AttributeError, OSError):
             os.close(self.descriptor)
+
+
+class _Own(threading.local):
+    """What each thread has for itself."""
+
+    writer: _Writer | None = None
+
+
+_forks = 0
+"""That lie between this process and the one that loaded the module; to ask for the process's id at each call would
+take half as long as to write."""
+
+
+def _count_fork() -> None:
+    global _forks
+    _forks += 1
+
+
+os.register_at_fork(after_in_child=_count_fork)
 
 
 def _named(name: Any) -> str:
@@ -139,16 +172,21 @@ def _number(name: str, value: Any) -> float | str:
         except (TypeError, ValueError, OverflowError, RuntimeError) as error:
             raise TypeError(f"metric {name!r} must be a number, not {kind.__name__}: {error}") from error
     try:
-        return value if math.isfinite(value) and abs(value) < _MOST else str(float(value))
+        return value if _LEAST < value < _MOST else str(float(value))
     except OverflowError:
         raise TypeError(f"metric {name!r}: a whole number of {len(str(value))} digits is too large") from None
 
 
-def _whole(step: Any) -> int:
+def _whole(step: Any) -> int | None:
+    if step is None:
+        return None
     try:
-        return operator.index(step)
+        whole = operator.index(step)
     except TypeError:
         raise TypeError(f"step must be a whole number, not {type(step).__name__} {step!r:.80}") from None
+    if not _FIRST <= whole <= _LAST:
+        raise TypeError(f"step must be a whole number of 64 bits, not one of {whole.bit_length() + 1}")
+    return whole
 
 
 # -- reading -----------------------------------------------------------------------------------------------
@@ -195,4 +233,6 @@ def read(folder: Path) -> Iterator[Point]:
 
 
 _points = msgspec.json.Decoder(Point)
-_MOST = 1 << 63
+_encode = msgspec.json.Encoder().encode
+_REMEMBERED = 1000
+"""Names that were seen to be names: as many as a training may have, and not as one may make up."""
