@@ -18,7 +18,7 @@ from blake3 import blake3
 from .. import layout, lock, settings
 from ..errors import RunctxError, TrackingError
 from ..interrupts import held_back
-from . import journal, names_of, tracker_of
+from . import journal, logging_function, names_of, tracker_of
 from .publication import Publication, Sending, State
 from .tracker import Extensible, Identified, Tracker
 
@@ -64,6 +64,7 @@ def bring_up_to_date(
     tracker: Tracker,
     *,
     function: Callable[[Any], Any] | None = None,
+    known_as: str | None = None,
     given: Any = None,
     again: bool = False,
     patience: float = 60.0,
@@ -77,6 +78,7 @@ def bring_up_to_date(
     ----------
     run: what is known of it now.
     function: the user's, called when all else is done, if the tracker takes functions.
+    known_as: the digest of the function, where many runs are published with it.
     given: what it is called with; default: `run`.
     again: describe it whether it has changed or not.
     patience: seconds to wait for another who publishes the same run.
@@ -94,18 +96,18 @@ def bring_up_to_date(
         if function is None or not isinstance(sending.view, Extensible):
             return outcome
         call = function if given is None else lambda _: function(given)
-        sending.call(call, _call_digest(function, said))
+        sending.call(call, _call_digest(known_as or logging_function.digest(function), said))
         return replace(outcome, called=True)
 
 
-def is_current(run: Record, tracker: Tracker, function: Callable[[Any], Any] | None = None) -> bool:
+def is_current(run: Record, tracker: Tracker, function: str | None = None) -> bool:
     """Whether nothing is to be done, as far as can be known without looking at the view.
 
     For many runs: the lock is read, and not understood.
 
     Parameters
     ----------
-    function: a logging function; whether it was the last to be called, with the run as it is now.
+    function: digest of a logging function; whether it was the last to be called, with the run as it is now.
 
     Raises
     ------
@@ -192,11 +194,9 @@ def _is_followed(path: Path, state: State) -> bool:
         return False
 
 
-def _call_digest(function: Callable[[Any], Any], said: str) -> str:
+def _call_digest(function: str, said: str) -> str:
     """Of a call: which function it was, and of what run, as it was then."""
-    from .logging_function import digest as digest_of
-
-    return blake3(f"{digest_of(function)} {said}".encode()).hexdigest(length=16)
+    return blake3(f"{function} {said}".encode()).hexdigest(length=16)
 
 
 # -- as a project wants it ---------------------------------------------------------------------------------
@@ -209,8 +209,9 @@ def settings_of(save_dir: Path) -> Settings:
     ------
     SettingsError: the settings are wrong.
     """
-    own = settings.load(save_dir)
-    return settings.load() if own.root == save_dir.absolute() else own
+    own = settings.load(save_dir.parent)
+    is_project = any((own.root / name).exists() for name in ("pyproject.toml", ".git"))
+    return own if is_project else settings.load()
 
 
 def wanted_by(wishes: Settings) -> tuple[str, ...]:
@@ -222,6 +223,7 @@ class Trackers:
     """Those of the projects that runs belong to; each is made once."""
 
     def __init__(self) -> None:
+        self._wishes: dict[Path, Settings] = {}
         self._made: dict[Settings, tuple[Tracker, ...]] = {}
         self._lost: dict[tuple[str, str], TrackingError] = {}
 
@@ -235,6 +237,13 @@ class Trackers:
         if wishes not in self._made:
             self._made[wishes] = tuple(tracker_of(name, wishes) for name in wanted_by(wishes))
         return self._made[wishes]
+
+    def of_run(self, save_dir: Path) -> tuple[Tracker, ...]:
+        """Those of the project that a run's folder lies in; raises as `of`."""
+        beside = save_dir.parent  # where thousands of others are, which are asked for as well
+        if beside not in self._wishes:
+            self._wishes[beside] = settings_of(save_dir)
+        return self.of(self._wishes[beside])
 
     def lost(self, tracker: Tracker) -> TrackingError | None:
         """Why this one cannot be reached, if that is known."""
@@ -293,33 +302,34 @@ def publish_all(
     SettingsError, TrackingError: the trackers of a project cannot be had.
     """
     trackers = Trackers()
+    called = None if function is None else logging_function.digest(function)
     for run in runs:
-        for tracker in trackers.of(settings_of(run.save_dir)):
+        for tracker in trackers.of_run(run.save_dir):
             outcome = None
             try:
                 with held_back():
-                    outcome = _outcome(run, tracker, function, stale, quick, trackers)
+                    outcome = _tried(run, tracker, trackers, function, called, stale, quick)
             finally:
                 if outcome is not None:  # of a run that was finished after Ctrl-C, too
                     yield outcome
 
 
-def _outcome(
+def _tried(
     run: Record,
     tracker: Tracker,
+    trackers: Trackers,
     function: Callable[[Any], Any] | None,
+    called: str | None,
     stale: bool,
     quick: bool,
-    trackers: Trackers,
 ) -> Outcome:
     nothing = _nothing(run, tracker)
     if (lost := trackers.lost(tracker)) is not None:
         return replace(nothing, error=lost)
     try:
-        skip = stale or (quick and function is None)
-        if skip and is_current(run, tracker, function):
+        if (stale or (quick and function is None)) and is_current(run, tracker, called):
             return nothing
-        return bring_up_to_date(run, tracker, function=function)
+        return bring_up_to_date(run, tracker, function=function, known_as=called)
     except Exception as error:  # the user's function may raise anything
         if isinstance(error, TrackingError):
             trackers.note(tracker, error)
