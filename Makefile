@@ -27,6 +27,7 @@ demo: $(VENV)/.ready  ## on handwritten digits: prepare and train; then measure 
 	cd docs/demo && ../../$(BIN)/runctx tree latest && ../../$(BIN)/runctx show latest
 	cd docs/demo && ../../$(BIN)/python images.py && ../../$(BIN)/python measure.py && ../../$(BIN)/python measure_all.py
 	cd docs/demo && ../../$(BIN)/runctx status latest
+	@echo 'hint: `$(BIN)/runctx ui` shows these runs, their numbers and curves in a browser'
 
 notebooks: $(VENV)/.ready  ## execute the notebooks anew, in place
 	$(BIN)/python -m tests.notebooks

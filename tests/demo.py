@@ -32,7 +32,7 @@ class Demo:
         folder.mkdir()
         for script in (ROOT / "docs/demo").glob("*.py"):
             shutil.copy(script, folder)
-        (folder / ".gitignore").write_text("/results/\n__pycache__/\n")
+        (folder / ".gitignore").write_text("/results/\n/mlflow.db*\n/mlruns/\n__pycache__/\n")
         for arguments in (["init", "-q"], ["add", "-A"], [*GIT, "commit", "-q", "-m", "the demo"]):
             subprocess.run(["git", *arguments], cwd=folder, check=True)
 
@@ -64,7 +64,7 @@ class Demo:
 
     def locks(self) -> list[Path]:
         """All locks there are."""
-        return sorted(self.folder.rglob("run.lock"))
+        return sorted((self.folder / "results").rglob("run.lock"))
 
 
 def _environment() -> dict[str, str]:

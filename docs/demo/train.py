@@ -38,10 +38,12 @@ def main(cfg: Config):
             share = scores / scores.sum(axis=1, keepdims=True)
             loss = -np.log(share[np.arange(len(y)), y]).mean()
             weights -= run.cfg.lr * x.T @ (share - np.eye(10)[y]) / len(y)
+            run.log_async(loss=loss, step=epoch)
             if epoch % 20 == 0:
                 run.logger.info("epoch {}: loss {:.3f}", epoch, loss)
         x, y = load(f"{run.cfg.input}/test.csv")
         accuracy = float(((x @ weights).argmax(axis=1) == y).mean())
+        run.log_async(accuracy=accuracy)
         run.logger.info("accuracy {:.3f}", accuracy)
         np.save(run.save_dir / "weights.npy", weights)
         (run.save_dir / "result.json").write_text(json.dumps({"accuracy": accuracy, "loss": float(loss)}))

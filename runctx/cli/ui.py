@@ -1,0 +1,172 @@
+"""`ui`: look at the runs in MLflow's pages."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import RunctxError
+from ..interrupts import held_back
+
+if TYPE_CHECKING:
+    from ..past.record import Record
+    from ..past.row import Row
+    from ..trackers.mlflow import MLflow
+    from ..trackers.mlflow.server import Server
+
+_PACE = 10.0
+"""Seconds between two looks for runs that have no view yet."""
+_SERVED = ("http://", "https://", "databricks", "uc:")
+"""How the addresses begin of what somebody else serves."""
+
+
+@click.command("ui")
+@click.option(
+    "--port", type=click.IntRange(1, 65535), help="Of the server; default: 5000, or the next that is free."
+)
+@click.option(
+    "--no-publish", is_flag=True, help="Show what is in MLflow, and bring nothing up to date there."
+)
+@click.option("--open", "browse", is_flag=True, help="Open the page in the browser.")
+@click.option("--json", "as_json", is_flag=True, help="The address, for programs: one line once it answers.")
+def ui(port: int | None, no_publish: bool, browse: bool, as_json: bool) -> None:
+    """Show the project's runs in MLflow's pages.
+
+    Publishes what is missing there or has changed, starts MLflow's server for this machine only, prints the address
+    and stays until Ctrl-C. Where the project's `tracking_uri` is a server's address, no other one is started.
+    """
+    from .. import settings, snapshot
+    from ..trackers import places
+    from ..trackers.mlflow import MLflow, table
+
+    wishes = settings.load()
+    if (advice := places.advice(wishes, snapshot.find_repository(wishes.root))) is not None:
+        _say(f"note: {advice}")
+    runs = _Runs(MLflow(wishes))
+    database = runs.tracker.database
+    with _ended_by_signals():
+        if database.uri.startswith(_SERVED):
+            if not no_publish:
+                runs.publish(bar=True)
+            page = table.page(runs.tracker.experiment_id, arranged=False)
+            _tell(f"{runs.tracker.destination.rstrip('/')}/{page}", browse, as_json)
+        else:
+            _serve(runs, port, not no_publish, browse, as_json)
+
+
+def _serve(runs: _Runs, port: int | None, publish: bool, browse: bool, as_json: bool) -> None:
+    from ..trackers.mlflow import table
+    from ..trackers.mlflow.server import Server
+
+    database = runs.tracker.database
+    server = Server(database.uri, database.root / "mlruns", port)
+    _ = database.store  # made here, if there is none: not by two processes at once
+    with server:
+        if publish:
+            runs.publish(bar=True)
+        table.arrange(runs.tracker)
+        _wait(server)
+        _tell(f"{server.address}/{table.page(runs.tracker.experiment_id)}", browse, as_json)
+        _say("Ctrl-C ends the server")
+        looked = time.monotonic()
+        while True:
+            time.sleep(1.0)
+            server.check()
+            if publish and time.monotonic() - looked > _PACE:
+                if runs.publish():
+                    table.arrange(runs.tracker)
+                looked = time.monotonic()
+
+
+class _Runs:
+    """Those of the project, kept up to date in MLflow: by the shipper while they log numbers, and the others here."""
+
+    def __init__(self, tracker: MLflow) -> None:
+        self.tracker = tracker
+        self._seen: dict[str, Row] = {}
+        self._told: set[tuple[str, str]] = set()
+
+    def publish(self, *, bar: bool = False) -> bool:
+        """Bring those up to date that are new, go on, or are not as they were at the last look; whether any was not."""
+        from tqdm import tqdm
+
+        runs, changed = self._to_look_at(), False
+        options: dict[str, Any] = {"desc": "publishing", "unit": "run", "file": sys.stderr, "leave": False}
+        with tqdm(runs, disable=None if bar else True, **options) as shown:  # None: unless it is a terminal
+            for run in shown:
+                with held_back():
+                    changed |= self._bring(run)
+        return changed
+
+    def _to_look_at(self) -> list[Record]:
+        from ..past import index
+
+        runs, found = index.runs(), []
+        for place, row in enumerate(runs.rows):
+            known = self._seen.get(row.path)
+            self._seen[row.path] = row
+            if row.status != "broken" and (row != known or row.status in ("running", "submitted")):
+                found.append(runs[place])
+        return found
+
+    def _bring(self, run: Record) -> bool:
+        """Whether it was not up to date; what is wrong with a run is said once, and is no matter of the others."""
+        from ..trackers.publishing import bring_up_to_date, is_current
+
+        try:
+            return not is_current(run, self.tracker) and bring_up_to_date(run, self.tracker).changed
+        except RunctxError as error:
+            failure = (str(run.save_dir), error.message)
+            if failure not in self._told:
+                self._told.add(failure)
+                _say(f"not published: {': '.join(failure)}")
+            return False
+
+
+def _wait(server: Server) -> None:
+    """Until it answers; says so, for it takes its time."""
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False, markup=False)
+    with console.status("starting MLflow's server, which takes some ten seconds"):
+        if not console.is_terminal:
+            _say("starting MLflow's server, which takes some ten seconds")
+        server.wait()
+
+
+def _tell(address: str, browse: bool, as_json: bool) -> None:
+    from . import output
+
+    if as_json:
+        output.json({"address": address}, one_line=True)
+    else:
+        click.echo(address)
+    if browse:
+        import webbrowser
+
+        webbrowser.open(address)
+
+
+def _say(message: str) -> None:
+    from ..display import words
+
+    click.echo(words.lines(message), err=True)
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Ctrl-C, a closed terminal and `kill` are the usual ends."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, signal.default_int_handler)
+    with suppress(KeyboardInterrupt):
+        yield
+
+
+COMMANDS: tuple[Any, ...] = (ui,)
