@@ -16,7 +16,7 @@ import pytest
 from runctx import Run, lock
 from runctx.display import words
 from runctx.errors import ConfigError
-from runctx.model import Failure, Origin
+from runctx.model import Failure, Origin, Summary
 from runctx.past import record
 from runctx.past.index import runs
 from tests.pastruns import ESCAPE, child_of, make_lock, write_run
@@ -90,6 +90,59 @@ class TestLs:
         assert limited.stderr == "… 3 more; --limit 0 lists all\n"
         assert len(told("ls", "--limit", "0").splitlines()) == 6
 
+    def test_where_and_sort(self):
+        """An expression chooses, keys sort, the first of them first; what no run has is said on stderr."""
+
+        def rates(*arguments: str) -> list[str]:
+            return re.findall(r"lr=([\d.]+)", told("ls", "--stage", "train", *arguments))
+
+        assert rates("--where", "config.lr < 0.15 and status == 'done'") == ["0.1", "0.0"]
+        assert rates("--sort", "config.lr") == ["0.0", "0.1", "0.2"]
+        assert rates("--sort", "status,-config.lr") == ["0.2", "0.1", "0.0"]
+        for arguments in (
+            ("--where", "config.lrr < 1"),
+            ("--sort", "config.lrr"),
+            ("--columns", "config.lrr"),
+        ):
+            done = runctx("ls", "--stage", "train", *arguments)
+            assert (done.returncode, done.stderr.splitlines()[-1]) == (
+                0,
+                "hint: no run has config.lrr; did you mean config.lr?",
+            )
+
+    def test_wrong_expression(self):
+        """A fault in an expression is shown at its place; the exit code is 2."""
+        done = runctx("ls", "--where", "config.lr = 1")
+        assert (done.returncode, done.stdout) == (2, "")
+        lines = done.stderr.splitlines()
+        assert lines[1:] == ["  config.lr = 1", "            ^", "hint: `==` compares"]
+        assert "did you mean config.lr or metrics.lr?" in runctx("ls", "--sort", "lr").stderr
+
+    def test_columns(self):
+        """What is asked for is shown, of each run what it has; for programs under the very names."""
+        done = runctx("ls", "--columns", "config.name,config.lr,status", "--limit", "2")
+        assert [line.split()[1:] for line in done.stdout.splitlines()] == [
+            ["name", "lr", "status"],
+            ["0.9", "done"],
+            ["sgd", "0.2", "done"],
+        ]
+        listed = json.loads(told("ls", "--columns", "config.name,seconds", "--json"))
+        assert listed[1] == {"id": make_lock(4, stage="train").id, "config.name": "sgd", "seconds": 1.5}
+        assert listed[0]["config.name"] is None
+
+    def test_metrics(self):
+        """Some metrics that most runs have stand beside the runs; in a narrow terminal they stand below."""
+        numbers = {
+            name: Summary(last=0.25, min=0.25, max=1.0, points=2) for name in ("acc", "b", "c", "system/x")
+        }
+        write_run(Path(), make_lock(70, metrics={**numbers, "a/rare": numbers["acc"]}))
+        write_run(Path(), make_lock(71, metrics=numbers))
+        assert told("ls").splitlines()[0].split()[5:9] == ["acc", "b", "c", "differs"]
+        narrow = told("ls", COLUMNS="80").splitlines()
+        assert "acc 0.25 b 0.25 c 0.25" in " ".join(" ".join(narrow).split()) and max(map(len, narrow)) <= 80
+        asked = told("ls", "--columns", "metrics.system/x.max,metrics.a/rare", "--limit", "0").splitlines()
+        assert asked[0].split() == ["run", "system/x.max", "a/rare"] and asked[2].split()[1:] == ["1", "0.25"]
+
     def test_json(self):
         """For programs all of it, each run with the fields of a listing."""
         listed = json.loads(told("ls", "--json"))
@@ -151,6 +204,15 @@ class TestShow:
         text = told("show", "latest", "--json")
         strict = json.loads(text, parse_constant=pytest.fail)
         assert strict["config"] == {"a": "inf", "b": 2**80, "3": None}
+
+    def test_metrics(self):
+        """Of each metric its last value, and what else became of it; of a run that goes on, what it has logged."""
+        write_run(Path(), make_lock(70, metrics={"acc": Summary(last=0.5, min=0.25, max=1.0, points=7)}))
+        assert re.search(r"metrics +acc: 0\.5 +min 0\.25, max 1, 7 points\n", told("show", "latest"))
+        with Run({"lr": 0.1}, console=False) as run:
+            run.log_async(loss=0.125)
+            assert re.search(r"metrics +loss: 0\.125\n", told("show", run.id))
+            assert "loss 0.125" in (Run.load(run.save_dir)._repr_html_() or "")
 
     def test_names(self):
         """A run is named by path, id, the beginning of an id, `latest` and `-`."""

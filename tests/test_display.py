@@ -21,7 +21,7 @@ from runctx.display.differences import differences
 from runctx.display.listing import Listing
 from runctx.display.picture import MOST, picture
 from runctx.display.plain import as_text
-from runctx.model import Data, Failure, Lock, Omission, Session, Tasks
+from runctx.model import Data, Failure, Lock, Omission, Session, Summary, Tasks
 from runctx.past.row import Row, parse
 from tests.pastruns import ESCAPE, START, child_of, make_lock
 from tests.strategies import locks
@@ -96,6 +96,7 @@ def hostile() -> Lock:
         error=Failure(type=ESCAPE, message=ESCAPE, traceback=f"{ESCAPE}\n{ESCAPE}"),
         omissions=(Omission(what=ESCAPE, why=ESCAPE),),
         tasks=(replace(MAPPED, name=ESCAPE, launcher=ESCAPE, failed_keys=(ESCAPE,)),),
+        metrics={ESCAPE: Summary(last=0.5, min=0.5, max=0.5, points=2)},
         sessions=(Session(started=START, status=ESCAPE, commit=ESCAPE, host=ESCAPE, pid=1),),
         command=replace(one.command, argv=(ESCAPE,), cwd=ESCAPE, host=ESCAPE, user=ESCAPE, slurm_job=ESCAPE),
         source=replace(one.source, repository=ESCAPE, branch=ESCAPE, commit=ESCAPE),

@@ -21,10 +21,10 @@ from runctx import Run, layout, lock, yamlfile
 from runctx.cli.past import ls
 from runctx.config.structure import structure_digest
 from runctx.errors import LockError, NoRunError, SettingsError
-from runctx.model import Command, Failure, Lock, Origin
+from runctx.model import Command, Failure, Lock, Origin, Summary
 from runctx.past import index, remembered
 from runctx.past.index import runs
-from runctx.past.row import _HEAD, Row, _quick_head, _simple, parse, read_row
+from runctx.past.row import _HEAD, Row, _quick_head, _quick_metrics, _section, _simple, parse, read_row
 from tests.pastruns import ESCAPE, child_of, make_lock, write_run
 from tests.strategies import locks
 
@@ -76,6 +76,7 @@ class TestRow:
         commit = one.source.commit
         assert row.commit == (commit and commit.removeprefix("git:"))
         assert row.structure == one.config_structure
+        assert row.metrics == one.metrics
         said = (row.id, row.stage, row.status, row.started, row.seconds, row.parents, row.dirty)
         assert said == (
             one.id,
@@ -116,6 +117,30 @@ class TestRow:
         head = _quick_head(lock.encode(one))
         assert head is not None
         assert head["config"] == one.config
+
+    def test_metrics(self):
+        """Metrics as we write them are read without YAML, numbers that are none included; others by YAML."""
+        nan, inf = float("nan"), float("inf")
+        metrics = {
+            "loss": Summary(last=0.25, min=1e-7, max=1e300, points=7),
+            "val/loss.x-y": Summary(last=nan, min=-inf, max=inf, points=1),
+        }
+        data = lock.encode(make_lock(metrics=metrics))
+        assert repr(_quick_metrics(_section(data, "metrics"))) == repr(metrics) == repr(parse(data).metrics)
+        for odd in ("yes", "1e5", "a: b", "ü", "x" * 200):
+            data = lock.encode(make_lock(metrics={**metrics, odd: metrics["loss"]}))
+            assert _quick_metrics(_section(data, "metrics")) is None
+            assert parse(data).metrics[odd] == metrics["loss"]
+        assert parse(lock.encode(make_lock())).metrics == {}
+
+    @pytest.mark.parametrize(
+        "text", ["metrics: 3", "metrics:", "metrics:\n  a: 1", "metrics:\n  a:\n    last: x"]
+    )
+    def test_broken_metrics(self, text):
+        """Metrics that are none are a broken lock."""
+        data = lock.encode(make_lock()) + text.encode() + b"\n"
+        with pytest.raises(LockError, match="not a readable lock"):
+            parse(data)
 
     @given(locks)
     @settings(max_examples=150)
@@ -438,6 +463,19 @@ class TestRuns:
         (tmp_path / "none").mkdir()
         empty = runs(tmp_path / "none").to_pandas()
         assert (len(empty), "status" in empty.columns) == (0, True)
+
+    def test_metrics(self, tmp_path):
+        """Plain data have all parts of each metric, a data frame a column for each of last, least and greatest."""
+        loss = Summary(last=0.5, min=0.25, max=1.0, points=3)
+        for number, metrics in enumerate(({"loss": loss}, {})):
+            write_run(tmp_path, make_lock(number, metrics=metrics))
+        frame = runs(tmp_path).to_pandas()
+        assert list(frame["metrics.loss.min"])[1:] == [0.25] and frame["metrics.loss.max"].isna()[0]
+        assert [name for name in frame.columns if "loss" in name] == [
+            f"metrics.loss.{part}" for part in ("last", "min", "max")
+        ]
+        plain = {"last": 0.5, "min": 0.25, "max": 1.0, "points": 3}
+        assert [one["metrics"] for one in runs(tmp_path).to_dicts()] == [{}, {"loss": plain}]
 
     def test_table(self, some):
         """Printed it is a table, with what tells the runs apart, of at most fifty runs."""

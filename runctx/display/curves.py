@@ -11,9 +11,8 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from ..config.nearest import nearest
 from ..errors import QueryError, RunctxError
-from ..past.columns import SYSTEM
+from ..past.columns import SYSTEM, meant
 from ..past.many import Runs
 from ..past.row import Row
 from ..trackers.metrics import Metrics, Series
@@ -203,9 +202,10 @@ def _require(metrics: Sequence[str], known: Iterable[str], who: str) -> None:
         raise QueryError("no metric was named", hint=listed)
     for name in metrics:
         if name not in known:
-            near = [words.line(one, 80) for one in nearest(name, there)]
-            hint = f"did you mean {' or '.join(near)}?" if near else listed
-            raise QueryError(f"{who} logged {words.line(name, 80)!r}", hint=hint)
+            hint = meant(name, there)
+            raise QueryError(
+                f"{who} logged {words.line(name, 80)!r}", hint=listed if hint is None else words.line(hint)
+            )
 
 
 def _names(rows: Sequence[Row]) -> list[str]:

@@ -1,1 +1,2 @@
-"""What do past runs say? One (`record`), what it was made from (`lineage`), and ten thousand (`index`)."""
+"""What do past runs say? One (`record`), what it was made from (`lineage`), ten thousand (`index`), and several beside
+each other (`comparison`)."""

@@ -59,7 +59,7 @@ def column(name: str) -> Column:
         return Column(name, lambda row: row.config.get(key), "config")
     if section == "metrics" and dot:
         return Column(name, _of_metric(key), "metrics")
-    raise QueryError(f"nothing is called {name!r}", hint=_meant(name))
+    raise QueryError(f"nothing is called {name!r}", hint=_slip(name))
 
 
 def _of_metric(name: str) -> Callable[[Row], Any]:
@@ -101,7 +101,7 @@ _OWN: dict[str, Callable[[Row], Any]] = {
 }
 
 
-def _meant(name: str) -> str:
+def _slip(name: str) -> str:
     from ..config.nearest import nearest
 
     said = {"true": "True", "false": "False", "null": "None", "none": "None"}.get(name.lower())
@@ -123,16 +123,17 @@ def unmet(columns: Iterable[Column], rows: Sequence[Row]) -> Iterator[str]:
             known = {key for row in rows for key in getattr(row, one.section)}
             key = one.name.partition(".")[2]
             if key not in known:  # else all have null
-                hint = _nearest(key, known, f"{one.section}.")
+                hint = meant(key, known, f"{one.section}.")
                 yield f"no run has {one.name}" + (f"; {hint}" if hint else "")
 
 
 def nearest_metrics(name: str, rows: Iterable[Row]) -> str | None:
     """A hint with the metrics that are called like this one."""
-    return _nearest(name, {key for row in rows for key in row.metrics})
+    return meant(name, {key for row in rows for key in row.metrics})
 
 
-def _nearest(name: str, known: Collection[str], prefix: str = "") -> str | None:
+def meant(name: str, known: Collection[str], prefix: str = "") -> str | None:
+    """A hint with the names, after a prefix, that are most like this one."""
     from ..config.nearest import nearest
 
     found = [f"{prefix}{one}" for one in nearest(name, known)]

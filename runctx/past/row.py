@@ -316,7 +316,7 @@ def _quick_metrics(section: bytes) -> dict[str, Summary] | None:
         name.decode(): Summary(last=_float(last), min=_float(low), max=_float(high), points=int(points))
         for name, last, low, high, points in found
     }
-    usual = len(metrics) == len(found) and _AMBIGUOUS.isdisjoint(map(str.lower, metrics))
+    usual = 0 < len(metrics) == len(found) and _AMBIGUOUS.isdisjoint(map(str.lower, metrics))
     return metrics if usual else None
 
 
