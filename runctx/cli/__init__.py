@@ -12,7 +12,7 @@ import click
 
 from .. import __version__
 from ..errors import RunctxError
-from . import collect, config, past, tasks
+from . import collect, compare, config, past, plot, publish, tasks, ui
 
 
 class _Group(click.Group):
@@ -34,5 +34,14 @@ def main() -> None:
     """Why did this result change? Look at past runs."""
 
 
-for _command in (*past.COMMANDS, *tasks.COMMANDS, *collect.COMMANDS, *config.COMMANDS):
+for _command in (
+    *past.COMMANDS,
+    *compare.COMMANDS,
+    *plot.COMMANDS,
+    *tasks.COMMANDS,
+    *collect.COMMANDS,
+    *config.COMMANDS,
+    *ui.COMMANDS,
+    *publish.COMMANDS,
+):
     main.add_command(_command)

@@ -94,8 +94,8 @@ class Runs(Sequence[Record]):
         >>> found = runs(folder).where("config.lr < 0.25 and metrics.acc.max > 0.5")
         >>> [run.cfg.lr for run in found], found.best("acc").cfg.lr
         ([0.2, 0.1], 0.1)
-        >>> runs(folder).where("config.rate < 1").hints
-        ('no run has config.rate; did you mean config.lr?',)
+        >>> runs(folder).where("config.lrr < 1").hints
+        ('no run has config.lrr; did you mean config.lr?',)
         """
         query = Query(expression)
         rows = self.measured if query.needs_metrics else self.rows
