@@ -138,7 +138,7 @@ class Database:
     def _told(self, error: Exception) -> TrackingError:
         text = str(getattr(error, "message", None) or error or type(error).__name__)
         text = Redactor().text(text.replace(self.uri, self.destination))
-        text = re.sub(r"\s+", " ", text.partition("\n[SQL")[0])
+        text = re.sub(r"\s+", " ", re.split(r"\n\[SQL|\n\(Background", text)[0])
         if "locked" in text.lower() or type(error).__name__ == "Timeout":
             hint = "another program has kept it locked; try again when it has ended"
         elif self.file is not None:
