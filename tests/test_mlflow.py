@@ -233,6 +233,7 @@ from runctx.past.record import load
 from runctx.settings import Settings
 from runctx.trackers.mlflow import MLflow, database
 root = Path(sys.argv[1])
+database._PATIENCE = 100.0  # on a loaded machine, to make one takes long
 database._load_mlflow()
 barrier = os.pipe()
 children = []
