@@ -10,7 +10,7 @@ import sys
 from fnmatch import fnmatch
 from pathlib import Path
 
-from . import browsing, configs, digests, maps, overhead, report, snapshots, startup, tracking
+from . import browsing, configs, digests, maps, metrics, overhead, report, snapshots, startup, tracking
 from .harness import Bench, Missing, Result, measure
 from .workshop import NEEDED, PROJECT, Workshop, progress
 
@@ -22,6 +22,7 @@ BENCHES = (
     *browsing.BENCHES,
     *configs.BENCHES,
     *maps.BENCHES,
+    *metrics.BENCHES,
     *tracking.BENCHES,
 )
 

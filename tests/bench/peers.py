@@ -18,6 +18,7 @@ PINNED = (
     "dvc==3.67.0",
     "hydra-core==1.3.8",
     "setuptools<81",
+    "trackio==0.43.0",
     "numpy",
     "pandas",
 )

@@ -79,7 +79,9 @@ def amount(value: float, unit: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    return f"{seconds * 1e3:.3g} ms" if abs(seconds) < 1 else f"{seconds:.3g} s"
+    if abs(seconds) >= 1:
+        return f"{seconds:.3g} s"
+    return f"{seconds * 1e3:.3g} ms" if abs(seconds) >= 1e-4 else f"{seconds * 1e6:.3g} µs"
 
 
 def text(results: Sequence[Result | Missing]) -> str:
