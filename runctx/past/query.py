@@ -54,10 +54,6 @@ class Query:
         self.columns = tuple(reading.columns.values())
         """What it asks for."""
 
-    @property
-    def needs_metrics(self) -> bool:
-        return any(column.needs_metrics for column in self.columns)
-
     def __call__(self, row: Row) -> bool:
         return self._test(row)
 
