@@ -98,9 +98,8 @@ class Runs(Sequence[Record]):
         ('no run has config.lrr; did you mean config.lr?',)
         """
         query = Query(expression)
-        rows = self.measured if query.needs_metrics else self.rows
-        kept = [Entry(*entry[:5], row) for entry, row in zip(self._entries, rows, strict=True) if query(row)]
-        return Runs(kept, (*self.hints, *columns.unmet(query.columns, rows)))
+        rows = self.rows_for(query.columns)
+        return self._chosen((place for place, row in enumerate(rows) if query(row)), rows, query.columns)
 
     def sort(self, key: str, *, reverse: bool = False) -> Runs:
         """Sorted by one value: numbers before texts; runs without it, or where it is no number, are last.
