@@ -31,6 +31,7 @@ from .recording import redacted
 from .redact import SECRET_FILES, Redactor
 from .tasks.work import attached
 from .told import Told
+from .trackers import places
 
 if TYPE_CHECKING:
     import loguru
@@ -310,6 +311,9 @@ class Run(Maps, Kept):
         if self._announced is not None and wanted <= self._announced:
             return
         self._announced = wanted | (self._announced or set())
+        with self._step("look at .gitignore"):
+            if "mlflow" in wanted and (told := places.advice(self._wishes, self._snapshot.root)):
+                self._log.warn(told)
         try:
             from .trackers.shipper import spool
 
@@ -573,7 +577,12 @@ class Run(Maps, Kept):
             place,
             branch=wishes.branch,
             include=wishes.include,
-            exclude=(*wishes.exclude, *SECRET_FILES, *_inside(root, results, base / wanted)),
+            exclude=(
+                *wishes.exclude,
+                *SECRET_FILES,
+                *_inside(root, results, base / wanted),
+                *places.patterns(wishes, root),
+            ),
             max_file_size=wishes.max_file_size,
             message=f"{run_id}\n\nThe work tree as run {run_id} found it.",
             cache=layout.cache_dir(),

@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..gathering import here
+
 if TYPE_CHECKING:
     from ..settings import Settings
 
@@ -22,11 +24,11 @@ def database(wishes: Settings) -> Path | None:
     >>> database(Settings(root=Path("/home/me/digits"))).as_posix()
     '/home/me/digits/mlflow.db'
     """
-    base, uri = wishes.root, wishes.tracking_uri
-    if not uri:
-        base, uri = Path.cwd(), os.environ.get("MLFLOW_TRACKING_URI", "")
-    if not uri:
+    variable = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if not (wishes.tracking_uri or variable):
         return wishes.root / "mlflow.db"
+    base = wishes.root if wishes.tracking_uri else here() or Path()
+    uri = wishes.tracking_uri or variable
     return base / uri.removeprefix(_SQLITE) if uri.startswith(_SQLITE) else None
 
 
