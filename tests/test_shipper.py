@@ -101,7 +101,10 @@ with Run(console=False) as run:
 """
     )
     program.end()
-    until(lambda: project.shown().get(program.id, Shown(status="", numbers={})).status == "FINISHED", project.log())
+    until(
+        lambda: project.shown().get(program.id, Shown(status="", numbers={})).status == "FINISHED",
+        project.log(),
+    )
     numbers = project.shown()[program.id].numbers
     steps = [(n, float(n)) for n in range(100)]
     assert numbers.pop("task") == steps[:20]
@@ -155,12 +158,16 @@ with Run(console=False) as run:
 print(loaded)
 """
     )
-    shipper = until(lambda: [one for one in own_project.shippers() if one.ppid() != program.process.pid], "it")[0]
+    shipper = until(
+        lambda: [one for one in own_project.shippers() if one.ppid() != program.process.pid], "it"
+    )[0]
     own = os.getsid(program.process.pid)
     assert os.getsid(shipper.pid) != own
     until(lambda: shipper.nice() > os.getpriority(os.PRIO_PROCESS, 0) and shipper.cwd() == "/", "its manners")
     pipes = {os.readlink(f"/proc/{program.process.pid}/fd/{n}") for n in (0, 1)}
-    theirs = {os.readlink(file) for file in Path(f"/proc/{shipper.pid}/fd").iterdir() if os.path.lexists(file)}
+    theirs = {
+        os.readlink(file) for file in Path(f"/proc/{shipper.pid}/fd").iterdir() if os.path.lexists(file)
+    }
     assert not pipes & theirs
     assert program.process.stdin is not None
     program.process.stdin.write("\n")
@@ -187,7 +194,9 @@ def test_a_killed_program_is_told(project: Project) -> None:
     program = project.start()
     program.log(10)
     program.kill()
-    until(lambda: arrived(project, program, 10, "KILLED"), f"the end of a run that was killed; {project.log()}")
+    until(
+        lambda: arrived(project, program, 10, "KILLED"), f"the end of a run that was killed; {project.log()}"
+    )
 
 
 def test_a_locked_database_costs_nothing(own_project: Project) -> None:
@@ -223,7 +232,10 @@ from mlflow.server.fastapi_app import app
 uvicorn.run(app, host="127.0.0.1", port={port}, log_level="error")
 """
     server = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        [sys.executable, "-c", code],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     try:
         until(lambda: server.poll() is not None or answers(port), "the server")
@@ -257,7 +269,9 @@ def test_a_server_comes_and_goes(tmp_path: Path) -> None:
         with mlflow_server(tmp_path, port):
             program = project.start()
             program.log(100)
-            until(lambda: arrived(project, program, 100, "RUNNING"), f"numbers of a live run; {project.log()}")
+            until(
+                lambda: arrived(project, program, 100, "RUNNING"), f"numbers of a live run; {project.log()}"
+            )
         program.log(100)
         assert float(program.end()) < 5
         with mlflow_server(tmp_path, port):
