@@ -9,20 +9,16 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import threading
 import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
-from runctx import Run, layout, lock
-from runctx.settings import Settings
+from runctx import Run, layout
 from runctx.trackers import metrics
-from runctx.trackers.shipper import spool
-from tests.shipping import PATIENCE, Program, Project, Shown, counted, shown, until
+from tests.shipping import PATIENCE, Program, Project, Shown, counted, until
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +104,7 @@ with Run(console=False) as run:
     numbers = project.shown()[program.id].numbers
     steps = [(n, float(n)) for n in range(100)]
     assert numbers.pop("task") == steps[:20]
-    assert numbers == {name: steps for name in ("child", "thread0", "thread1", "thread2")}
+    assert numbers == dict.fromkeys(("child", "thread0", "thread1", "thread2"), steps)
 
 
 def test_a_run_that_logs_nothing_is_not_shown(own_project: Project) -> None:
@@ -205,7 +201,7 @@ def test_a_locked_database_costs_nothing(own_project: Project) -> None:
     first.log(1)
     first.end()
     check(own_project, first, 1)
-    seconds = float(os.environ.get("RUNCTX_TEST_LOCKED", "5"))
+    seconds = float(os.environ.get("SHIPPING_LOCKED", "5"))
     program = own_project.start()
     with contextlib.closing(sqlite3.connect(own_project.database, isolation_level=None, timeout=60)) as other:
         other.execute("BEGIN EXCLUSIVE")

@@ -54,7 +54,7 @@ class Followed:
         """
         try:
             found = os.stat(layout.RunFiles(self.save_dir).lock)
-        except (FileNotFoundError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError, ValueError):  # or what can be no path, e.g. "a\0b"
             self.gone = True
             return
         except OSError:

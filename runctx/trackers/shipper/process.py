@@ -42,7 +42,9 @@ def main(folder: str) -> None:
     """Work for a spool until nothing is left in it, or leave at once if another does."""
     spool = Spool(Path(folder))
     _behave()
-    while spool.announced():
+    seen: set[Path] = set()  # what cannot be removed is no reason to go on for ever
+    while (announced := set(spool.announced())) - seen:
+        seen |= announced
         held = _hold(spool)
         if held is None:
             return
@@ -81,10 +83,10 @@ class Shipper:
                     self._watch.look(run.save_dir for run in self.runs.values() if not run.ended)
                 for run in [run for run in self.runs.values() if run.over]:
                     self._let_go(run)
+                if self._aside and not self.runs:
+                    self._recall()
                 if self.runs:
                     last = time.monotonic()
-                elif self._aside:
-                    self._recall()
                 time.sleep(TICK)
         finally:
             for delivery in self._deliveries.values():

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
-from ... import layout, liveness
+from ... import layout, liveness, places
 from ...errors import TrackingError
 from ...model import VERSION
 from ...redact import Redactor
@@ -150,25 +150,17 @@ class Spool:
 
 def _digest(wishes: Settings) -> str:
     """Of all that a shipper takes from settings and environment; without credentials, which stay off the disk."""
-    variables = os.environ.get("MLFLOW_TRACKING_URI", ""), os.environ.get("MLFLOW_EXPERIMENT_NAME", "")
     told = (
         VERSION,
         sys.executable,
         wishes.root,
         wishes.tracking,
-        Redactor().text(wishes.tracking_uri),
-        wishes.experiment,
+        Redactor().text(places.tracking_uri(wishes)),
+        wishes.experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME", ""),
         wishes.max_artifact_size,
         wishes.system_metrics,
-        Redactor().text(variables[0]),
-        variables[1],
-        os.getcwd() if variables[0] and not _ABSOLUTE.match(variables[0]) else "",
     )
     return blake3(repr(told).encode("utf-8", "backslashreplace")).hexdigest(length=4)
-
-
-_ABSOLUTE = re.compile(r"sqlite:////|file:/|(?!sqlite:|file:)[\w+.-]+://")
-"""An address that means the same in every folder."""
 
 
 # -- starting it -------------------------------------------------------------------------------------------
@@ -211,11 +203,8 @@ def _start(spool: Spool, wishes: Settings) -> None:
     environ = {name: value for name, value in os.environ.items() if name not in _NOT_FOR_IT}
     for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         environ.setdefault(threads, "1")
-    variable = environ.get("MLFLOW_TRACKING_URI")
-    if variable and not _ABSOLUTE.match(variable):
-        from ..mlflow.database import Database
-
-        environ["MLFLOW_TRACKING_URI"] = Database(wishes).uri
+    if environ.get("MLFLOW_TRACKING_URI") and not wishes.tracking_uri:
+        environ["MLFLOW_TRACKING_URI"] = places.tracking_uri(wishes)
     package = Path(__file__).parents[3]
     paths = [os.path.abspath(path) for path in sys.path if path]
     log = str(spool.log)
