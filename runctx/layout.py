@@ -27,6 +27,9 @@ SOURCE = "source"
 ALIVE = "alive.lock"
 TODO = "todo.jsonl"
 
+ARTIFACTS = "mlruns"
+"""Folder of a project in which MLflow keeps copies of files, run.lock among them: no runs lie there."""
+
 FOLDERS = frozenset({INPUTS, METRICS, TASKS, SOURCE})
 """Names in save_dir that a user might choose as well."""
 

@@ -20,18 +20,18 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from . import layout, liveness, seeding, settings
+from . import layout, liveness, places, seeding, settings
 from .errors import InputError, RunStateError, SaveDirError
 from .gathering import here, status_of
 from .interrupts import Interrupt, held_back
 from .maps import Maps
-from .model import VERSION, Failure, Lock, Omission
+from .model import VERSION, Failure, Lock
 from .past.kept import Kept
 from .recording import redacted
 from .redact import SECRET_FILES, Redactor
 from .tasks.work import attached
 from .told import Told
-from .trackers import places
+from .viewed import Viewed
 
 if TYPE_CHECKING:
     import loguru
@@ -46,14 +46,13 @@ if TYPE_CHECKING:
     from .past.record import Lineage, Record
     from .resume import Earlier
     from .tasks.work.attached import Task
-    from .trackers.journal import Journal
 
 
 _open: dict[int, Run] = {}
 """Runs of this process that have been entered and not left: what must still be sealed when it ends."""
 
 
-class Run(Maps, Kept):
+class Run(Maps, Viewed, Kept):
     """Everything between entry and exit is recorded in one folder, under one lock.
 
     Entered inside a task of `run.map`, it joins the run that maps: it has that one's folder, log, start and id, and no
@@ -129,8 +128,6 @@ class Run(Maps, Kept):
         self._alive: BaseFileLock | None = None
         self._captured: Capture | None = None
         self._task: Task | None = None
-        self._journal: Journal | None = None
-        self._announced: set[str] | None = None
 
     # -- what she asks of it -------------------------------------------------------------------------------
 
@@ -285,42 +282,6 @@ class Run(Maps, Kept):
             self._journal = self._opened_journal()
         self._journal.append(named, step, None if task is None else task.key)
 
-    def _opened_journal(self) -> Journal:
-        """One for each worker, not for each task: every one has a file of its own."""
-        from .trackers.journal import Journal
-
-        if self._task is None:
-            self._announce()
-            return Journal(self.save_dir / layout.METRICS, self._lose_points)
-        if self._task.journal is None:
-            self._task.journal = Journal(self.save_dir / layout.METRICS, self._lose_points)
-        return self._task.journal
-
-    def _announce(self, trackers: Iterable[str] | None = None) -> None:
-        """Have a process outside keep the views of this run up to date, until it has ended.
-
-        Parameters
-        ----------
-        trackers: names of those that the user asked for; default: those that the project wants.
-        """
-        from .trackers import names_of
-
-        wanted = set(names_of(self._wishes) if trackers is None else trackers)
-        if os.getpid() != self._pid or not (wanted or self._wishes.system_metrics):
-            return
-        if self._announced is not None and wanted <= self._announced:
-            return
-        self._announced = wanted | (self._announced or set())
-        with self._step("look at .gitignore"):
-            if "mlflow" in wanted and (told := places.advice(self._wishes, self._snapshot.root)):
-                self._log.warn(told)
-        try:
-            from .trackers.shipper import spool
-
-            spool.announce(self.save_dir, self._wishes, sorted(wanted))
-        except Exception as error:  # nothing is lost: the run can be published at any time
-            self._omit([Omission(what="views", why=f"{type(error).__name__}: {error}")])
-
     def _to_publish(self) -> tuple[Record, settings.Settings]:
         from .past.record import Record
         from .trackers.publishing import wanted_by
@@ -334,19 +295,6 @@ class Run(Maps, Kept):
         if self._state == "open":
             self._announce(wanted_by(self._wishes))
         return Record(self.save_dir, self._lock), self._wishes
-
-    def _see_to_views(self) -> None:
-        """Is somebody there who brings the end of the run, too? Forked children and workers may have logged as well."""
-        if (self.save_dir / layout.METRICS).is_dir():
-            self._announce()
-        if self._announced is not None:
-            from .trackers.shipper import spool
-
-            spool.attend(self._wishes)
-
-    def _lose_points(self, why: str) -> None:
-        lost = Omission(what=layout.METRICS, why=f"points could not be written: {why}")
-        self._omit([lost]) if self._task is None else self._tell([lost])
 
     # -- many tasks ----------------------------------------------------------------------------------------
 

@@ -156,7 +156,9 @@ def test_browsing_prints_what_is_shown(project, monkeypatch):
     play(BLOCK.findall((ROOT / "docs/browse.md").read_text()), read=timeless)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # among MLflow's own packages
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::FutureWarning"
+)  # among MLflow's own packages
 def test_publishing_does_what_is_shown(project, monkeypatch):
     """The files, programs and commands of docs/publish.md give what the page shows."""
     monkeypatch.chdir(project)

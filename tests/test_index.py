@@ -605,3 +605,13 @@ class TestFind:
 def test_command_of_another_shape():
     """What a listing needs of a lock's command is in the model."""
     assert {"host", "pid"} <= set(Command.__dataclass_fields__)
+
+
+def test_files_that_mlflow_keeps_are_no_runs(tmp_path: Path) -> None:
+    """A whole project is searched, and the copies of locks in it are not taken for runs."""
+    with Run(save_dir=tmp_path / "results/fit", console=False) as run:
+        pass
+    copy = tmp_path / "mlruns/digits/0a1b/artifacts"
+    copy.mkdir(parents=True)
+    shutil.copy(run.save_dir / "run.lock", copy)
+    assert [one.save_dir for one in runs(tmp_path)] == [run.save_dir]

@@ -20,12 +20,11 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from runctx import Run
+from runctx import Run, places
 from runctx.errors import TrackingError
 from runctx.past import index
 from runctx.settings import Settings
 from runctx.snapshot.patterns import matcher
-from runctx.trackers import places
 from runctx.trackers.mlflow.server import HOST, Server
 from tests.demo import ROOT, Demo
 

@@ -41,8 +41,7 @@ def ui(port: int | None, no_publish: bool, browse: bool, as_json: bool) -> None:
     Publishes what is missing there or has changed, starts MLflow's server for this machine only, prints the address
     and stays until Ctrl-C. Where the project's `tracking_uri` is a server's address, no other one is started.
     """
-    from .. import settings, snapshot
-    from ..trackers import places
+    from .. import places, settings, snapshot
     from ..trackers.mlflow import MLflow, table
 
     wishes = settings.load()

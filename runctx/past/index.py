@@ -25,6 +25,7 @@ from .remembered import Entry, row_of
 from .row import Row, plain_config, read_row
 
 _LOCK = os.fsencode(os.sep + layout.LOCK)
+_COPIES = os.fsencode(layout.ARTIFACTS)
 
 
 def runs(
@@ -157,7 +158,9 @@ def _walk(root: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
                 pending += [
                     entry.path
                     for entry in entries
-                    if not entry.name.startswith(b".") and entry.is_dir(follow_symlinks=False)
+                    if not entry.name.startswith(b".")
+                    and entry.name != _COPIES
+                    and entry.is_dir(follow_symlinks=False)
                 ]
         except OSError:
             continue  # removed meanwhile, or not ours to read

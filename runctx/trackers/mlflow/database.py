@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from ... import layout
+from ... import layout, places
 from ...errors import TrackingError
 from ...redact import REDACTED, Redactor
 
@@ -40,19 +40,15 @@ class Database:
 
     def __init__(self, wishes: Settings) -> None:
         self.root = wishes.root.absolute()
-        given = os.environ.get("MLFLOW_TRACKING_URI", "")
-        self.uri = _absolute(wishes.tracking_uri, self.root) or _absolute(given, Path.cwd())
-        self.uri = self.uri or f"{_SQLITE}{(self.root / 'mlflow.db').as_posix()}"
+        self.uri, self.file = places.tracking_uri(wishes), places.database(wishes)
         self.destination = _without_credentials(self.uri)
-        path = self.uri.removeprefix(_SQLITE).partition("?")[0]
-        self.file = Path(path) if path.startswith("/") and self.uri.startswith(_SQLITE) else None
         self._store: Any = None
         self._made: int | None = None
 
     @property
     def artifacts(self) -> Path | None:
         """The folder of files; None where a server chooses."""
-        return None if self._is_server else self.root / "mlruns"
+        return None if self._is_server else self.root / layout.ARTIFACTS
 
     @property
     def store(self) -> Any:
@@ -182,15 +178,6 @@ def _inode(file: Path | None) -> int | None:
         return None if file is None else file.stat().st_ino
     except OSError:
         return None
-
-
-def _absolute(uri: str, base: Path) -> str:
-    path = uri.removeprefix(_SQLITE)
-    if path not in (uri, "", ":memory:"):
-        return f"{_SQLITE}{(base / path).as_posix()}"
-    if uri and "://" not in uri and not uri.startswith(("sqlite:", "databricks", "file:", "uc")):
-        return (base / uri).as_posix()
-    return uri
 
 
 def _without_credentials(uri: str) -> str:

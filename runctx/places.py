@@ -1,4 +1,7 @@
-"""What do trackers write into a project? Results, which are no source."""
+"""Where do trackers keep what they show, and what of that lies in the project? Results, which are no source.
+
+A run asks this when it begins: nothing of a tracker is loaded for it.
+"""
 
 from __future__ import annotations
 
@@ -7,29 +10,51 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..gathering import here
+from . import layout
+from .gathering import here
 
 if TYPE_CHECKING:
-    from ..settings import Settings
+    from .settings import Settings
 
 _SQLITE = "sqlite:///"
-_OF_MLFLOW = ("mlflow.db", "mlflow.db[-.]*", "mlruns/")
+_OF_MLFLOW = ("mlflow.db", "mlflow.db[-.]*", f"{layout.ARTIFACTS}/")
 """Beside a database lie its lock, and sqlite's own journals, while it is written to."""
 
 
+def tracking_uri(wishes: Settings) -> str:
+    """The address at which MLflow keeps the runs of a project, such that it means the same in every folder.
+
+    >>> from runctx.settings import Settings
+    >>> tracking_uri(Settings(root=Path("/home/me/digits"), tracking_uri="sqlite:///runs.db"))
+    'sqlite:////home/me/digits/runs.db'
+    """
+    root = wishes.root.absolute()
+    if wishes.tracking_uri:
+        return _absolute(wishes.tracking_uri, root)
+    if variable := os.environ.get("MLFLOW_TRACKING_URI", ""):
+        return _absolute(variable, here() or Path())
+    return f"{_SQLITE}{(root / 'mlflow.db').as_posix()}"
+
+
+def _absolute(uri: str, base: Path) -> str:
+    path = uri.removeprefix(_SQLITE)
+    if path not in (uri, "", ":memory:"):
+        return f"{_SQLITE}{(base / path).as_posix()}"
+    if "://" not in uri and not uri.startswith(("sqlite:", "databricks", "file:", "uc")):
+        return (base / uri).as_posix()
+    return uri
+
+
 def database(wishes: Settings) -> Path | None:
-    """The file in which MLflow keeps the runs of a project; None if it keeps them elsewhere.
+    """The file in which MLflow keeps them; None if it keeps them elsewhere.
 
     >>> from runctx.settings import Settings
     >>> database(Settings(root=Path("/home/me/digits"))).as_posix()
     '/home/me/digits/mlflow.db'
     """
-    variable = os.environ.get("MLFLOW_TRACKING_URI", "")
-    if not (wishes.tracking_uri or variable):
-        return wishes.root / "mlflow.db"
-    base = wishes.root if wishes.tracking_uri else here() or Path()
-    uri = wishes.tracking_uri or variable
-    return base / uri.removeprefix(_SQLITE) if uri.startswith(_SQLITE) else None
+    uri = tracking_uri(wishes)
+    path = uri.removeprefix(_SQLITE).partition("?")[0]
+    return Path(path) if uri.startswith(_SQLITE) and path.startswith("/") else None
 
 
 def patterns(wishes: Settings, root: Path | None) -> tuple[str, ...]:
@@ -49,10 +74,10 @@ def advice(wishes: Settings, root: Path | None) -> str | None:
     file = database(wishes)
     if root is None or file is None or file.exists():
         return None
-    from ..snapshot.ignores import is_ignored
+    from .snapshot.ignores import is_ignored
 
     missing = []
-    for path, suffix in ((file, "*"), (wishes.root / "mlruns", "/")):
+    for path, suffix in ((file, "*"), (wishes.root / layout.ARTIFACTS, "/")):
         if (name := _inside(path, root)) and not is_ignored(root, path):
             missing.append(f"/{name}{suffix}")
     if not missing:
