@@ -75,7 +75,7 @@ class Shipper:
         """Returns a while after the last run has arrived."""
         last = time.monotonic()
         try:
-            while time.monotonic() - last < LINGER:
+            while self.runs or time.monotonic() - last < LINGER:
                 self._take_in()
                 for run in list(self.runs.values()):
                     run.look()
