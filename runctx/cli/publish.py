@@ -130,9 +130,9 @@ def _tell(done: Sequence[Outcome], interrupted: bool, as_json: bool) -> None:
     if as_json:
         output.json({"runs": [_plain(outcome) for outcome in done], "interrupted": interrupted})
         return
-    counts = Counter((_word(one), f"{one.tracker}: {one.destination}") for one in done)
+    counts = Counter((_word(one), f"{one.tracker}: {_place(one.destination)}") for one in done)
     for (word, where), count in sorted(counts.items(), key=lambda item: _WORDS.index(item[0][0])):
-        click.echo(f"{word:<9} {count:>6}  {words.line(where)}")
+        click.echo(f"{word:<9} {count:>6}  {where}")
     failed = [outcome for outcome in done if outcome.error is not None]
     for outcome in failed[:_SHOWN]:
         click.echo(f"  {words.path(outcome.path)}  {words.line(_reason(outcome), 300)}")
@@ -141,6 +141,14 @@ def _tell(done: Sequence[Outcome], interrupted: bool, as_json: bool) -> None:
     hints = {getattr(outcome.error, "hint", None) for outcome in failed}
     for hint in sorted(hint for hint in hints if isinstance(hint, str)):
         click.echo(f"hint: {words.lines(hint)}", err=True)
+
+
+def _place(destination: str) -> str:
+    """Short for a file or folder that lies here."""
+    from ..display import words
+
+    file = destination.removeprefix("sqlite:///")
+    return words.path(file) if file.startswith("/") else words.line(destination)
 
 
 _WORDS = ("published", "unchanged", "failed")
