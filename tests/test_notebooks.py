@@ -37,7 +37,8 @@ def words(book):
     """All text that the outputs hold, without colours."""
     texts = []
     for output in (output for cell in code_cells(book) for output in cell.outputs):
-        texts += [output.get("text", ""), *output.get("traceback", ()), *output.get("data", {}).values()]
+        shown = [data for kind, data in output.get("data", {}).items() if not kind.startswith("image/")]
+        texts += [output.get("text", ""), *output.get("traceback", ()), *shown]
     return COLOUR.sub("", "\n".join(texts))
 
 

@@ -40,7 +40,7 @@ class Picture(Figure):
     """A figure of matplotlib that notebooks show, whether or not pyplot is loaded."""
 
     def _repr_png_(self) -> bytes:
-        return as_bytes(self, ".png")
+        return as_bytes(self, ".png", dpi=100)  # as wide as a page; notebooks keep it
 
 
 def draw(curves: Curves) -> Picture:
@@ -59,18 +59,19 @@ def draw(curves: Curves) -> Picture:
     return figure
 
 
-def as_bytes(figure: Figure, suffix: str) -> bytes:
+def as_bytes(figure: Figure, suffix: str, dpi: int = 150) -> bytes:
     """The same for the same curves, whenever it is drawn.
 
     Parameters
     ----------
     suffix: one of `FORMATS`.
+    dpi: points of a PNG in an inch.
     """
     stream = io.BytesIO()
     with _settings(), warnings.catch_warnings():
         # a name in a script that the font does not have is no fault of the reader's
         warnings.filterwarnings("ignore", r"Glyph .* missing from", UserWarning)
-        figure.savefig(stream, format=suffix[1:], dpi=150, metadata=_DATES[suffix])
+        figure.savefig(stream, format=suffix[1:], dpi=dpi, metadata=_DATES[suffix])
     return stream.getvalue()
 
 
