@@ -173,9 +173,10 @@ def _hold(spool: Spool) -> BaseFileLock | None:
 
 
 def _behave() -> None:
-    """The user's work goes first; her folders, and the terminal, are hers."""
-    import psutil
+    """The user's work goes first; her folders, and the terminal, are hers.
 
+    Its turn at the disk is as good as any: a file system's journal makes others wait for whoever is in the middle of it.
+    """
     os.chdir("/")
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     with contextlib.suppress(OSError):
@@ -184,6 +185,3 @@ def _behave() -> None:
         OSError
     ):  # a session of its own has a full share of the processor, where there are such
         Path("/proc/self/autogroup").write_text(str(NICENESS))
-    with contextlib.suppress(OSError, AttributeError, ValueError, psutil.Error):
-        # not the idle class: who holds the database's lock must get on at some time
-        psutil.Process().ionice(psutil.IOPRIO_CLASS_BE, 7)
