@@ -61,13 +61,10 @@ def test_going_on_from_a_kept_place_gives_what_was_not_given(
 def test_no_two_numbers_are_the_same(
     tmp_path_factory: pytest.TempPathFactory, points: list[tuple[dict[str, float], int | None]]
 ) -> None:
-    """Name, step and moment together tell all numbers of a writer apart, as a database without duplicates needs.
-
-    A step that comes again after another one may share its millisecond, and then its value tells it apart.
-    """
+    """Name, step and moment together tell all numbers of a writer apart, as a database without duplicates needs."""
     own = made(tmp_path_factory.mktemp("followed"))
-    for values, _ in points:
-        own.append(values, step=0)
+    for values, step in points:
+        own.append(values, step=step)
     whole = everything(Follower(own.folder, {}))
     assert len({(n.name, n.step, n.moment) for n in whole}) == len(whole)
 
@@ -120,6 +117,29 @@ def test_one_line_of_very_many_numbers_is_one_batch(tmp_path: Path) -> None:
     own.append({"m0": 1}, step=2)
     follower = Follower(own.folder, {})
     assert [len(follower.batch(1000)), len(follower.batch(1000))] == [5000, 1]
+
+
+def test_a_line_longer_than_one_read_is_a_line(tmp_path: Path) -> None:
+    """Thousands of numbers with long names, logged by one call, reach their tracker as any others do."""
+    own = made(tmp_path)
+    own.append({f"{'long ' * 50}{i}": i for i in range(10_000)}, step=1)
+    own.append({"m0": 1}, step=2)
+    places: dict[str, Place] = {}
+    assert len(everything(Follower(own.folder, places))) == 10_001
+    assert not any(place.broken for place in places.values())
+
+
+@pytest.mark.parametrize("time", [-5.0, 0.0, 1e17, 1e300])
+def test_no_clock_holds_up_a_run(tmp_path: Path, time: float) -> None:
+    """Whatever time a line tells, its moment is one that trackers take: not before 1970, and of 64 bits."""
+    own = made(tmp_path)
+    own.append({"loss": 0.5}, step=1)
+    (file,) = own.folder.iterdir()
+    for _ in range(2):
+        with file.open("a") as journals:
+            journals.write(json.dumps({"time": time, "values": {"loss": 0.5}, "step": 1}) + "\n")
+    moments = [number.moment for number in everything(Follower(own.folder, {}))]
+    assert len(set(moments)) == 3 and min(moments) >= 0 and max(moments) < 1 << 53
 
 
 def test_a_journal_longer_than_one_read_is_followed_whole(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ class Number(NamedTuple):
     step: int
     """As logged; without one, how many the writer had logged under this name before, or the place of the task."""
     moment: int
-    """Milliseconds since 1970; never twice the same for one name, step and writer."""
+    """Milliseconds since 1970, within what trackers take; never twice the same for one name, step and writer."""
 
 
 class Place(msgspec.Struct):
@@ -36,7 +36,7 @@ class Place(msgspec.Struct):
     counts: dict[str, int] = {}
     """Name -> numbers so far that were logged without a step."""
     latest: dict[str, tuple[int, int]] = {}
-    """Name -> step and moment of the newest number."""
+    """Name -> the highest step and the newest moment so far."""
     broken: int = 0
     """Lines that are no points, and were passed over."""
 
@@ -85,15 +85,20 @@ class Follower:
         descriptor = layout.open_regular(path)
         with open(descriptor, "rb") as stream:
             stream.seek(place.offset)
+            size = _CHUNK
             while len(found) < most:
-                data = stream.read(_CHUNK)
+                data = stream.read(size)
                 whole = data.rfind(b"\n") + 1
                 if not whole:
-                    if len(data) == _CHUNK:  # no line of ours
+                    if len(data) < size:
+                        return  # the rest of a line is still to come, or never will
+                    if size < _LONGEST:
+                        size *= 2
+                    else:  # no line of ours
                         place.broken += 1
                         place.offset += len(data)
-                        continue
-                    return  # the rest of a line is still to come, or never will
+                    stream.seek(place.offset)
+                    continue
                 for line in data[:whole].splitlines(keepends=True):
                     if len(found) >= most:
                         return
@@ -114,12 +119,15 @@ class Follower:
             if step is None:
                 step = place.counts.get(name, 0)
                 place.counts[name] = step + 1
-            moment = int(point.time * 1000)
-            before = place.latest.get(name)
-            if before is not None and before[0] == step:
-                moment = max(moment, before[1] + 1)  # equal numbers in one millisecond are two all the same
-            place.latest[name] = (step, moment)
+            moment = int(min(max(point.time, 0.0), _LATEST) * 1000)
+            highest, newest = place.latest.get(name, (step, -1))
+            if step <= highest:
+                moment = max(moment, newest + 1)  # equal numbers in one millisecond are two all the same
+            place.latest[name] = max(step, highest), max(moment, newest)
             yield Number(name, float(value), step, moment)
 
 
-_CHUNK = 1 << 20
+_CHUNK, _LONGEST = 1 << 20, 1 << 26
+"""Bytes of one read, and of the longest line: one call may log thousands of numbers with long names."""
+_LATEST = 253_402_300_799.0
+"""The end of the year 9999: what lies beyond, a journal of anybody's may say, and no tracker takes."""
