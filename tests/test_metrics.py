@@ -14,8 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runctx import Run
+from runctx.errors import LedgerError
 from runctx.model import Summary
 from runctx.trackers import metrics
+from runctx.trackers.following import Follower
 from runctx.trackers.journal import Journal
 
 VALUES = st.lists(st.floats(width=32) | st.just(math.nan), min_size=1, max_size=20)
@@ -75,6 +77,16 @@ def test_metrics_become_a_table(tmp_path: Path) -> None:
     assert table[["metric", "value"]].values.tolist() == [["loss", 0.5], ["loss", 0.25], ["acc", 1.0]]
     assert [str(kind) for kind in table.dtypes[1:3]] == ["Int64", "float64"] and table.step.isna().sum() == 1
     assert str(table.time.dt.tz) == "UTC" and (table.time.max() - table.time.min()).total_seconds() < 60
+
+
+def test_a_hostile_journal_is_refused_or_read(tmp_path: Path) -> None:
+    """A line that is nested without end is no point; a time beyond all calendars is none in a table."""
+    (tmp_path / "1-00000000.jsonl").write_text('{"time": 1e300, "values": {"loss": 1}}\n')
+    assert metrics.read(tmp_path).to_pandas()["time"].isna().all()
+    (tmp_path / "2-00000000.jsonl").write_text('{"time": 1, "values": {}, "x": %s}\n' % ("[" * 100_000))
+    with pytest.raises(LedgerError, match=r"2-00000000.jsonl: a line is no point .* too deep"):
+        metrics.read(tmp_path)
+    assert Follower(tmp_path, {}).batch()[0].value == 1
 
 
 def test_what_logs_nothing_loads_nothing_of_it(tmp_path: Path) -> None:

@@ -204,7 +204,10 @@ def decode(lines: bytes) -> list[Point]:
     ------
     ValueError: a line is no point.
     """
-    return _points.decode_lines(lines)
+    try:
+        return _points.decode_lines(lines)
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
 
 
 def read_file(path: Path) -> list[Point]:

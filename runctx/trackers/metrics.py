@@ -108,7 +108,7 @@ class Metrics(Mapping[str, Series]):
                     "metric": name,
                     "step": pandas.array(series.steps, dtype="Int64"),
                     "value": pandas.array(series.values, dtype="float64"),
-                    "time": pandas.to_datetime(series.times, unit="s", utc=True),
+                    "time": pandas.to_datetime(series.times, unit="s", utc=True, errors="coerce"),
                     "task": pandas.array(series.tasks, dtype="str"),
                 }
             )
