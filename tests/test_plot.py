@@ -6,6 +6,7 @@ import json
 import math
 import os
 import pty
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +25,7 @@ from runctx import cli, runs
 from runctx.display import curves, figure, points, ticks
 from runctx.display.chart import Chart
 from runctx.errors import QueryError
+from runctx.model import Summary
 from runctx.trackers.journal import Journal
 from runctx.trackers.metrics import Metrics, Series
 from tests.pastruns import ESCAPE, make_lock, write_run
@@ -261,6 +263,29 @@ def test_a_metric_that_nobody_logged_is_an_error_with_the_nearest(
     assert f"hint: {hint}" in refused("plot", *(f"--metric={name}" for name in metrics))
 
 
+def test_points_that_are_gone_are_said(project: Path) -> None:
+    """A lock may tell of numbers whose journals are gone or broken; what there is of others is drawn all the same."""
+    told = {"loss": Summary(last=1.0, min=1.0, max=1.0, points=1)}
+    journal = write(project, 1, ({"loss": 1.0}, 0), metrics=told) / "metrics"
+    next(journal.iterdir()).write_text("no point\n")
+    assert "a line is no point" in refused("plot", "--metric=loss")
+    shutil.rmtree(journal)
+    assert "no points of loss are left to draw" in refused("plot", "--metric=loss")
+    write(project, 2, ({"acc": 1.0}, 0))
+    assert "no point can be drawn" in runctx("plot", "--metric=loss", "--metric=acc")
+    assert len(runs().plot("loss", "acc").axes[0].lines) == 0
+
+
+def test_a_metric_of_runs_beyond_the_limit_is_known(project: Path) -> None:
+    """It is not said that nobody logged it; and runs that never logged a metric are not counted as left out."""
+    one = {"acc": Summary(last=1.0, min=1.0, max=1.0, points=1)}
+    for number, name in enumerate(("acc", "other", "loss", "loss")):
+        write(project, number, ({name: 1.0}, 0), metrics={name: one["acc"]})
+    shown = curves.of_runs(runs(), ["loss", "acc"], limit=2)
+    assert {curve.metric for curve in shown.curves} == {"loss"}
+    assert shown.notes[-1] == "only the first 2 are drawn, of 3 runs"
+
+
 def test_without_runs_and_with_wrong_parameters(project: Path) -> None:
     """What cannot be drawn is said before anything is read."""
     with pytest.raises(QueryError, match="no runs to draw"):
@@ -323,6 +348,12 @@ def test_any_numbers_become_a_picture(values: list[list[float]], x: Any, log: bo
     """Without a warning, and with every number that has a place on the axis."""
     told = Metrics({f"m{n}": logged(some) for n, some in enumerate(values)})
     assert figure.as_bytes(told.plot(*told, x=x, log=log), ".png")
+
+
+def test_a_picture_of_a_time_beyond_all_calendars() -> None:
+    """It is drawn, though an axis shows years around a single point."""
+    one = Metrics({"loss": Series((1.0,), (0,), (1e12,), (None,))})
+    assert one.plot("loss", x="time")._repr_png_()  # type: ignore[attr-defined]
 
 
 def test_notebooks_show_a_picture_without_pyplot(project: Path) -> None:

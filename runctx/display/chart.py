@@ -114,8 +114,8 @@ def _heights(curve: Curve, log: bool) -> points.Numbers:
 
 
 def _view(curves: Curves, shown: Sequence[tuple[Curve, points.Numbers]]) -> _View | None:
-    there = [(curve.x[~np.isnan(y)], y[~np.isnan(y)]) for curve, y in shown]
-    x, y = (np.concatenate(some) if some else np.empty(0) for some in zip(*there, strict=True))
+    there = [np.stack((curve.x, y))[:, ~np.isnan(y)] for curve, y in shown]
+    x, y = np.concatenate(there, axis=1) if there else np.empty((2, 0))
     if not len(x):
         return None
     left, right = float(x.min()), float(x.max())

@@ -26,8 +26,8 @@ LIMIT = 8
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#8c7a00", "#7f7f7f")
 """After Okabe and Ito: told apart by colour-blind readers, and visible on white and on black."""
 
-_LAST_MOMENT = 253_370_764_800
-"""Seconds from 1970 to the year 9999; no calendar goes further."""
+_LAST_MOMENT = 32_503_680_000
+"""Seconds from 1970 to the year 3000: calendars end with 9999, and an axis goes beyond its last point."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -119,7 +119,13 @@ def of_runs(
     if not runs:
         raise QueryError("there are no runs to draw", hint="; ".join(map(words.line, runs.hints)) or None)
     found, known, notes = _logged(runs, metrics, limit)
-    _require(metrics, known, f"none of {words.count(len(runs), 'run')} has")
+    _require(metrics, known, f"none of {len(runs)} runs has" if len(runs) > 1 else "the run has not")
+    if not found:
+        raise QueryError(
+            f"no points of {words.several(metrics)} are left to draw",
+            hint="; ".join(notes)
+            or "locks tell of them, but the folders `metrics` beside the locks are empty or gone",
+        )
     rows = [row for row, _ in found]
     told = differences(rows)
     names = zip(_names(rows), told.of_rows, strict=True)
@@ -177,12 +183,12 @@ def _logged(
     broken: list[str] = []
     rest = 0
     for row, run in zip(runs.rows, runs, strict=True):
-        if limit and len(found) >= limit:
-            rest += 1
-            continue
         known |= row.metrics.keys()
         if row.metrics and row.metrics.keys().isdisjoint(metrics):
             continue  # its lock says so; no file need be read
+        if limit and len(found) >= limit:
+            rest += 1
+            continue
         try:
             logged = run.metrics()
         except RunctxError as error:  # one broken run hides no other
