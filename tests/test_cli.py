@@ -117,6 +117,7 @@ class TestLs:
         lines = done.stderr.splitlines()
         assert lines[1:] == ["  config.lr = 1", "            ^", "hint: `==` compares"]
         assert "did you mean config.lr or metrics.lr?" in runctx("ls", "--sort", "lr").stderr
+        assert "hint: write config.a-b.c" in runctx("ls", "--columns", "config['a-b'].c").stderr
 
     def test_columns(self):
         """What is asked for is shown, of each run what it has; for programs under the very names."""

@@ -253,11 +253,21 @@ class TestRuns:
             write_run(project, make_lock(n, metrics={"acc": summary(n / 4)}, config={"lr": n / 10, "k": 1}))
 
     def test_of_runs(self):
-        """`runs().compare()` compares all of them, in their order; a broken one is left out, and that is said."""
+        """`runs().compare()` compares all of them, in their order; what cannot be read is left out, and that is said.
+
+        A listing does not see that a lock is broken in a part that it does not read, nor that a run goes meanwhile.
+        """
         assert runs().compare().to_dict()["differs"]["config"] == {"lr": [0.3, 0.2, 0.1, 0.0]}
+        some = runs()
         Path("results/train/2/run.lock").write_text("[")
-        found = runs().compare()
-        assert len(found.sides) == 3 and found.hints == ("runs with a broken lock, left out: 1",)
+        lock = Path("results/train/1/run.lock")
+        lock.write_text(lock.read_text() + "outputs: 3\n")
+        assert [row.status for row in runs().rows] == ["broken", "done", "done", "done"]
+        for found in (runs().compare(), some.compare()):
+            assert [side.lock.id for side in found.sides] == [make_lock(3).id, make_lock(0).id]
+            assert found.hints == ("runs with a broken lock, or gone by now, left out: 2",)
+        shutil.rmtree("results/train/2")
+        assert len(some.compare().sides) == 2
 
     def test_by_name(self):
         """`compare` takes runs, folders and ids; two at least."""

@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -463,6 +464,27 @@ class TestRuns:
         (tmp_path / "none").mkdir()
         empty = runs(tmp_path / "none").to_pandas()
         assert (len(empty), "status" in empty.columns) == (0, True)
+
+    def test_pandas_types(self, tmp_path):
+        """Times are times and numbers are numbers, whatever the runs: none, broken ones, of any zone and century."""
+        for number, started in enumerate(
+            (
+                datetime(2026, 1, 1, tzinfo=timezone(timedelta(hours=14))),
+                datetime(2026, 1, 1, tzinfo=UTC),
+                datetime(9999, 12, 31, tzinfo=UTC),
+            )
+        ):
+            write_run(tmp_path, make_lock(number, started=started, seconds=None))
+        broken = tmp_path / "results/train/9"
+        broken.mkdir()
+        (broken / "run.lock").write_text("[")
+        found = runs(tmp_path).sort("started")
+        for some in (found, found[:2], found[-1:], found[:0]):
+            frame = some.to_pandas()
+            assert str(frame["started"].dt.tz) == "UTC"
+            assert {str(frame[name].dtype) for name in ("seconds", "tasks", "tasks_done")} == {"float64"}
+        assert list(found.to_pandas()["started"].dt.day[:2]) == [31, 1]
+        assert found.to_pandas()["started"].isna().sum() == 1
 
     def test_metrics(self, tmp_path):
         """Plain data have all parts of each metric, a data frame a column for each of last, least and greatest."""

@@ -232,7 +232,7 @@ class TestNames:
             "error == 'ValueError'",
             "dirty",
             "tasks_done < tasks",
-            "'p' in parents",
+            "'p' in parents and parents == ['p']",
             "status in ('failed',)",
         ):
             assert Query(text)(one), text
@@ -310,6 +310,9 @@ class TestTexts:
         for wrong in ("yesterday", "21.11.2026", "2026-11-21T15:00Z", ""):
             with pytest.raises(QueryError, match="no date"):
                 Query(f"started > {wrong!r}")
+        for text in ("started > 2026", "2026 < started", "started in ['2026', 11]", "started == ['2026']"):
+            with pytest.raises(QueryError, match=r"compared with texts(.|\n)*2026-11-21 15:30"):
+                Query(text)
         assert not Query("started > '2026'")(row(started=None))
 
     def test_commits(self):
@@ -317,6 +320,9 @@ class TestTexts:
         one = row(commit="1a2b" * 10)
         assert Query("commit == '1a2b' and commit in ['ffff', '1a2b1a'] and commit != '1b'")(one)
         assert not Query("commit == '2b' or commit not in ['1a']")(one)
+        for text in ("commit == 12345678", "commit == ['1a2b']", "12345678 == commit"):
+            with pytest.raises(QueryError, match="in quotes"):
+                Query(text)
 
 
 class TestRefused:
@@ -458,6 +464,9 @@ class TestRuns:
             some.best("ac")
         with pytest.raises(QueryError, match="none of these 1 runs"):
             some.where("metrics.acc.points == 1").best("acc")
+        with pytest.raises(QueryError) as all_nan:
+            some[1:2].best("acc")
+        assert all_nan.value.hint is None
         with pytest.raises(ValueError, match="'max' or 'min'"):
             some.best("acc", "most")  # type: ignore[arg-type]
 

@@ -7,6 +7,7 @@ may itself hold dots: the longest that the run has is meant.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -93,12 +94,14 @@ def _attribute(name: str) -> Callable[[Row], Any]:
     return lambda row: getattr(row, name)
 
 
-_PLAIN = ("id", "stage", "status", "seconds", "commit", "dirty", "path", "parents", "tasks", "tasks_done")
+_PLAIN = ("id", "stage", "status", "seconds", "commit", "dirty", "path", "tasks", "tasks_done")
 _OWN: dict[str, Callable[[Row], Any]] = {
     **{name: _attribute(name) for name in _PLAIN},
     "started": started,
     "error": _error,
+    "parents": lambda row: list(row.parents),  # as the lists of a configuration
 }
+_BRACKETS = re.compile(r"\[(['\"]?)(.*?)\1\]")
 
 
 def _slip(name: str) -> str:
@@ -107,6 +110,9 @@ def _slip(name: str) -> str:
     said = {"true": "True", "false": "False", "null": "None", "none": "None"}.get(name.lower())
     if said:
         return f"write {said}"
+    plain = _BRACKETS.sub(r".\2", name)
+    if plain != name:  # as in an expression, where a name alone is meant
+        return f"write {plain}"
     first, _, rest = name.partition(".")
     if first in _OWN and rest:
         return f"{first} has no parts"
@@ -136,7 +142,7 @@ def meant(name: str, known: Collection[str], prefix: str = "") -> str | None:
     """A hint with the names, after a prefix, that are most like this one."""
     from ..config.nearest import nearest
 
-    found = [f"{prefix}{one}" for one in nearest(name, known)]
+    found = [] if name in known else [f"{prefix}{one}" for one in nearest(name, known)]
     return f"did you mean {' or '.join(found)}?" if found else None
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from ..errors import QueryError
+from ..errors import QueryError, RunctxError
 from ..model import Summary
 from . import columns
 from .columns import Column
@@ -145,7 +145,7 @@ class Runs(Sequence[Record]):
         return self[(max if mode == "max" else min)(numbers, key=numbers.__getitem__)]
 
     def compare(self) -> Comparison:
-        """What differs between these runs, side by side; reads their locks. Broken ones are left out.
+        """What differs between these runs, side by side; reads their locks. What cannot be read is left out.
 
         Raises
         ------
@@ -153,9 +153,9 @@ class Runs(Sequence[Record]):
         """
         from .comparison import Comparison
 
-        sound = [run for run, row in zip(self, self.rows, strict=True) if row.status != "broken"]
+        sound = [*filter(_can_be_read, self)]
         left_out = len(self) - len(sound)
-        more = [f"runs with a broken lock, left out: {left_out}"] if left_out else []
+        more = [f"runs with a broken lock, or gone by now, left out: {left_out}"] if left_out else []
         return Comparison(sound, [*self.hints, *more])
 
     def plot(
@@ -199,7 +199,14 @@ class Runs(Sequence[Record]):
         """
         import pandas
 
-        return pandas.DataFrame(_columns(self.measured))
+        table = _columns(self.measured)
+        # whatever the runs are, times are times and numbers are numbers
+        started = pandas.Series(table["started"], dtype=object)
+        numbers = {
+            name: pandas.Series(table[name], dtype="float64") for name in ("seconds", "tasks", "tasks_done")
+        }
+        table |= {"started": pandas.to_datetime(started, utc=True, errors="coerce"), **numbers}
+        return pandas.DataFrame(table)
 
     def __repr__(self) -> str:
         from ..display.listing import Listing
@@ -211,6 +218,15 @@ class Runs(Sequence[Record]):
         from .. import display
 
         return display.runs_html(self.rows[:_SHOWN], total=len(self), hints=self.hints)
+
+
+def _can_be_read(run: Record) -> bool:
+    """All of it: a listing does not need most of a lock."""
+    try:
+        run.lock  # noqa: B018
+    except RunctxError:
+        return False
+    return True
 
 
 _TOLD = (

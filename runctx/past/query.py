@@ -142,30 +142,24 @@ class _Reading:
             self._refuse("`is` goes with None, and None with `is`", right, "write x == 3, or x is None")
         one, other = self._operand(left, depth), self._operand(right, depth)
         compare = _COMPARISONS[type(op)]
-        if one.column and one.column.name in _CUT and isinstance(other.literal, (str, list)):
+        if one.column and one.column.name in _CUT and other.column is None:
             return self._cut(one.column, compare, other.literal, right)
-        if (
-            other.column
-            and other.column.name in _CUT
-            and isinstance(one.literal, str)
-            and compare in _MIRRORED
-        ):
+        if other.column and other.column.name in _CUT and one.column is None and compare in _MIRRORED:
             return self._cut(other.column, _MIRRORED[compare], one.literal, left)
         return lambda row: _holds(compare, one.of(row), other.of(row))
 
-    def _cut(
-        self, column: Column, compare: Callable[..., Any], literal: str | list[Any], at: ast.expr
-    ) -> Test:
+    def _cut(self, column: Column, compare: Callable[..., Any], literal: Any, at: ast.expr) -> Test:
         """A comparison that goes as far as the text it is compared with."""
-        texts = [
-            text for text in (literal if isinstance(literal, list) else [literal]) if isinstance(text, str)
-        ]
+        several = isinstance(literal, list) and compare in (_contained, _not_contained)
+        texts = literal if several else [literal]
+        if not all(isinstance(text, str) for text in texts):
+            self._refuse(f"{column.name} is compared with texts", at, _CUT[column.name])
         if column.name == "started":
             texts = [text.replace(" ", "T") for text in texts]
             if not all(map(_TIME.fullmatch, texts)):
-                self._refuse("no date", at, "local date, and time if need be: '2026-11-21 15:30'")
+                self._refuse("no date", at, _CUT["started"])
         of = column.of
-        if isinstance(literal, str):
+        if not several:
             (text,), length = texts, len(texts[0])
             return lambda row: (value := of(row)) is not None and compare(value[:length], text)
         wanted, beginnings = compare is _contained, tuple(texts)
@@ -266,8 +260,11 @@ _MIRRORED: dict[Callable[..., Any], Callable[..., Any]] = {
     operator.gt: operator.lt,
     operator.ge: operator.le,
 }
-_CUT = ("started", "commit")
-"""Columns that are compared as far as a text goes."""
+_CUT = {
+    "started": "local date, and time if need be: '2026-11-21 15:30'",
+    "commit": "its first letters, in quotes: '1a2b3c4d'",
+}
+"""Columns that are compared as far as a text goes, and what is written."""
 _TIME = re.compile(r"\d{4}(-\d\d(-\d\d(T\d\d(:\d\d(:\d\d)?)?)?)?)?", re.ASCII)
 _KINDS: dict[type[ast.expr], str] = {
     ast.Call: "a call",
