@@ -175,13 +175,11 @@ def _hold(spool: Spool) -> BaseFileLock | None:
 def _behave() -> None:
     """The user's work goes first; her folders, and the terminal, are hers.
 
-    Its turn at the disk is as good as any: a file system's journal makes others wait for whoever is in the middle of it.
+    Its turn at the disk is as good as any: others wait for whoever is in the middle of a file system's journal.
     """
     os.chdir("/")
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     with contextlib.suppress(OSError):
         os.nice(NICENESS)
-    with contextlib.suppress(
-        OSError
-    ):  # a session of its own has a full share of the processor, where there are such
+    with contextlib.suppress(OSError):  # where sessions share the processor, each has a niceness of its own
         Path("/proc/self/autogroup").write_text(str(NICENESS))
