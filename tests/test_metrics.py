@@ -70,7 +70,8 @@ def test_a_broken_journal_is_an_omission(tmp_path: Path) -> None:
 def test_metrics_become_a_table(tmp_path: Path) -> None:
     """One line per number, with the types that pandas knows; the column of tasks only where there are any."""
     with Run(save_dir=tmp_path / "fit", console=False) as run:
-        assert list(run.metrics().to_pandas().columns) == ["metric", "step", "value", "time"]
+        none = run.metrics().to_pandas()
+        assert list(none.columns) == ["metric", "step", "value", "time"] and str(none["time"].dt.tz) == "UTC"
         run.log_async(loss=0.5, acc=1, step=3)
         run.log_async(loss=0.25)
     table = run.metrics().to_pandas()

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..model import Summary
 from . import journal
@@ -100,24 +100,21 @@ class Metrics(Mapping[str, Series]):
         ------
         ImportError: pandas is not installed.
         """
+        import numpy as np
         import pandas
 
-        frames = [
-            pandas.DataFrame(
-                {
-                    "metric": name,
-                    "step": pandas.array(series.steps, dtype="Int64"),
-                    "value": pandas.array(series.values, dtype="float64"),
-                    "time": pandas.to_datetime(series.times, unit="s", utc=True, errors="coerce"),
-                    "task": pandas.array(series.tasks, dtype="str"),
-                }
-            )
-            for name, series in self.items()
-        ]
-        if not frames:
-            return pandas.DataFrame(columns=["metric", "step", "value", "time"])
-        told = pandas.concat(frames, ignore_index=True)
-        return told if told["task"].notna().any() else told.drop(columns="task")
+        every = list(self.values())
+        times = np.array([time for series in every for time in series.times], dtype="float64")
+        told: dict[str, Any] = {
+            "metric": np.repeat(np.array(list(self), dtype=object), [len(series) for series in every]),
+            "step": pandas.array([step for series in every for step in series.steps], dtype="Int64"),
+            "value": np.array([value for series in every for value in series.values], dtype="float64"),
+            "time": pandas.to_datetime(times, unit="s", utc=True, errors="coerce"),
+        }
+        tasks = [task for series in every for task in series.tasks]
+        if any(task is not None for task in tasks):
+            told["task"] = pandas.array(tasks, dtype="str")
+        return pandas.DataFrame(told)
 
 
 def read(folder: Path) -> Metrics:
@@ -127,11 +124,24 @@ def read(folder: Path) -> Metrics:
     ------
     LedgerError: a file is broken; names it.
     """
-    columns: dict[str, list[tuple[float, int | None, float, str | None]]] = {}
+    columns: dict[str, tuple[list[float], list[journal.Point]]] = {}
     for point in journal.read(folder):
         for name, value in point.values.items():
-            columns.setdefault(name, []).append((float(value), point.step, point.time, point.task))
-    return Metrics({name: Series(*map(tuple, zip(*rows, strict=True))) for name, rows in columns.items()})
+            column = columns.get(name)
+            if column is None:
+                column = columns[name] = [], []
+            column[0].append(float(value))
+            column[1].append(point)
+    return Metrics({name: _series(values, points) for name, (values, points) in columns.items()})
+
+
+def _series(values: list[float], points: list[journal.Point]) -> Series:
+    return Series(
+        values=tuple(values),
+        steps=tuple(point.step for point in points),
+        times=tuple(point.time for point in points),
+        tasks=tuple(point.task for point in points),
+    )
 
 
 def summaries(folder: Path) -> dict[str, Summary]:
