@@ -165,6 +165,10 @@ def test_names_that_mlflow_takes_stay(name: str) -> None:
         ("", "http://there:5000", "http://there:5000"),
         ("https://me:hunter22@there/x?token=abc&a=1", None, "https://there/x?token=%3Credacted%3E&a=1"),
         ("postgresql://me:hunter22@there/x", None, "postgresql://there/x"),
+        ("postgresql://me:hunter/22?#@there/x", None, "postgresql://there/x"),
+        ("postgresql://me:hun[ter22@there:1/x@y", None, "postgresql://there:1/x@y"),
+        ("http://there:5000/x@y", None, "http://there:5000/x@y"),
+        ("http://[:1", None, "http://[:1"),
         ("runs", None, "/p/runs"),
     ],
 )
@@ -446,7 +450,7 @@ def test_limits_are_kept(tracker: MLflow, make: Any) -> None:
         config={
             "long": "x" * 7000,
             "k" * 400: 1,
-            "nul": "a\0b",
+            "nul": "\0" * 4000,
             ESCAPE: ESCAPE,
             "many": {str(i): i for i in range(250)},
         },
@@ -457,7 +461,7 @@ def test_limits_are_kept(tracker: MLflow, make: Any) -> None:
     ref = publish(run, tracker)
     before = everything(tracker, ref)
     found = entity(tracker, ref)
-    assert json.loads(files(tracker, ref)["long_values.json"]) == {"long": "x" * 7000}
+    assert json.loads(files(tracker, ref)["long_values.json"]) == {"long": "x" * 7000, "nul": "\\0" * 4000}
     assert "7000 characters, see long_values.json" in found.data.params["long"]
     assert found.data.params[names.mapped("k" * 400)] == "1"
     assert len(found.data.params) == 254
@@ -520,6 +524,7 @@ def test_files(tracker: MLflow, make: Any, tmp_path: Path) -> None:
     run = make(config={"lr": "a ${b}"})
     folder = run.save_dir
     (folder / "run.log").write_text("log")
+    (folder / "outputs.b3").symlink_to(tmp_path / "outside.txt")
     (folder / "sub/deep").mkdir(parents=True)
     (folder / "sub/deep/small é.txt").write_text("small")
     (folder / "large.bin").write_bytes(b"x" * 1001)
@@ -634,6 +639,38 @@ def test_another_logging_function_replaces_the_first(tracker: MLflow, make: Any)
     assert everything(tracker, ref) == before
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_runs_that_a_logging_function_begins_are_replaced(tracker: MLflow, make: Any, fails: bool) -> None:
+    """However often it is called, there are those of its last call; none, if that failed."""
+    import mlflow
+
+    def folds(run: Record) -> None:
+        for fold in range(2):
+            with mlflow.start_run(nested=True):
+                mlflow.log_metric("fold", fold)
+
+    def half(run: Record) -> None:
+        folds(run)
+        raise ValueError("half")
+
+    def begun() -> list[float]:
+        found = tracker.database.store.search_runs(
+            [tracker.experiment_id], f"tags.mlflow.parentRunId = '{ref}'", 1
+        )
+        return sorted(one.data.metrics["fold"] for one in found)
+
+    run = make()
+    ref = publish(run, tracker, folds)
+    assert begun() == [0, 1]
+    if fails:
+        with pytest.raises(ValueError, match="half"):
+            publish(run, tracker, half)
+        assert begun() == []
+    else:
+        publish(run, tracker, folds)
+        assert begun() == [0, 1]
+
+
 def test_a_logging_function_that_fails(tracker: MLflow, make: Any) -> None:
     """Its exception comes out, and the run is as it was described: no number, parameter, tag or file of it is left."""
     import mlflow
@@ -712,8 +749,8 @@ def test_a_logging_function_leaves_the_users_mlflow_alone(
     monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "")
     monkeypatch.setattr(fluent, "_active_experiment_id", None)
     uri = a_database(tracker, tmp_path / "mine.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)  # first, for MLflow sets it as well, for ever
     mlflow.set_tracking_uri(uri)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     client, begun, go_on = mlflow.MlflowClient(uri), threading.Event(), threading.Event()
 
     def elsewhere() -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,6 +50,18 @@ class Page:
 
     def close(self) -> None:
         pass
+
+
+class Calling(Notebook):
+    """One that takes logging functions."""
+
+    def open(self, run: Record, ref: str | None) -> Page:
+        return CallingPage(self, run, ref)
+
+
+class CallingPage(Page):
+    def call(self, function: Callable[[Record], Any], run: Record) -> None:
+        function(run)
 
 
 @pytest.fixture
@@ -160,6 +173,20 @@ def test_a_logging_function_needs_a_view_that_takes_one(logged: Run) -> None:
         pytest.raises(TrackingError, match="no logging function"),
     ):
         sending.call(pytest.fail, "digest")
+
+
+def test_a_logging_function_that_publishes_its_own_run_is_told_at_once(logged: Run) -> None:
+    """It would wait for its own end."""
+
+    def again(run: Record) -> None:
+        with Publication(logged.save_dir, Calling()).begun(run):
+            pytest.fail("begun within itself")
+
+    with (
+        Publication(logged.save_dir, Calling()).begun(record(logged)) as sending,
+        pytest.raises(TrackingError, match="its logging function publishes"),
+    ):
+        sending.call(again, "digest")
 
 
 def test_a_killed_publisher_leaves_no_lock_behind(logged: Run) -> None:

@@ -46,6 +46,8 @@ def log_run(run):
 def sick(run):
     import mlflow
     mlflow.log_text("so far", "so-far.txt")
+    if run.cfg.lr > 0.25:
+        raise SystemExit(3)
     if run.cfg.lr > 0.15:
         raise ValueError("too large")
 """
@@ -401,15 +403,46 @@ def test_a_tracker_without_functions_says_so(project: Project, monkeypatch: pyte
 
 def test_one_failing_run_does_not_stop_the_rest(project: Project) -> None:
     """Of many runs those that cannot be published are named, with the reason, and all others are."""
-    runs = [project.make(config={"lr": lr}) for lr in (0.1, 0.2, 0.1)]
+    runs = [project.make(config={"lr": lr}) for lr in (0.1, 0.2, 0.1, 0.3)]
     layout.RunFiles(runs[2].save_dir).lock.write_text("status: [")
     done = CliRunner().invoke(command, [*(str(run.save_dir) for run in runs), "--with", "stage:sick"])
     assert done.exit_code == 1
     assert "published      1" in done.stdout
-    assert "failed         2" in done.stdout
+    assert "failed         3" in done.stdout
+    assert "SystemExit: 3" in done.stdout
     assert "ValueError: too large" in done.stdout
     assert "not a readable lock" in done.stdout
     assert set(project.shown(*runs[:2])) == {run.id for run in runs[:2]}
+
+
+ODD = """
+class Odd:
+    name = destination = "odd"
+
+    def __init__(self, wishes):
+        pass
+
+    def identity(self):
+        raise ZeroDivisionError("odd")
+
+    def open(self, run, ref):
+        raise AssertionError("never came here")
+"""
+
+
+def test_a_tracker_that_raises_anything_stops_nothing(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a class of the project's raises is told of each run, and its runs are published elsewhere all the same."""
+    (project.root / "odd.py").write_text(ODD)
+    monkeypatch.syspath_prepend(project.root)
+    monkeypatch.setenv("RUNCTX_TRACKING", "odd:Odd,tensorboard")
+    parent = project.make()
+    told = call(parent.save_dir, project.make(parent).save_dir, code=1)
+    assert [(one["tracker"], one["outcome"]) for one in told] == [
+        ("odd", "failed"), ("tensorboard", "published"),
+    ] * 2  # fmt: skip
+    assert told[0]["error"] == "ZeroDivisionError: odd"
 
 
 def test_stale_calls_only_what_was_not_called(project: Project) -> None:
@@ -594,9 +627,13 @@ def test_a_hostile_configuration_is_left_out(tmp_path: Path, config: str) -> Non
 def test_secrets_of_an_old_folder_stay_there(project: Project) -> None:
     """What an old configuration holds under a secret key reaches MLflow in no form."""
     folder = old_folder(project.root / "secret", config="lr: 0.1\ndb_password: hunter22\n")
+    for other in ("hparams.yaml", ".hydra/overrides.yaml"):
+        (folder / other).parent.mkdir(exist_ok=True)
+        (folder / other).write_text("- db_password=hunter22\n")
     call(folder)
     (shown,) = project.shown(record_of(folder)).values()
     assert "hunter22" not in repr(shown)
+    assert "hparams.yaml" in shown["tags"]["runctx.not_copied"]
 
 
 def test_old_folders_are_named(project: Project) -> None:

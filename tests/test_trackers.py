@@ -382,6 +382,7 @@ class Page:
 def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A project that names a tracker of its own."""
     (tmp_path / "my_module.py").write_text(MINE)
+    (tmp_path / "my_broken.py").write_text("1 / 0")
     (tmp_path / "pyproject.toml").write_text('[tool.runctx]\ntracking = ["my_module:Mine", "tensorboard"]\n')
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delenv("RUNCTX_TRACKING")
@@ -404,7 +405,17 @@ def test_a_project_names_its_own_tracker(mine: Path, logged: Record) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["", "mine", "my_module:", "my_module:Other", ":Mine", "my_module:Mine:x", "no.such:Thing", "a b:c"],
+    [
+        "",
+        "mine",
+        "my_module:",
+        "my_module:Other",
+        ":Mine",
+        "my_module:Mine:x",
+        "no.such:Thing",
+        "a b:c",
+        "my_broken:X",
+    ],
 )
 def test_a_tracker_that_is_not_there_is_named(mine: Path, name: str) -> None:
     """With what can stand in its place."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
@@ -121,6 +122,7 @@ class _Runs:
         try:
             return not is_current(run, self.tracker) and bring_up_to_date(run, self.tracker).changed
         except RunctxError as error:
+            self._seen.pop(os.fspath(run.save_dir), None)  # it may go better at the next look
             failure = (str(run.save_dir), error.message)
             if failure not in self._told:
                 self._told.add(failure)

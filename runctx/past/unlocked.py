@@ -36,6 +36,15 @@ def has_config(folder: Path) -> bool:
     return any((folder / name).is_file() for name in _CONFIGS)
 
 
+def may_hold_secrets(name: str) -> bool:
+    """Whether a file, by its path in the folder, is a configuration as another program wrote it, redacted by nobody.
+
+    >>> may_hold_secrets(".hydra/overrides.yaml"), may_hold_secrets("model.txt")
+    (True, False)
+    """
+    return name in _CONFIGS or name.startswith(".hydra/")
+
+
 def record_of(folder: Path, redactor: Redactor | None = None) -> Record:
     """The folder as a run that is done: its stage is the name of the folder it is in, its outputs are its files.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ..errors import SettingsError
+from ..errors import RunctxError, SettingsError
 from .tracker import Tracker, View
 
 if TYPE_CHECKING:
@@ -43,10 +43,12 @@ def tracker_of(name: str, wishes: Settings) -> Tracker:
     module, _, attribute = _OURS.get(name, name).partition(":")
     try:
         kind: Any = getattr(import_module(module), attribute or "")
-    except (ImportError, AttributeError, ValueError) as error:
+        tracker: Tracker = kind(wishes)
+    except RunctxError:
+        raise
+    except Exception as error:  # a class of the project's, and its module, may raise anything
         raise SettingsError(
-            f"setting 'tracking': there is no tracker {name!r}: {error}",
+            f"setting 'tracking': there is no tracker {name!r}: {type(error).__name__}: {error}",
             hint=f"{', '.join(_OURS)}, off, or the path of a class of yours, as `module:Class`",
         ) from error
-    tracker: Tracker = kind(wishes)
     return tracker

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,6 +74,11 @@ class Publication:
         ------
         TrackingError: the destination cannot be reached, or another has been writing all the time.
         """
+        if self._file in _calling.get():
+            raise TrackingError(
+                f"{self.save_dir}: its logging function publishes the run it is called with",
+                hint="it is called while the run is published: it need not do so itself",
+            )
         with self._alone(patience):
             state = self.state()
             view = self.tracker.open(run, state.ref)
@@ -159,7 +165,11 @@ class Sending:
             raise TrackingError(f"{self._publication.tracker.name} takes no logging function")
         self._state.function = ""
         self._kept()
-        self.view.call(function, self.run)
+        outer = _calling.set(_calling.get() | {self._publication._file})
+        try:
+            self.view.call(function, self.run)
+        finally:
+            _calling.reset(outer)
         self._state.function = digest
         self._kept()
 
@@ -176,6 +186,10 @@ class Sending:
                     if ref is not None:
                         found[parent.id] = ref
         return found
+
+
+_calling: ContextVar[frozenset[Path]] = ContextVar("calling", default=frozenset())
+"""What is kept of the runs whose logging functions are being called: to wait for their ends would be in vain."""
 
 
 def _position(save_dir: Path, known: dict[str, int | None], key: str) -> int | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from blake3 import blake3
 
 from .. import layout, lock, settings
-from ..errors import RunctxError, TrackingError
+from ..errors import TrackingError
 from ..interrupts import held_back
 from . import journal, logging_function, names_of, tracker_of
 from .publication import Publication, Sending, State
@@ -48,7 +48,7 @@ class Outcome:
     """How many were sent."""
     called: bool = False
     """Whether the logging function was."""
-    error: Exception | None = None
+    error: BaseException | None = None
     """Why it was not published, or not to the end."""
 
     @property
@@ -169,7 +169,7 @@ def _bring_parents(run: Record, tracker: Tracker, patience: float, begun: set[st
     for parent in run.upstream:
         if not parent.found:
             continue
-        try:
+        with suppress(Exception):  # a tracker of the project's may raise anything
             said = digest(parent, tracker)
             if parent.id in begun or _has_view(parent, tracker, said):
                 continue
@@ -177,8 +177,6 @@ def _bring_parents(run: Record, tracker: Tracker, patience: float, begun: set[st
             _bring_parents(parent, tracker, patience, begun)
             with _held(parent, tracker, said, False, patience):
                 pass
-        except RunctxError:
-            continue
 
 
 def _has_view(run: Record, tracker: Tracker, said: str) -> bool:
@@ -257,7 +255,7 @@ class Trackers:
             again = kind(wishes)  # which remembers nothing
             if isinstance(again, Identified):
                 again.identity()
-        except TrackingError:
+        except Exception:  # a tracker of the project's may raise anything
             self._lost[tracker.name, tracker.destination] = error
 
 
@@ -330,7 +328,7 @@ def _tried(
         if (stale or (quick and function is None)) and is_current(run, tracker, called):
             return nothing
         return bring_up_to_date(run, tracker, function=function, known_as=called)
-    except Exception as error:  # the user's function may raise anything
+    except (Exception, SystemExit) as error:  # the user's function, or tracker, may raise anything
         if isinstance(error, TrackingError):
             trackers.note(tracker, error)
         return replace(nothing, error=error)

@@ -22,6 +22,7 @@ import blake3
 import msgspec
 
 from ... import layout
+from ...past.unlocked import may_hold_secrets
 from ...redact import SECRET_FILES
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ class Called(msgspec.Struct, omit_defaults=True):
     params: list[str] = []
     tags: dict[str, list[str | None]] = {}
     """Name -> what it was before, and is since."""
+    runs: list[str] = []
+    """MLflow runs that it has begun, e.g. nested ones."""
 
 
 class Inventory(msgspec.Struct, omit_defaults=True):
@@ -80,18 +83,20 @@ def choose(save_dir: Path, lock: Lock, texts: dict[str, bytes], most: int) -> Ch
     """
     from ...config import to_yaml
 
-    own = layout.RunFiles(save_dir)
+    own, inside = layout.RunFiles(save_dir), os.path.realpath(save_dir)
+    has_lock = own.lock.exists()
     files: dict[str, Path | bytes] = {}
     if lock.config:
         files[layout.CONFIG] = to_yaml(lock.config)  # not the file: before runctx, it may hold secrets
     for path in (own.lock, own.log, own.outputs):
-        if (found := _look(path)) is not None and found.st_size <= max(most, 10_000_000):
+        if (found := _look(path, inside)) is not None and found.st_size <= max(most, 10_000_000):
             files[path.name] = path
     files |= texts
     left_out, total = [], 0
-    for name, path, size in sorted(_outputs(save_dir), key=lambda output: (output[2], output[0])):
+    for name, path, size in sorted(_outputs(save_dir, inside), key=lambda output: (output[2], output[0])):
         total += size
         secret = any(fnmatch.fnmatch(path.name, glob) for glob in SECRET_FILES)
+        secret |= not has_lock and may_hold_secrets(name)
         odd = name in files or name == KEPT or not _ORDINARY.fullmatch(name)
         if secret or odd or size > most or total > most * _TOTAL or len(files) >= _FILES:
             left_out.append(name)
@@ -100,21 +105,21 @@ def choose(save_dir: Path, lock: Lock, texts: dict[str, bytes], most: int) -> Ch
     return Chosen(files, sorted(left_out))
 
 
-def _outputs(save_dir: Path) -> Iterator[tuple[str, Path, int]]:
-    inside = os.path.realpath(save_dir)
+def _outputs(save_dir: Path, inside: str) -> Iterator[tuple[str, Path, int]]:
     for folder, folders, names in os.walk(save_dir):
         if folder == os.fspath(save_dir):
             folders[:] = [name for name in folders if not layout.is_own(name)]
             names = [name for name in names if not layout.is_own(name)]
         for name in names:
             path = Path(folder, name)
-            if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(inside):
-                continue
-            if (found := _look(path)) is not None:
+            if (found := _look(path, inside)) is not None:
                 yield path.relative_to(save_dir).as_posix(), path, found.st_size
 
 
-def _look(path: Path) -> os.stat_result | None:
+def _look(path: Path, inside: str | None = None) -> os.stat_result | None:
+    """None of what cannot be read as a file, or lies elsewhere than in the folder that it should be inside of."""
+    if inside is not None and path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(inside):
+        return None
     try:
         found = path.stat()
     except OSError:

@@ -2,8 +2,8 @@
 
 The MLflow run is made the active one of this thread, by the stack that `mlflow.active_run` reads: its status stays
 what it is. Numbers and parameters are held back until the function has returned, for MLflow can delete neither, and
-numbers that are there already are not added again. Files and tags, which it can delete, are written at once; what
-was there before is noted first, so that they are undone after an exception, or when a kill has left them.
+numbers that are there already are not added again. Files, tags and further runs, which it can delete, are written at
+once; what was there before is noted first, so that they are undone after an exception, or when a kill has left them.
 """
 
 from __future__ import annotations
@@ -88,6 +88,7 @@ def _left(view: MLflowView, before: Called, held: _Held | None) -> Called:
         files=sorted(view.artifacts.names() - set(before.files)),
         params=sorted({*view.artifacts.inventory.function.params, *(held.params if held else ())}),
         tags={key: [was.get(key), value] for key, value in now.items() if was.get(key) != value},
+        runs=view.artifacts.inventory.function.runs,
     )
 
 
@@ -96,6 +97,7 @@ def _undo(view: MLflowView) -> None:
     function = view.artifacts.inventory.function
     if function.files:
         view.artifacts.delete(function.files)
+    view.discard(function.runs)
     now = view.entity.data.tags
     mine = {key: was for key, (was, since) in function.tags.items() if now.get(key) == since}
     view.say(tags={key: was for key, was in mine.items() if was is not None})
@@ -181,7 +183,7 @@ def _held_back(view: MLflowView, held: _Held) -> Iterator[None]:
     from mlflow.utils.async_logging.run_operations import RunOperations
 
     store, ref = _get_store(view.database.uri), view.ref  # the one that MLflow's functions use
-    log_batch, set_tag = store.log_batch, store.set_tag
+    log_batch, set_tag, create_run = store.log_batch, store.set_tag, store.create_run
 
     def batch(run_id: str, metrics: Any = (), params: Any = (), tags: Any = ()) -> None:
         if run_id == ref:
@@ -199,7 +201,15 @@ def _held_back(view: MLflowView, held: _Held) -> Iterator[None]:
         batch(run_id, metrics, params, tags)
         return RunOperations([])
 
+    def create(*args: Any, **named: Any) -> Any:
+        with view.database.alone():
+            made = create_run(*args, **named)
+        view.artifacts.inventory.function.runs.append(made.info.run_id)
+        view.artifacts.keep()
+        return made
+
     ours = {
+        "create_run": create,
         "log_batch": batch,
         "log_batch_async": later,
         "log_metric": lambda run_id, metric: batch(run_id, [metric]),

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode
 
 from ... import layout, places
 from ...errors import TrackingError
@@ -100,7 +100,7 @@ class Database:
 
     @property
     def _is_server(self) -> bool:
-        return urlsplit(self.uri).scheme in ("http", "https")
+        return self.uri.lower().startswith(("http://", "https://"))
 
     @cached_property
     def _guard(self) -> BaseFileLock | None:
@@ -181,9 +181,11 @@ def _inode(file: Path | None) -> int | None:
 
 
 def _without_credentials(uri: str) -> str:
-    parts = urlsplit(uri)
-    if "@" not in parts.netloc and not parts.query:
-        return uri
+    address, mark, query = _ACCOUNT.sub("", uri, count=1).partition("?")
     secret = Redactor().is_secret
-    query = [(key, REDACTED if secret(key) else value) for key, value in parse_qsl(parts.query, True)]
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=urlencode(query)))
+    shown = [(key, REDACTED if secret(key) else value) for key, value in parse_qsl(query, True)]
+    return address + mark + urlencode(shown)
+
+
+_ACCOUNT = re.compile(r"(?<=://)[^:/@]*(?::(?!\d+/)[^@]*)?@(?:[^/@]*@)*")
+"""User and password of an address. As SQLAlchemy reads them, a password may have `/`, `?`, `#` and brackets in it."""

@@ -136,11 +136,11 @@ def _params(lock: Lock) -> tuple[dict[str, str], dict[str, str], dict[str, str]]
     for key, given in words.leaves(lock.config):
         if len(params) == _PARAMS:
             break
-        name, value = names.mapped(key), _text(given)
+        name, value = names.mapped(key), _clean(_text(given))
         if len(value) > _LONGEST_PARAM:
             long_values[key] = value
             value = f"{value[:500]}… ({len(value)} characters, see {LONG_VALUES})"
-        params[name], keys[name] = _clean(value), key
+        params[name], keys[name] = value, key
     return params, keys, long_values
 
 

@@ -235,6 +235,14 @@ class MLflowView:
             with self._database.asked(write=True):
                 self._database.store.delete_tag(self.ref, key)
 
+    def discard(self, refs: Sequence[str]) -> None:
+        """Delete other runs, as far as they are there."""
+        for ref in refs:
+            found = self._tracker.fetched(ref)
+            if found is not None and found.info.lifecycle_stage == "active":
+                with self._database.asked(write=True):
+                    self._database.store.delete_run(ref)
+
     def set_status(self, status: str, end: int | None, name: str | None = None) -> None:
         """Milliseconds since 1970; None leaves what is there."""
         from mlflow.entities import RunStatus
