@@ -6,6 +6,7 @@ import functools
 import os
 import re
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from typing import Any
 from .errors import SettingsError
 
 PREFIX = "RUNCTX_"
+
+TRACKERS = ("mlflow", "tensorboard", "off")
+"""What `tracking` may name, besides classes of the project's."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,8 +129,10 @@ def _typed(value: Any, name: str, where: str) -> Any:
     default = defaults[name]
     if isinstance(default, tuple):
         if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
+            value = [part.strip() for part in value.split(",") if part.strip()]
         if isinstance(value, (list, tuple)) and all(isinstance(part, str) for part in value):
+            if name == "tracking":
+                _check_trackers(value, where)
             return tuple(value)
     elif isinstance(default, int):
         if isinstance(value, str) and re.fullmatch(r"[0-9]+(_[0-9]+)*", value) and len(value) < 20:
@@ -137,3 +143,13 @@ def _typed(value: Any, name: str, where: str) -> Any:
         return os.fspath(value)
     wanted = {tuple: "a list of strings", int: "a whole number", str: "a string"}[type(default)]
     raise SettingsError(f"{where}: setting {name!r} must be {wanted}, not {value!r}")
+
+
+def _check_trackers(names: Iterable[str], where: str) -> None:
+    """At once: the process that ships the numbers would say it where nobody looks."""
+    for name in names:
+        if name not in TRACKERS and ":" not in name:
+            raise SettingsError(
+                f"{where}: setting 'tracking': there is no tracker {name!r}",
+                hint=f"{', '.join(TRACKERS)}, or the path of a class of yours, as `module:Class`",
+            )

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from runctx import settings
 from runctx.errors import SettingsError
-from runctx.settings import Settings, load
+from runctx.settings import TRACKERS, Settings, load
+from runctx.trackers import _OURS, OFF
 
 
 def project(folder: Path, text: str) -> Path:
@@ -127,6 +128,11 @@ def test_other_variables_are_none_of_ours(tmp_path: Path) -> None:
         ("[tool.runctx]\nmax_file_size = 1.5\n", "must be a whole number, not 1.5", None),
         ("[tool]\nrunctx = 5\n", "runctx must be a table, not 5", None),
         ("tool = []\n", "tool must be a table, not []", None),
+        (
+            "[tool.runctx]\ntracking = ['mlfow']\n",
+            "there is no tracker 'mlfow'",
+            "mlflow, tensorboard, off, or",
+        ),
         ("[tool.runctx\n", "not readable as TOML", None),
         ("a = " + "[" * 5000, "not readable as TOML", None),
     ],
@@ -153,6 +159,14 @@ def test_a_folder_of_that_name_is_named(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").mkdir()
     with pytest.raises(SettingsError, match=r"pyproject\.toml: cannot be read: Is a directory"):
         load(tmp_path, {})
+
+
+def test_a_tracker_that_cannot_be_is_named_at_once(tmp_path: Path) -> None:
+    """A slip in `tracking` does not wait for a process that nobody looks at; ours, `off` and paths of classes pass."""
+    with pytest.raises(SettingsError, match=r"variable RUNCTX_TRACKING: .* no tracker 'tensorbord'"):
+        load(tmp_path, {"RUNCTX_TRACKING": "mlflow,tensorbord"})
+    names = load(tmp_path, {"RUNCTX_TRACKING": ",".join((*TRACKERS, "lab:Mine"))}).tracking
+    assert names == (*_OURS, OFF, "lab:Mine")
 
 
 @pytest.mark.parametrize("value", ["many", "10MB", "-1", "1__0", "\u00b2", "1.5", "9" * 5000])

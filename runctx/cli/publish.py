@@ -80,12 +80,20 @@ def _chosen(patterns: Sequence[str], where: str | None) -> list[Record]:
 
     named: list[str] = []
     unlocked: dict[Path, None] = {}
+    passed_over = 0
     for pattern in patterns:
         folders = list(_matches(pattern))
         old = [folder for folder in folders if _is_unlocked(folder, is_named=len(folders) == 1)]
+        passed_over += sum(_has_files(folder) and not _has_run(folder) for folder in {*folders} - {*old})
         unlocked |= dict.fromkeys(old if where is None else ())
         if not old or len(old) < len(folders):
             named.append(pattern)
+    if passed_over:
+        # a glob often takes in folders of other things
+        click.echo(
+            f"passed over, without run.lock or configuration: {passed_over}\nhint: name such a folder alone",
+            err=True,
+        )
     runs = list(which(named, where)) if named or not patterns else []
     redactors = ((folder, Redactor(settings_of(folder).redact)) for folder in unlocked)
     return [*(record_of(folder, redactor) for folder, redactor in redactors), *reversed(runs)]
@@ -100,12 +108,23 @@ def _matches(pattern: str) -> Iterator[Path]:
 
 def _is_unlocked(folder: Path, is_named: bool) -> bool:
     """Whether a folder is a run's from before runctx: it has files, or among others a configuration."""
-    from ..past import index
     from ..past.unlocked import has_config
 
-    if layout.find_run(folder) is not None or len(index.runs(folder)):
+    return not _has_run(folder) and (has_config(folder) or (is_named and _has_files(folder)))
+
+
+def _has_run(folder: Path) -> bool:
+    """Whether it is a run's, is in one, or has one in it."""
+    from ..past import index
+
+    return layout.find_run(folder) is not None or len(index.runs(folder)) > 0
+
+
+def _has_files(folder: Path) -> bool:
+    try:
+        return any(entry.is_file() for entry in folder.iterdir())
+    except OSError:  # not ours to read
         return False
-    return has_config(folder) or (is_named and any(entry.is_file() for entry in folder.iterdir()))
 
 
 # -- what became of them -----------------------------------------------------------------------------------
