@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,21 +70,30 @@ def patterns(wishes: Settings, root: Path | None) -> tuple[str, ...]:
     return tuple(found)
 
 
-def advice(wishes: Settings, root: Path | None) -> str | None:
-    """What to add to .gitignore before MLflow's database is made; None if it is there, or git would not see it."""
-    file = database(wishes)
-    if root is None or file is None or file.exists():
+def advice(wishes: Settings, root: Path | None, trackers: Collection[str] = ("mlflow",)) -> str | None:
+    """What to add to .gitignore before trackers keep runs here; None if it is there, or git would not see them."""
+    if root is None:
         return None
     from .snapshot.ignores import is_ignored
 
-    missing = []
-    for path, suffix in ((file, "*"), (wishes.root / layout.ARTIFACTS, "/")):
+    missing: dict[str, str] = {}
+    for path, suffix, tracker in _not_yet_there(wishes, trackers):
         if (name := _inside(path, root)) and not is_ignored(root, path):
-            missing.append(f"/{name}{suffix}")
+            missing[f"/{name}{suffix}"] = tracker
     if not missing:
         return None
-    lines = f"the line {missing[0]}" if len(missing) == 1 else f"the lines {' and '.join(missing)}"
-    return f"git does not ignore where MLflow will keep runs: add {lines} to {root / '.gitignore'}"
+    lines = f"the line{'s' if len(missing) > 1 else ''} {' and '.join(missing)}"
+    who = " and ".join(dict.fromkeys(missing.values()))
+    return f"git does not ignore where {who} will keep runs: add {lines} to {root / '.gitignore'}"
+
+
+def _not_yet_there(wishes: Settings, trackers: Collection[str]) -> Iterator[tuple[Path, str, str]]:
+    """What they will make: file or folder, what follows its name in .gitignore, and who makes it."""
+    if "mlflow" in trackers and (file := database(wishes)) is not None and not file.exists():
+        yield file, "*", "MLflow"
+        yield wishes.root / layout.ARTIFACTS, "/", "MLflow"
+    if "tensorboard" in trackers and not (folder := wishes.root / "tensorboard").exists():
+        yield folder, "/", "TensorBoard"
 
 
 def _inside(path: Path, root: Path) -> str:

@@ -54,7 +54,7 @@ class Viewed(Gathering):
             return
         self._announced = wanted | (self._announced or set())
         with self._step("look at .gitignore"):
-            if "mlflow" in wanted and (told := places.advice(self._wishes, self._snapshot.root)):
+            if told := places.advice(self._wishes, self._snapshot.root, wanted):
                 self._log.warn(told)
         try:
             from .trackers.shipper import spool

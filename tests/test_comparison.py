@@ -21,6 +21,7 @@ from runctx.cli import compare as command
 from runctx.display.comparison import Table
 from runctx.display.plain import as_text
 from runctx.errors import LockError, NoRunError, QueryError
+from runctx.lock import encode
 from runctx.model import Data, Lock, Summary
 from runctx.past.comparison import ABSENT, Comparison, compare
 from runctx.past.index import runs
@@ -312,6 +313,17 @@ class TestRuns:
         assert len(self.told()["runs"]) == len(self.told("results/t*")["runs"]) == 4
         assert len(self.told("--limit", "2")["runs"]) == 2
         assert self.told("--where", "metrics.acc > 0.3")["differs"]["metrics"] == {"acc": [0.75, 0.5]}
+
+    def test_code_of_two(self):
+        """Of two runs of different commits it is said how to see what differs in the code, from the older on."""
+        for number, commit in ((1, "a" * 40), (3, "b" * 40)):
+            made = make_lock(number)
+            made = replace(made, source=replace(made.source, commit=f"git:{commit}"))
+            Path(f"results/train/{number}/run.lock").write_bytes(encode(made))
+        done = CliRunner().invoke(command.compare, ["latest", "results/train/1"])
+        assert f"hint: `git diff {'a' * 12} {'b' * 12}` shows" in done.stderr
+        for named in (["latest", "results/train/3"], ["results/train/*"]):
+            assert "git diff" not in CliRunner().invoke(command.compare, named).stderr
 
     def test_table_of_command(self, monkeypatch):
         """A pipe gets a line for each value, however many runs; `--all` has what is equal; hints go to stderr."""

@@ -276,10 +276,15 @@ def test_what_trackers_write_is_not_taken_for_source(make_repo: Callable[..., Pa
     )
     assert "git does not ignore" not in first.stderr  # without trackers there will be none
     assert "/mlflow.db* and /mlruns/" in str(places.advice(Settings(root=root), root))
+    both = places.advice(Settings(root=root), root, {"mlflow", "tensorboard"})
+    assert "MLflow and TensorBoard will keep runs: add the lines" in str(both) and "/tensorboard/ to" in str(
+        both
+    )
     for name in ("mlflow.db", "mlflow.db.lock", "mlflow.db-journal", "mlruns/1/artifacts/run.lock"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text("x")
     assert places.advice(Settings(root=root), root) is None  # once it is there, nothing more is said
+    assert "the line /tensorboard/ to" in str(places.advice(Settings(root=root), root, {"tensorboard"}))
     subprocess.run(run, cwd=root, env=environ, check=True, capture_output=True, timeout=PATIENCE)
     newest = index.runs(root / "results")[0]
     assert not newest.lock.source.dirty

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from ..past.comparison import Comparison
 
 _LIMIT = 50
 
@@ -34,9 +38,18 @@ def compare(names: tuple[str, ...], where: str | None, limit: int, equal: bool, 
         output.json(comparison.to_dict())
         return
     output.show(Table(comparison, equal=equal, hints=False))
-    output.hints(comparison.hints)
+    output.hints([*comparison.hints, *_of_code(comparison)])
     if len(shown) < len(chosen):
         click.echo(f"… {len(chosen) - len(shown)} more; --limit 0 compares all", err=True)
+
+
+def _of_code(comparison: Comparison) -> Iterator[str]:
+    """How to see what differs in the code of two runs."""
+    sources = [side.lock.source for side in sorted(comparison.sides, key=lambda side: side.lock.started)]
+    commits = [source.commit.removeprefix("git:") for source in sources if source.commit]
+    if len(sources) == 2 and len(set(commits)) == 2:
+        older, newer = (commit[:12] for commit in commits)
+        yield f"`git diff {older} {newer}` shows what differs in the code"
 
 
 COMMANDS: tuple[Any, ...] = (compare,)
