@@ -703,7 +703,8 @@ def function(run):
     mlflow.log_metric("a", 1)
     mlflow.set_tag("d", "4")
     mlflow.log_text("c", "c.txt")
-    os.kill(os.getpid(), 9)
+    with mlflow.start_run(nested=True):
+        os.kill(os.getpid(), 9)
 run = load(sys.argv[2])
 MLflow(Settings(root=Path(sys.argv[1]), max_artifact_size=1000)).open(run, None).call(function, run)
 """
@@ -718,8 +719,10 @@ def test_a_logging_function_that_is_killed(tracker: MLflow, make: Any, project: 
     assert done.returncode == -signal.SIGKILL
     assert entity(tracker, ref).data.tags["d"] == "4"
     assert entity(tracker, ref).info.status == "FINISHED"
+    assert len(begun := view_of(run, tracker).begun_runs()) == 1
     publish(run, tracker)
     assert everything(tracker, ref) == before
+    assert entity(tracker, begun[0]).info.lifecycle_stage == "deleted"
 
 
 def test_mistakes_in_a_logging_function(tracker: MLflow, make: Any) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import TrackingError
 from .artifacts import Called
-from .described import OURS
+from .described import BEGUN_BY, OURS
 
 if TYPE_CHECKING:
     from ...past.record import Record
@@ -66,6 +66,7 @@ def revert(view: MLflowView) -> None:
     if inventory.begun is not None:
         view.changed()
         inventory.function = _left(view, inventory.begun, None)
+        inventory.function.runs += view.begun_runs()
         _undo(view)
         inventory.begun = None
         view.artifacts.keep()
@@ -179,6 +180,7 @@ def _values(metrics: Sequence[Any]) -> list[float | None]:
 @contextlib.contextmanager
 def _held_back(view: MLflowView, held: _Held) -> Iterator[None]:
     """What the function logs to this run goes to `held`, by whichever of MLflow's ways; tags are written at once."""
+    from mlflow.entities import RunTag
     from mlflow.tracking._tracking_service.utils import _get_store
     from mlflow.utils.async_logging.run_operations import RunOperations
 
@@ -201,11 +203,11 @@ def _held_back(view: MLflowView, held: _Held) -> Iterator[None]:
         batch(run_id, metrics, params, tags)
         return RunOperations([])
 
-    def create(*args: Any, **named: Any) -> Any:
+    def create(experiment_id: str, user_id: str, start_time: int, tags: Any, run_name: str) -> Any:
+        told = [*(tags or ()), RunTag(BEGUN_BY, ref)]  # by which it is found after a kill
         with view.database.alone():
-            made = create_run(*args, **named)
+            made = create_run(experiment_id, user_id, start_time, told, run_name)
         view.artifacts.inventory.function.runs.append(made.info.run_id)
-        view.artifacts.keep()
         return made
 
     ours = {

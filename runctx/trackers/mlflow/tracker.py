@@ -235,6 +235,16 @@ class MLflowView:
             with self._database.asked(write=True):
                 self._database.store.delete_tag(self.ref, key)
 
+    def begun_runs(self) -> list[str]:
+        """What logging functions have begun that were called for this one."""
+        experiment = self.entity.info.experiment_id
+        from mlflow.entities import ViewType
+
+        wanted = f"tags.`{described.BEGUN_BY}` = '{self.ref}'"
+        with self._database.asked():
+            found = self._database.store.search_runs([experiment], wanted, ViewType.ACTIVE_ONLY)
+        return [one.info.run_id for one in found]
+
     def discard(self, refs: Sequence[str]) -> None:
         """Delete other runs, as far as they are there."""
         for ref in refs:
