@@ -34,3 +34,12 @@ def test_named_alone_it_is_published(old: Path) -> None:
     """A folder with any files is published when it is named, and nothing is said of others."""
     done = CliRunner().invoke(publish, ["old/second"])
     assert (done.exit_code, "published      1" in done.stdout, done.stderr) == (0, True, ""), done.output
+
+
+def test_a_folder_of_old_folders_is_no_run(old: Path) -> None:
+    """Who names the folder around them is told how they are named."""
+    done = CliRunner().invoke(publish, ["old"])
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert done.stderr.endswith(
+        "hint: folders from before runctx are named each, or by a glob such as 'old/*'\n"
+    )

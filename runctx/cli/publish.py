@@ -51,6 +51,10 @@ def publish(
     runs = _chosen(patterns, where)
     if not runs:
         click.echo("there are no such runs; `runctx ls` lists those that there are", err=True)
+        if patterns and where is None:
+            click.echo(
+                "hint: folders from before runctx are named each, or by a glob such as 'old/*'", err=True
+            )
     done: list[Outcome] = []
     interrupted = False
     try:
