@@ -63,6 +63,9 @@ class Settings:
 def load(start: Path | None = None, environ: dict[str, str] | None = None, **overrides: Any) -> Settings:
     """The settings in force for code that runs in `start` (default: the current folder).
 
+    In a test, nothing keeps views up to date unless the variable asks for it: tests of a user's own code make runs
+    that nobody wants to see, and processes that outlive them.
+
     Raises
     ------
     SettingsError: an unknown key or a value of the wrong type, named with the file or variable it came from.
@@ -77,6 +80,8 @@ def load(start: Path | None = None, environ: dict[str, str] | None = None, **ove
         if environ.get(key := PREFIX + name.upper())  # an empty variable counts as unset
     }
     given = {name: _typed(value, name, "argument") for name, value in overrides.items() if value is not None}
+    if environ.get("PYTEST_CURRENT_TEST"):
+        settings = replace(settings, tracking=("off",))
     return replace(settings, **{**from_environ, **given})
 
 

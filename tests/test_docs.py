@@ -164,7 +164,13 @@ def test_publishing_does_what_is_shown(project, monkeypatch):
     monkeypatch.chdir(project)
     monkeypatch.setattr(sys, "argv", ["example.py"])
     monkeypatch.setattr(sys, "path", list(sys.path))
-    play([block for block in BLOCK.findall((ROOT / "docs/publish.md").read_text()) if block[0] != "toml"])
+    play(
+        [
+            block
+            for block in BLOCK.findall((ROOT / "docs/publish.md").read_text())
+            if block[0] not in ("toml", "text")
+        ]
+    )
     assert list(project.glob("mlruns/**/loss.png"))
 
 

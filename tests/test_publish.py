@@ -46,7 +46,7 @@ def log_run(run):
 def sick(run):
     import mlflow
     mlflow.log_text("so far", "so-far.txt")
-    if run.cfg.lr > 0.25:
+    if run.cfg.lr == 0.5:
         raise SystemExit(3)
     if run.cfg.lr > 0.15:
         raise ValueError("too large")
@@ -403,7 +403,7 @@ def test_a_tracker_without_functions_says_so(project: Project, monkeypatch: pyte
 
 def test_one_failing_run_does_not_stop_the_rest(project: Project) -> None:
     """Of many runs those that cannot be published are named, with the reason, and all others are."""
-    runs = [project.make(config={"lr": lr}) for lr in (0.1, 0.2, 0.1, 0.3)]
+    runs = [project.make(config={"lr": lr}) for lr in (0.1, 0.2, 0.1, 0.5)]
     layout.RunFiles(runs[2].save_dir).lock.write_text("status: [")
     done = CliRunner().invoke(command, [*(str(run.save_dir) for run in runs), "--with", "stage:sick"])
     assert done.exit_code == 1
@@ -579,6 +579,7 @@ def test_a_folder_without_a_lock_is_published(project: Project, tmp_path: Path) 
         assert shown["tags"]["runctx.stage"] == "old"
         assert {"model.txt", "plots/curve.txt", "notes/lr.txt"} <= set(shown["files"])
         assert {entry.name for entry in folder.iterdir()} == {".runctx", "config.yaml", "model.txt", "plots"}
+        assert (folder / ".runctx/.gitignore").read_text() == "*\n"  # git may hold the folder
     assert outcomes(call("old/*", "--with", "stage:log_run", "--stale")) == {folder.name: "unchanged"}
     moved = folder.rename(project.root / "old-moved")
     moved = shutil.copytree(

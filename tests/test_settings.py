@@ -192,3 +192,12 @@ def test_any_value_is_taken_or_refused(name: str, value: Any) -> None:
         pass
     else:
         assert type(getattr(found, name)) in (str, tuple, int)
+
+
+def test_in_a_test_nothing_is_shown_unless_the_variable_asks_for_it(tmp_path: Path) -> None:
+    """A user's own tests leave no process and no database behind."""
+    (tmp_path / "pyproject.toml").write_text('[tool.runctx]\ntracking = ["tensorboard"]\n')
+    test = {"PYTEST_CURRENT_TEST": "test_x.py::test_y (call)"}
+    assert load(tmp_path, {}).tracking == ("tensorboard",)
+    assert load(tmp_path, test).tracking == ("off",)
+    assert load(tmp_path, {**test, "RUNCTX_TRACKING": "mlflow"}).tracking == ("mlflow",)

@@ -99,7 +99,7 @@ class Publication:
         from filelock import FileLock, Timeout
 
         try:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
+            self._make_room()
             held = FileLock(self._file.with_suffix(".lock"), timeout=patience, thread_local=False)
             held.acquire()
         except Timeout:
@@ -114,6 +114,13 @@ class Publication:
             yield
         finally:
             held.release()
+
+    def _make_room(self) -> None:
+        state = layout.RunFiles(self.save_dir).state
+        if not state.exists():  # a folder from before runctx, which git may hold
+            state.mkdir(exist_ok=True)
+            (state / ".gitignore").write_text("*\n")
+        self._file.parent.mkdir(exist_ok=True)
 
     def _keep(self, state: State) -> None:
         with contextlib.suppress(OSError):
