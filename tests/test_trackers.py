@@ -385,14 +385,13 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "my_broken.py").write_text("1 / 0")
     (tmp_path / "pyproject.toml").write_text('[tool.runctx]\ntracking = ["my_module:Mine", "tensorboard"]\n')
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delenv("RUNCTX_TRACKING")
     yield tmp_path  # nothing is logged here, which would start a shipper
     sys.modules.pop("my_module", None)
 
 
 def test_a_project_names_its_own_tracker(mine: Path, logged: Record) -> None:
     """As `module:Class`, beside ours; a run is published to all of them."""
-    wishes = settings.load(mine)
+    wishes = settings.load(mine, environ={})
     for name in wishes.tracking:
         tracker = tracker_of(name, wishes)
         ref = published(logged, tracker)
