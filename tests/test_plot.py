@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from IPython.core.formatters import DisplayFormatter
 from rich.console import Console
 
-from runctx import cli, runs
+from runctx import Run, cli, runs
 from runctx.display import curves, figure, points, ticks
 from runctx.display.chart import Chart
 from runctx.errors import QueryError
@@ -297,6 +297,123 @@ def test_without_runs_and_with_wrong_parameters(project: Path) -> None:
         one.plot("loss", smooth=1.0)
 
 
+# -- tasks of a run ----------------------------------------------------------------------------------------
+
+
+def mapped(count: int, tasks: list[Any] | None = None) -> Run:
+    """Each task has logged a curve `loss` of its own, and one point `final`; the run itself `note`."""
+    with Run({"lr": 0.1}, stage="sweep", console=False) as run:
+
+        def train(task: Any) -> None:
+            place = every.index(task)
+            for step in range(4):
+                run.log_async(loss=place + step / 10, step=step)
+            run.log_async(final=place)
+
+        every = tasks or [f"lr {n}" for n in range(count)]
+        run.map(train, every, launcher="serial")
+        run.log_async(note=1.0)
+    return run
+
+
+def test_each_task_has_a_curve_of_its_own(project: Path) -> None:
+    """Where tasks logged several points under one name: named by run and task, in the order of the tasks."""
+    short = mapped(3).id.rpartition("-")[0]
+    shown = curves.of_runs(runs(), ["loss"])
+    assert shown.labels == tuple(f"{short} task lr {n}" for n in range(3))
+    assert [(curve.x.tolist(), curve.y.tolist()) for curve in shown.curves] == [
+        ([0, 1, 2, 3], [n, n + 0.1, n + 0.2, n + 0.3]) for n in range(3)
+    ]
+    data = json.loads(runctx("plot", "--metric", "loss", "--json"))
+    told = [curve["task"] for curve in data["curves"]]
+    assert [(task["place"], task["text"]) for task in told] == [(n, f"lr {n}") for n in range(3)]
+    assert {task["key"] for task in told} == set(runs()[0].metrics()["loss"].tasks)
+    text = runctx("plot", "--metric", "loss")
+    assert all(f"{letter}  {short} task lr {n}\n" in text for n, letter in enumerate("ABC"))
+
+
+def test_tasks_with_one_point_each_are_one_curve(project: Path) -> None:
+    """Over their places, in whatever order they were done; what the run itself logged has no task."""
+    run = mapped(3)
+    found = run.metrics()["final"]
+    backwards = Series(found.values[::-1], found.steps[::-1], found.times, found.tasks[::-1])
+    for told in (run.metrics(), Metrics({"final": backwards}, run.save_dir)):
+        shown = curves.of_metrics(told, ["final"])
+        (curve,) = shown.curves
+        assert (curve.x.tolist(), curve.y.tolist(), curve.task) == ([0, 1, 2], [0, 1, 2], None)
+        assert shown.labels == ()
+    shown = curves.of_metrics(run.metrics(), ["final", "note", "loss"])
+    assert shown.labels == ("the run", "task lr 0", "task lr 1", "task lr 2")
+    assert [(curve.metric, curve.line) for curve in shown.curves] == [
+        ("final", 0),
+        ("note", 0),
+        *[("loss", n) for n in (1, 2, 3)],
+    ]
+    assert [line.get_color() for line in run.metrics().plot("loss").axes[0].lines] == list(curves.COLOURS[:3])
+
+
+def test_no_more_tasks_than_can_be_told_apart(project: Path) -> None:
+    """The first ones of each run, so that no run hides another; the rest is said, and `limit` says otherwise."""
+    run = mapped(10)
+    assert len(curves.of_runs(runs(), ["loss"]).curves) == curves.LIMIT
+    assert curves.of_metrics(run.metrics(), ["loss"]).notes == ("only 8 of 10 tasks are drawn",)
+    assert len(run.metrics().plot("loss", limit=0).axes[0].lines) == 10
+    mapped(10)
+    shown = curves.of_runs(runs(), ["loss"], limit=5)
+    assert [(curve.run, curve.task and curve.task.place) for curve in shown.curves] == [
+        *[(0, place) for place in (0, 1, 2)],
+        *[(1, place) for place in (0, 1)],
+    ]
+    assert "only 5 of 20 tasks are drawn" in shown.notes
+    assert len(curves.of_runs(runs(), ["loss"], limit=0).curves) == 20
+
+
+def test_tasks_that_look_alike_are_called_by_their_places(project: Path) -> None:
+    """Of long texts, as much as tells them apart; if nothing does, the place of the task."""
+    long = ["x" * 50 + str(n) + "x" * 50 for n in range(2)]
+    alike = ["x" * 120 + str(n) + "x" * 120 for n in range(2)]
+    assert len(set(curves.of_metrics(mapped(2, long).metrics(), ["loss"]).labels)) == 2
+    assert curves.of_metrics(mapped(2, alike).metrics(), ["loss"]).labels == ("task 0", "task 1")
+
+
+@pytest.mark.parametrize("broken", [None, b"no ledger", b"\xff", b"[" * 100_000])
+def test_tasks_whose_ledger_is_broken_are_drawn(project: Path, broken: bytes | None) -> None:
+    """They are called by the beginning of their keys."""
+    run = mapped(2)
+    (ledger,) = run.save_dir.glob("tasks/*/todo.jsonl")
+    ledger.unlink()
+    if broken is not None:
+        ledger.write_bytes(broken)
+    shown = curves.of_metrics(run.metrics(), ["loss", "final"])
+    keys = sorted(set(run.metrics()["loss"].tasks) - {None}, key=str)
+    assert shown.labels == ("the run", *[f"task {str(key)[:8]}" for key in keys])
+    assert next(c for c in shown.curves if c.metric == "final").x.tolist() == [0, 1]
+
+
+@settings(max_examples=40)
+@given(
+    st.lists(st.tuples(st.none() | st.sampled_from(["a", ESCAPE, "", "b" * 16]), any_number), min_size=1),
+    st.integers(0, 3),
+)
+def test_every_point_is_drawn_in_the_curve_of_its_task(
+    points: list[tuple[str | None, float]], limit: int
+) -> None:
+    """Or in the one curve of all; whatever the keys are, names are harmless, and what is left out is said."""
+    keys, values = zip(*points, strict=True)
+    count = len(points)
+    told = Metrics({"loss": Series(values, (None,) * count, tuple(map(float, range(count))), keys)})
+    shown = curves.of_metrics(told, ["loss"], limit=limit)
+    assert not CONTROL.search("".join(shown.labels))
+    assert limit == 0 or len(shown.curves) <= limit
+    for curve in shown.curves:
+        key = curve.task and curve.task.key
+        own = values if len(shown.curves) == 1 and key is None else [v for k, v in points if k == key]
+        assert curve.raw.tolist() == pytest.approx(own, nan_ok=True) or limit == 1
+    if limit == 0:
+        assert sum(len(curve.x) for curve in shown.curves) == count
+    assert ElementTree.fromstring(told._repr_html_()) is not None
+
+
 # -- as a picture ------------------------------------------------------------------------------------------
 
 
@@ -455,6 +572,24 @@ def test_metrics_print_as_a_table(project: Path) -> None:
     assert lines[2] == ["a\\x1b[2J", "1", "1", "1", "1"]
     assert repr(told["loss"]).split() == [*lines[0][1:], *lines[1][1:]]
     assert (repr(Metrics({})), Metrics({})._repr_html_()) == ("no metrics", "<div>no metrics</div>")
+
+
+def test_a_table_says_how_many_tasks_logged_a_metric(project: Path) -> None:
+    """So that its last value is not taken for that of all; nothing is said where there is but one."""
+    told = mapped(3).metrics()
+    heads, *lines = (line.split() for line in repr(told).splitlines())
+    assert heads[-2:] == ["logged", "by"]
+    assert {line[0]: line[-1] == "tasks" and line[-2] for line in lines} == {
+        "loss": "3",
+        "final": "3",
+        "note": False,
+    }
+    page = told._repr_html_()
+    assert page.count("3 tasks") == 2
+    tree = ElementTree.fromstring(page)
+    paths = [path.get("d", "") for path in tree.findall(".//{http://www.w3.org/2000/svg}path")]
+    assert [path.count("M") for path in paths] == [3, 1, 1]
+    assert "logged by" not in repr(mapped(1).metrics())
 
 
 @settings(max_examples=40)

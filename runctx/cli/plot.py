@@ -48,7 +48,7 @@ def _with_suffix(context: click.Context, option: click.Parameter, out: Path | No
 @click.option(
     "--limit",
     type=click.IntRange(min=0),
-    help="How many runs; 0: all. Default: 8, as more are hard to tell apart.",
+    help="How many runs, or tasks of them; 0: all. Default: 8, as more are hard to tell apart.",
 )
 @click.option(
     "--out",

@@ -1,4 +1,4 @@
-"""How are curves drawn in a terminal? With eight dots in each place, and each run's letter along its curve."""
+"""How are curves drawn in a terminal? With eight dots in each place, and a letter along each curve."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _BRAILLE = 0x2800
 
 @dataclass(frozen=True)
 class Chart:
-    """A panel for each metric, and below them the runs; readable without colour.
+    """A panel for each metric, and below them the runs, or their tasks; readable without colour.
 
     Parameters
     ----------
@@ -68,26 +68,27 @@ class _Grid:
 
     def __init__(self, width: int, height: int) -> None:
         self.bits = [[0] * width for _ in range(height)]
-        self.runs = [[0] * width for _ in range(height)]
+        self.lines = [[0] * width for _ in range(height)]
         self.letters: dict[tuple[int, int], str] = {}
 
-    def dots(self, column: int, top: int, bottom: int, run: int) -> None:
+    def dots(self, column: int, top: int, bottom: int, line: int) -> None:
         for row in range(top, bottom + 1):
             self.bits[row // _DOWN][column // _ACROSS] |= _DOTS[column % _ACROSS][row % _DOWN]
-            self.runs[row // _DOWN][column // _ACROSS] = run
+            self.lines[row // _DOWN][column // _ACROSS] = line
 
-    def line(self, row: int) -> Text:
+    def text(self, row: int) -> Text:
         told = Text()
-        for column, (bits, run) in enumerate(zip(self.bits[row], self.runs[row], strict=True)):
+        for column, (bits, line) in enumerate(zip(self.bits[row], self.lines[row], strict=True)):
             letter = self.letters.get((row, column))
             told.append(
-                letter or (chr(_BRAILLE + bits) if bits else " "), COLOURS[run % len(COLOURS)] if bits else ""
+                letter or (chr(_BRAILLE + bits) if bits else " "),
+                COLOURS[line % len(COLOURS)] if bits else "",
             )
         return told
 
 
-def _letter(run: int, letters: str) -> Text:
-    return Text(f"{letters[run % len(letters)]}  " if letters else "", COLOURS[run % len(COLOURS)])
+def _letter(line: int, letters: str) -> Text:
+    return Text(f"{letters[line % len(letters)]}  " if letters else "", COLOURS[line % len(COLOURS)])
 
 
 def _panel(curves: Curves, metric: str, width: int, letters: str) -> Iterator[Text]:
@@ -105,7 +106,7 @@ def _panel(curves: Curves, metric: str, width: int, letters: str) -> Iterator[Te
         _draw(grid, curve, y, view, letters, len(curves.labels))
     for row in range(_ROWS):
         text = beside.get(row, "")
-        yield Text(f"{text:>{margin}} {'┤' if text else '│'}").append_text(grid.line(row))
+        yield Text(f"{text:>{margin}} {'┤' if text else '│'}").append_text(grid.text(row))
     yield from _below(view, curves.axis, len(grid.bits[0]), margin)
 
 
@@ -130,7 +131,7 @@ def _view(curves: Curves, shown: Sequence[tuple[Curve, points.Numbers]]) -> _Vie
     return _View(left, right, *ticks.widened(float(y.min()), float(y.max())), scale, across)
 
 
-def _draw(grid: _Grid, curve: Curve, y: points.Numbers, view: _View, letters: str, runs: int) -> None:
+def _draw(grid: _Grid, curve: Curve, y: points.Numbers, view: _View, letters: str, lines: int) -> None:
     columns, rows = len(grid.bits[0]) * _ACROSS, len(grid.bits) * _DOWN
     x, y = points.thinned(curve.x / view.scale, y, columns)
     across = points.places(x, view.left, view.right) * (columns - 1)
@@ -141,10 +142,10 @@ def _draw(grid: _Grid, curve: Curve, y: points.Numbers, view: _View, letters: st
         if math.isnan(one[1]):
             continue
         for column, top, bottom in _dots(one, one if math.isnan(other[1]) else other):
-            grid.dots(column, top, bottom, curve.run)
+            grid.dots(column, top, bottom, curve.line)
             middle[column // _ACROSS] = (top + bottom) // 2 // _DOWN
     if letters:
-        _mark(grid, middle, letters[curve.run % len(letters)], curve.run * _EVERY // max(runs, 1))
+        _mark(grid, middle, letters[curve.line % len(letters)], curve.line * _EVERY // max(lines, 1))
 
 
 def _dots(one: tuple[float, float], other: tuple[float, float]) -> Iterator[tuple[int, int, int]]:

@@ -44,7 +44,7 @@ class Picture(Figure):
 
 
 def draw(curves: Curves) -> Picture:
-    """A panel for each metric; the runs below, beneath the axes, so that they hide nothing."""
+    """A panel for each metric; the runs, or their tasks, below, beneath the axes, so that they hide nothing."""
     said = len(curves.labels) + len(curves.notes)
     height = _PANEL * len(curves.metrics) + _LINE * said + 0.2 * bool(said)
     with _settings():
@@ -114,12 +114,12 @@ def _line(axes: Axes, curve: Curve, y: points.Numbers, curves: Curves, **style: 
     alone = there[1:-1] & ~(there[:-2] | there[2:])
     marked = there[1:-1] if len(x) <= _FEW else alone
     across = (x * 1e6).astype("datetime64[us]") if curves.axis == "time" else x
-    given = {**_style(curve.run), "marker": ".", "markevery": np.flatnonzero(marked).tolist(), **style}
+    given = {**_style(curve.line), "marker": ".", "markevery": np.flatnonzero(marked).tolist(), **style}
     axes.plot(across, y, **given)
 
 
-def _style(run: int) -> dict[str, Any]:
-    around, number = divmod(run, len(COLOURS))
+def _style(line: int) -> dict[str, Any]:
+    around, number = divmod(line, len(COLOURS))
     return {"color": COLOURS[number], "linestyle": _STYLES[around % len(_STYLES)], "linewidth": 1.5}
 
 
@@ -141,7 +141,7 @@ def _across(axes: Axes, curves: Curves) -> None:
 
 
 def _legend(figure: Figure, curves: Curves) -> None:
-    lines = [Line2D([], [], **_style(run)) for run in range(len(curves.labels))]
+    lines = [Line2D([], [], **_style(line)) for line in range(len(curves.labels))]
     notes = [Line2D([], [], linestyle="none") for _ in curves.notes]
     said = [*curves.labels, *curves.notes]
     legend = figure.legend(

@@ -23,11 +23,12 @@ _HEADS = ("points", "last", "min", "max", "steps")
 def table(metrics: Mapping[str, Series]) -> Table:
     """For a terminal; without a column of names if there is but a series without one."""
     named = any(metrics)
+    by = _by(metrics)
     told = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for head in ("metric",) * named + _HEADS:
+    for head in ("metric",) * named + _heads(by):
         told.add_column(Text(head, "bold"), justify="left" if head == "metric" else "right", no_wrap=True)
     for name, series in _first(metrics):
-        told.add_row(*[Text(words.line(name, 60))] * named, *map(Text, _cells(series)))
+        told.add_row(*[Text(words.line(name, 60))] * named, *map(Text, _cells(series, by.get(name))))
     if len(metrics) > _SHOWN:
         told.add_row(Text(f"… {len(metrics) - _SHOWN} more", "dim"))
     return told
@@ -37,12 +38,15 @@ def as_html(metrics: Metrics) -> str:
     """For a notebook, with a small curve of each; in the page's colours."""
     if not metrics:
         return "<div>no metrics</div>"
-    heads = "".join(f'<th style="{_CELL}">{head}</th>' for head in ("metric", "", *_HEADS))
+    by = _by(metrics)
+    heads = "".join(f'<th style="{_CELL}">{head}</th>' for head in ("metric", "", *_heads(by)))
     lines = []
     for name, series in _first(metrics):
-        cells = "".join(f'<td style="{_CELL}">{html.escape(cell)}</td>' for cell in _cells(series))
+        cells = "".join(
+            f'<td style="{_CELL}">{html.escape(cell)}</td>' for cell in _cells(series, by.get(name))
+        )
         shown = html.escape(words.line(name, 60))
-        small = _small(curves.of_metrics(metrics, [name]).curves[0])
+        small = _small(curves.of_metrics(metrics, [name]).curves)
         lines.append(
             f'<tr><td style="{_CELL};text-align:left">{shown}</td><td style="{_CELL}">{small}</td>{cells}</tr>'
         )
@@ -57,7 +61,18 @@ def _first(metrics: Mapping[str, Series]) -> Sequence[tuple[str, Series]]:
     return list(metrics.items())[:_SHOWN]
 
 
-def _cells(series: Series) -> Iterator[str]:
+def _by(metrics: Mapping[str, Series]) -> dict[str, str]:
+    """Who logged each, of which `last` is but one; empty if nothing was logged by several tasks."""
+    counts = {name: len({*series.tasks} - {None}) for name, series in _first(metrics)}
+    several = any(count > 1 for count in counts.values())
+    return {name: f"{count} tasks" * (count > 1) for name, count in counts.items()} if several else {}
+
+
+def _heads(by: Mapping[str, str]) -> tuple[str, ...]:
+    return (*_HEADS, "logged by") if by else _HEADS
+
+
+def _cells(series: Series, by: str | None) -> Iterator[str]:
     numbers = [value for value in series.values if value == value]
     yield str(len(series))
     yield f"{series.last:.5g}" if series.values else ""
@@ -65,24 +80,35 @@ def _cells(series: Series) -> Iterator[str]:
         yield f"{extreme(numbers):.5g}" if numbers else ""
     steps = [step for step in series.steps if step is not None]
     yield f"{min(steps)} … {max(steps)}" if steps else ""
+    if by is not None:
+        yield by
 
 
-def _small(curve: curves.Curve) -> str:
-    """A curve without axes, interrupted where there is no number."""
-    x, y = points.thinned(curve.x, curve.y, _WIDTH)
+def _small(shown: Sequence[curves.Curve]) -> str:
+    """Curves without axes, each interrupted where there is no number."""
+    every = [points.thinned(curve.x, curve.y, _WIDTH) for curve in shown]
+    x, y = (np.concatenate(columns) for columns in zip(*every, strict=True))
     if np.isnan(y).all():
         return ""
-    across = 1 + points.places(x, float(x[0]), float(x[-1])) * (_WIDTH - 2)
-    down = 1 + (1 - points.places(y, float(np.nanmin(y)), float(np.nanmax(y)))) * (_HEIGHT - 2)
-    path, pen = "", "M"
-    for one, other in zip(across.tolist(), np.where(np.isnan(y), np.nan, down).tolist(), strict=True):
-        if other != other:
-            pen = "M"
-            continue
-        path += f"{pen}{one:.1f} {other:.1f}" + "h0" * (pen == "M")  # a point alone is a dot
-        pen = "L"
+    left, right, low, high = (float(edge) for edge in (x.min(), x.max(), np.nanmin(y), np.nanmax(y)))
+    path = ""
+    for one, other in every:
+        across = 1 + points.places(one, left, right) * (_WIDTH - 2)
+        down = 1 + (1 - points.places(other, low, high)) * (_HEIGHT - 2)
+        path += _path(across.tolist(), np.where(np.isnan(other), np.nan, down).tolist())
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{_HEIGHT}" role="img" '
         f'aria-label="curve"><path d="{path}" fill="none" stroke="{curves.COLOURS[0]}" stroke-width="1.5" '
         'stroke-linecap="round" stroke-linejoin="round"/></svg>'
     )
+
+
+def _path(across: Sequence[float], down: Sequence[float]) -> str:
+    path, pen = "", "M"
+    for x, y in zip(across, down, strict=True):
+        if y != y:
+            pen = "M"
+            continue
+        path += f"{pen}{x:.1f} {y:.1f}" + "h0" * (pen == "M")  # a point alone is a dot
+        pen = "L"
+    return path

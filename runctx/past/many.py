@@ -168,14 +168,16 @@ class Runs(Sequence[Record]):
     ) -> Figure:
         """Curves of the first runs that logged a metric, as a figure of matplotlib; notebooks show it.
 
+        Of a metric of which a task of `run.map` has logged several points, each task has a curve of its own.
+
         Parameters
         ----------
         metrics: names of one or several; a panel for each.
-        x: `step`: the step, or the number of the point where it has none; `time`; or `relative`, the time since
-            the run's first point.
+        x: `step`: the step, or where it has none the number of the point, or the place of the task that logged but
+            one; `time`; or `relative`, the time since the run's first point.
         smooth: weight of what was before in a moving average, from 0 to less than 1.
         log: whether the values are drawn on a logarithmic axis.
-        limit: how many runs; 0: all.
+        limit: how many runs, or tasks of them; 0: all.
 
         Raises
         ------

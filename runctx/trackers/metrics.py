@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .. import layout
+from ..errors import LedgerError
 from ..model import Summary
 from . import journal
 
@@ -45,15 +49,30 @@ class Series:
         return Metrics({"": self})._repr_html_()
 
 
+class Task(NamedTuple):
+    """A task that logged numbers; its place and text are None where its map's list of tasks does not tell them."""
+
+    key: str
+    place: int | None = None
+    """Among the tasks of its map."""
+    text: str | None = None
+
+
 class Metrics(Mapping[str, Series]):
     """Name -> the numbers that were logged, columns of equal length; prints as a short table.
+
+    Parameters
+    ----------
+    series: the columns of each.
+    save_dir: of the run, whose maps name their tasks there.
 
     >>> Metrics({"loss": Series((0.5, 0.3), (0, 1), (1.0, 2.0), (None, None))})["loss"].last
     0.3
     """
 
-    def __init__(self, series: Mapping[str, Series]) -> None:
+    def __init__(self, series: Mapping[str, Series], save_dir: Path | None = None) -> None:
         self._series = dict(series)
+        self._save_dir = save_dir
 
     def __getitem__(self, name: str) -> Series:
         return self._series[name]
@@ -74,16 +93,37 @@ class Metrics(Mapping[str, Series]):
 
         return logged.as_html(self)
 
-    def plot(self, *metrics: str, x: Axis = "step", smooth: float = 0.0, log: bool = False) -> Figure:
+    def task(self, key: str) -> Task:
+        """What is known of a task; read from disk once, when it is first asked for."""
+        return self._tasks.get(key, Task(key))
+
+    @functools.cached_property
+    def _tasks(self) -> dict[str, Task]:
+        from ..tasks.ledger.todo import read_names
+
+        found: dict[str, Task] = {}
+        if self._save_dir is not None:
+            for todo in sorted((self._save_dir / layout.TASKS).glob(f"*/{layout.TODO}")):
+                with contextlib.suppress(LedgerError):  # the numbers are told all the same
+                    names = read_names(layout.TaskFiles(self._save_dir, todo.parent.name))
+                    found |= {key: Task(key, place, text) for place, (key, text) in enumerate(names)}
+        return found
+
+    def plot(
+        self, *metrics: str, x: Axis = "step", smooth: float = 0.0, log: bool = False, limit: int = 8
+    ) -> Figure:
         """Curves as a figure of matplotlib, a panel for each metric; notebooks show it.
+
+        Of a metric of which a task of `run.map` has logged several points, each task has a curve of its own.
 
         Parameters
         ----------
         metrics: names of one or several.
-        x: `step`: the step, or the number of the point where it has none; `time`; or `relative`, the time since
-            the run's first point.
+        x: `step`: the step, or where it has none the number of the point, or the place of the task that logged but
+            one; `time`; or `relative`, the time since the run's first point.
         smooth: weight of what was before in a moving average, from 0 to less than 1.
         log: whether the values are drawn on a logarithmic axis.
+        limit: how many tasks; 0: all.
 
         Raises
         ------
@@ -91,7 +131,7 @@ class Metrics(Mapping[str, Series]):
         """
         from ..display import curves, figure
 
-        return figure.draw(curves.of_metrics(self, metrics, x=x, smooth=smooth, log=log))
+        return figure.draw(curves.of_metrics(self, metrics, x=x, smooth=smooth, log=log, limit=limit))
 
     def to_pandas(self) -> pandas.DataFrame:
         """One line per number: `metric`, `step`, `value`, `time` (UTC), and `task` if any was logged in one.
@@ -120,6 +160,10 @@ class Metrics(Mapping[str, Series]):
 def read(folder: Path) -> Metrics:
     """Name of each metric -> its points.
 
+    Parameters
+    ----------
+    folder: `metrics` in the run's folder.
+
     Raises
     ------
     LedgerError: a file is broken; names it.
@@ -132,7 +176,8 @@ def read(folder: Path) -> Metrics:
                 column = columns[name] = [], []
             column[0].append(float(value))
             column[1].append(point)
-    return Metrics({name: _series(values, points) for name, (values, points) in columns.items()})
+    series = {name: _series(values, points) for name, (values, points) in columns.items()}
+    return Metrics(series, folder.parent)
 
 
 def _series(values: list[float], points: list[journal.Point]) -> Series:
