@@ -15,7 +15,7 @@ $(VENV)/.ready: pyproject.toml
 	touch $@
 
 test: lint  ## check style and types, run all tests, on a real Slurm if one can be had
-	$(BIN)/python tests/slurm/cluster.py run $(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python tests/slurm/cluster.py run $(BIN)/python -m pytest -n 3 --dist worksteal
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

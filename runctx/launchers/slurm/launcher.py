@@ -32,6 +32,8 @@ ASK, ASK_SELDOM, ASK_OFTEN = 3.0, 30.0, 0.5
 """Seconds between two questions to the scheduler, at first, later and when it ends: each costs it something."""
 _SOON = 300.0
 """Seconds that count as the beginning."""
+_NOTING = 3.0
+"""Seconds for which jobs that have done the last task may tell what they know."""
 
 
 class Slurm:
@@ -178,6 +180,7 @@ class Submitted:
             )
             raise
         self._call_off()
+        self._let_note()
         return why
 
     def _watch(self) -> str | None:
@@ -235,6 +238,12 @@ class Submitted:
         """Of an element that was cancelled before it began, Slurm keeps no record."""
         state = scheduler.state(job)
         return state == "CANCELLED" or (state is None and all(shift.slurm_job != job for shift in shifts))
+
+    def _let_note(self) -> None:
+        """What workers have imported they note after their last row; jobs that died or hang are not waited for long."""
+        until = time.monotonic() + _NOTING
+        while time.monotonic() < until and not all(shift.ended for shift in read_all(self.plan.files)):
+            time.sleep(LOOK)
 
     def _call_off(self) -> None:
         """Jobs that have not begun have nothing to do any more."""
