@@ -149,10 +149,9 @@ class Database:
 
 
 def _load_mlflow() -> None:
-    if "mlflow" in sys.modules:
-        return
-    for name, value in _BEFORE_IMPORT.items():
-        os.environ.setdefault(name, value)
+    if "mlflow" not in sys.modules:
+        for name, value in _BEFORE_IMPORT.items():
+            os.environ.setdefault(name, value)
     try:
         import mlflow  # noqa: F401
         from mlflow.store.db import utils
