@@ -35,8 +35,8 @@ class TensorBoard:
     it forgets those: once a run has ended, its numbers are therefore put in the order of their steps.
 
     >>> from runctx.settings import Settings
-    >>> TensorBoard(Settings(root=Path("/work"))).destination
-    '/work/tensorboard'
+    >>> TensorBoard(Settings(root=Path("/home/me/digits"))).destination
+    '/home/me/digits/tensorboard'
     """
 
     name = "tensorboard"
