@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -241,6 +242,50 @@ class TestSearch:
         assert "broken" in repr(runs(tmp_path))
         lock.write(tmp_path / "r4/run.lock", make_lock(4))
         assert {row.status for row in runs(tmp_path).rows if row.path.endswith("r4")} == {"done"}
+
+    def test_iterated_without_reading_locks(self, tmp_path):
+        """Ids, stages, statuses and times come from the index; a damaged lock is a broken run, named as its folder."""
+        for number in range(4):
+            write_run(tmp_path, make_lock(number, status="failed" if number == 2 else "done"))
+        (tmp_path / "results/train/1/run.lock").write_text("x: [")
+        found = runs(tmp_path)
+        for file in tmp_path.glob("results/train/*/run.lock"):
+            file.unlink()
+        told = [(one.id, one.status, one.stage) for one in found]
+        assert sorted(told) == [
+            ("1", "broken", "train"),
+            *((make_lock(n).id, "failed" if n == 2 else "done", "train") for n in (0, 2, 3)),
+        ]
+        sound = [one for one in found if one.status != "broken"]
+        assert [(one.started, one.seconds) for one in sound] == [
+            (make_lock(n).started, 1.5) for n in (3, 2, 0)
+        ]
+        assert len({*found}) == 4 and found[1:][0] in found
+
+    def test_a_broken_run_asked_for_more(self, tmp_path, monkeypatch):
+        """What a broken lock does not tell is an error that names the file; tables and choices go on without it."""
+        monkeypatch.chdir(tmp_path)
+        for number in range(3):
+            write_run(tmp_path, make_lock(number))
+        file = tmp_path / "results/train/1/run.lock"
+        file.write_text("x: [")
+        found = runs()
+        (broken,) = found.where("status == 'broken'")
+        for ask in ("cfg", "lock", "started", "inputs"):
+            with pytest.raises(LockError, match=re.escape(str(file))):
+                getattr(broken, ask)
+        assert [*found.to_pandas()["status"]].count("broken") == 1
+        assert len(found.compare().sides) == 2 and "results/train/1" in repr(found)
+        lock.write(file, make_lock(1))
+        assert broken.started == make_lock(1).started
+
+    def test_one_that_goes_on_is_looked_at_again(self, tmp_path, monkeypatch):
+        """The status of a listed run that was running is the one it has when it is asked for."""
+        monkeypatch.chdir(tmp_path)
+        with Run({"lr": 0.1}, stage="a", console=False):
+            (listed,) = runs()
+            assert (listed.status, listed.seconds) == ("running", None)
+        assert listed.status == "done" and listed.seconds is not None
 
     def test_names_that_are_no_text(self, tmp_path):
         """A folder whose name is not UTF-8, or would steer a terminal, is listed like any other."""

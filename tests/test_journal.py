@@ -87,6 +87,17 @@ def test_what_is_no_number_is_refused_by_name_and_nothing_is_written(tmp_path: P
     assert not own.folder.exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "said"), [("", "name is empty\nhint: "), (3, "must be a text, not int 3"), (None, "NoneType")]
+)
+def test_what_is_no_name_is_refused_in_its_own_words(tmp_path: Path, name: object, said: str) -> None:
+    """An empty name is not called a wrong type."""
+    own = made(tmp_path)
+    with pytest.raises(TypeError, match=said):
+        own.append({name: 1})  # type: ignore[dict-item]
+    assert not own.folder.exists()
+
+
 @pytest.mark.parametrize("wrong", [0.5, "1", np.ones(2), 1 << 63, -(1 << 63) - 1, 10**400, math.nan])
 def test_a_step_that_no_tracker_takes_is_refused_and_nothing_is_written(
     tmp_path: Path, wrong: object

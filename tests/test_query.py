@@ -456,7 +456,56 @@ class TestRuns:
         assert some.best("acc.last").id == make_lock(1).id
         assert some.best("acc", "min").id == make_lock(0).id
         assert some.best("metrics.acc.min").id == make_lock(1).id
-        assert many(*[row(metrics={"a": summary(1.0)})] * 2).best("a")._save_dir == Path("/0")
+        assert many(*[row(metrics={"acc": summary(1.0)})] * 2).best("acc")._save_dir == Path("/0")
+
+    @pytest.mark.parametrize(
+        ("names", "mode"),
+        [
+            (
+                (
+                    "val_loss",
+                    "train/loss",
+                    "BCELoss",
+                    "valLoss",
+                    "logloss",
+                    "loss.last",
+                    "rmse",
+                    "test_error",
+                ),
+                "min",
+            ),
+            (("wer", "FID", "mean_squared_error_mse", "MAPE", "val-ppl", "neg_score"), "min"),
+            (
+                ("accuracy", "val/f1", "roc_auc", "top1_acc", "acc5", "mAP50", "r2_score", "valAccuracy"),
+                "max",
+            ),
+            (("recall@10", "neg_log_loss", "neg_root_mean_squared_error", "episode/return"), "max"),
+            (
+                (
+                    "x",
+                    "lr",
+                    "loss_scale",
+                    "loss_weight",
+                    "score_threshold",
+                    "map_size",
+                    "samples",
+                    "glossary",
+                ),
+                None,
+            ),
+        ],
+    )
+    def test_direction(self, names, mode):
+        """The name of a metric says whether low or high is best; where it does not, `best` asks for `mode`."""
+        for name in names:
+            found = many(*(row(metrics={name: summary(value)}) for value in (1.0, 2.0)))
+            if mode is None:
+                with pytest.raises(
+                    QueryError, match=rf'better\nhint: write best\(\'{re.escape(name)}\', "min"\)'
+                ):
+                    found.best(name)
+                continue
+            assert found.best(name) == found[0 if mode == "min" else 1]
 
     def test_best_of_none(self, some):
         """Where no run has a number for a metric that is said, with the nearest name."""

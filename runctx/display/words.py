@@ -202,7 +202,7 @@ def size(count: int) -> str:
 
 def told(row: Row) -> str:
     """What a listing calls a run: its id, or its folder if its lock cannot be read."""
-    return line(row.id, 80) if row.id else path(row.path)
+    return path(row.path) if row.status == "broken" else line(row.id, 80)
 
 
 DIRTY = "* the work tree differed from HEAD; the commit holds it as it was"

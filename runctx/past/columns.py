@@ -160,6 +160,37 @@ def _rank(value: Any) -> tuple[int, Any]:
     return (1, value) if isinstance(value, str) else (2, repr(value))
 
 
+def direction(metric: str) -> Literal["min", "max"] | None:
+    """Whether less or more of a metric is better, as far as the words of its name tell.
+
+    A name that begins with `neg`, as those of scikit-learn's scorers, is turned round; a weight or a scale of a loss
+    is no loss.
+
+    >>> direction("val/loss"), direction("top1_acc"), direction("neg_mean_squared_error"), direction("loss_scale")
+    ('min', 'max', 'max', None)
+    """
+    pieces = re.split(r"[^a-z0-9]+", metric.lower())
+    names = [*pieces, *_BETWEEN.sub(" ", metric).lower().split()]
+    low, high, neither = (any(map(kind.fullmatch, names)) for kind in (_LOW, _HIGH, _NEITHER))
+    if neither or not (low or high):
+        return None
+    return "min" if low is not (pieces[0] == "neg") else "max"
+
+
+_BETWEEN = re.compile(r"[^A-Za-z0-9]+|(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+"""What is between two words, in `BCELoss` too."""
+_LOW = re.compile(
+    r"(\w*loss|errors?|err|mse|rmse|mae|s?mape|r?msle|nll|crps|ppl|perplexity|[wc]er|eer|fid|kid|lpips"
+    r"|brier|ece|regret|cost)\d*"
+)
+_HIGH = re.compile(
+    r"(acc|\w*accuracy|auc|auroc|auprc|map|f1|fscore|precision|recall|specificity|sensitivity|score|reward|return|bleu"
+    r"|rouge|meteor|m?iou|jaccard|dice|r2|mcc|kappa|ndcg|mrr|psnr|ssim)\d*"
+)
+_NEITHER = re.compile(r"weights?|scale|coef|coefficient|lambda|threshold|count|size|steps|seconds|time")
+"""Words of what belongs to a loss or a score, and is none."""
+
+
 def best_of(metric: str, mode: str) -> Column:
     """What `best` goes by: the greatest or the least value a metric had, or the part of it that is named."""
     name = metric.removeprefix("metrics.")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from .. import lock as locks
 from ..errors import NoRunError, QueryError
 from ..model import Lock, Summary
 from ..told import Told
-from .columns import SYSTEM
+from .columns import SYSTEM, direction
 from .lineage import inside, known_runs
 from .measured import summaries
 from .record import load
@@ -268,43 +267,21 @@ def _of_metrics(sides: Sequence[Side]) -> Iterator[Line]:
     """The last value of each; and the best, or the least and the greatest, where it is another."""
     for name in sorted({name for side in sides for name in side.metrics}):
         found = [side.metrics.get(name) for side in sides]
-        better = _better(name)
+        mode = direction(name)
+        better = _FUNCTIONS[mode] if mode else None
         last = _parts(found, "last")
         yield Line(section="metrics", key=name, values=last, best=_best(last, better))
-        for part, function in (("min", min), ("max", max)):
+        for part in _FUNCTIONS:
             values = _parts(found, part)
-            if better in (None, function) and repr(values) != repr(last):
+            if mode in (None, part) and repr(values) != repr(last):
                 yield Line(section="metrics", key=f"{name}.{part}", values=values, best=_best(values, better))
+
+
+_FUNCTIONS: dict[str, Callable[..., float]] = {"min": min, "max": max}
 
 
 def _parts(found: Sequence[Summary | None], part: str) -> tuple[Any, ...]:
     return tuple(ABSENT if told is None else getattr(told, part) for told in found)
-
-
-def _better(metric: str) -> Callable[..., float] | None:
-    """`min` or `max`, as far as the words of its name tell; else None."""
-    words = set(re.split(r"[^a-z0-9]+", metric.lower()))
-    if words & _ERRORS:
-        return min
-    return max if words & _SCORES else None
-
-
-_ERRORS = {"loss", "error", "err", "mse", "rmse", "mae", "nll", "ppl", "perplexity", "wer", "cer", "fid"}
-_SCORES = {
-    "acc",
-    "accuracy",
-    "auc",
-    "map",
-    "f1",
-    "precision",
-    "recall",
-    "score",
-    "reward",
-    "bleu",
-    "iou",
-    "dice",
-    "r2",
-}
 
 
 def _best(values: Sequence[Any], better: Callable[..., float] | None) -> tuple[int, ...]:

@@ -31,7 +31,7 @@ _SHOWN = 50
 
 
 class Runs(Sequence[Record]):
-    """Runs, the newest first; a `Record` each, read from disk when it is first asked something.
+    """Runs, the newest first; a `Record` each, whose lock is read when it is asked for more than a listing says.
 
     Parameters
     ----------
@@ -54,7 +54,8 @@ class Runs(Sequence[Record]):
     def __getitem__(self, index: int | slice) -> Record | Runs:
         if isinstance(index, slice):
             return Runs(self._entries[index], self.hints)
-        return Record(Path(os.fsdecode(self._entries[index].path)))
+        entry = self._entries[index]
+        return Record(Path(os.fsdecode(entry.path)), row=row_of(entry))
 
     @functools.cached_property
     def rows(self) -> tuple[Row, ...]:
@@ -121,28 +122,35 @@ class Runs(Sequence[Record]):
         entries = [Entry(*self._entries[place][:5], rows[place]) for place in places]
         return Runs(entries, (*self.hints, *columns.unmet(asked, rows)))
 
-    def best(self, metric: str, mode: Literal["max", "min"] = "max") -> Record:
-        """The run in which a metric once was highest; of several, the first.
+    def best(self, metric: str, mode: Literal["max", "min"] | None = None) -> Record:
+        """The run in which a metric once was best; of several, the first.
 
         Parameters
         ----------
         metric: its name: what counts is the best value that it had at any time; `<name>.last`: its last value.
-        mode: `min`: lowest.
+        mode: `min`: the lowest is best; `max`: the highest. Default: as the name tells, as in `compare`: a loss,
+            error, rmse, wer, fid and the like are best low, an accuracy, f1, auc and the like are best high.
 
         Raises
         ------
-        QueryError: no run has such a metric; or all it was is no number.
+        QueryError: no run has such a metric, or it is never a number; or without `mode`, its name does not tell.
         ValueError: another mode.
         """
-        if mode not in ("max", "min"):
+        if mode not in ("max", "min", None):
             raise ValueError(f"mode must be 'max' or 'min', not {mode!r}")
-        by = columns.best_of(metric, mode)
+        chosen = mode or columns.direction(metric)
+        by = columns.best_of(metric, chosen or "max")
         values = enumerate(map(by.of, self.measured))
         numbers = {place: value for place, value in values if value is not None and value == value}
         if not numbers:
             hint = columns.nearest_metrics(metric, self.measured)
             raise QueryError(f"none of these {len(self)} runs has a number for metric {metric!r}", hint=hint)
-        return self[(max if mode == "max" else min)(numbers, key=numbers.__getitem__)]
+        if chosen is None:
+            raise QueryError(
+                f"best({metric!r}): the name does not tell whether low or high values are better",
+                hint=f'write best({metric!r}, "min") or best({metric!r}, "max")',
+            )
+        return self[(max if chosen == "max" else min)(numbers, key=numbers.__getitem__)]
 
     def compare(self) -> Comparison:
         """What differs between these runs, side by side; reads their locks. What cannot be read is left out.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +60,10 @@ def load(path: str | os.PathLike[str], cls: type | None = None) -> Record:
     return record
 
 
+_SETTLED = ("done", "failed", "interrupted", "broken")
+"""What a listing said of a run stays true, but for those that go on or whose process may be gone."""
+
+
 class Record(Kept):
     """A past run, or one that another process is running now.
 
@@ -67,10 +72,17 @@ class Record(Kept):
     save_dir: its folder; None for a run of which only a later run's lock still tells.
     known: its lock; read from the folder when first needed otherwise.
     cls: as for `load`.
+    row: what a listing knows of it: id, stage, status and times are read from there, until the lock is read.
     """
 
-    def __init__(self, save_dir: Path | None, known: Lock | None = None, cls: type | None = None) -> None:
-        self._save_dir, self._known, self._cls = save_dir, known, cls
+    def __init__(
+        self,
+        save_dir: Path | None,
+        known: Lock | None = None,
+        cls: type | None = None,
+        row: Row | None = None,
+    ) -> None:
+        self._save_dir, self._known, self._cls, self._row = save_dir, known, cls, row
         self._cfg: Any = None
 
     @property
@@ -84,6 +96,33 @@ class Record(Kept):
         if self._known is None:
             self._known = lock.read(self.save_dir)
         return self._known
+
+    @property
+    def _listed(self) -> Row | None:
+        """What the listing said, as long as nothing better is known."""
+        return self._row if self._known is None else None
+
+    @property
+    def id(self) -> str:
+        """`<stage>-<yymmdd>-<HHMMSS>-<6 hex>`; of a run whose lock is broken the name of its folder."""
+        return super().id if self._listed is None else self._listed.id
+
+    @property
+    def stage(self) -> str:
+        """Name of what was done."""
+        return super().stage if self._listed is None else self._listed.stage
+
+    @property
+    def started(self) -> datetime:
+        """With zone, UTC."""
+        return (
+            super().started if self._listed is None or self._listed.started is None else self._listed.started
+        )
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it took; None while it runs, or if it never ended."""
+        return super().seconds if self._listed is None else self._listed.seconds
 
     @property
     def save_dir(self) -> Path:
@@ -109,8 +148,10 @@ class Record(Kept):
     def status(self) -> Shown:
         """running, submitted, done, failed, interrupted, or crashed: its lock says running and its process is gone.
 
-        Submitted, if it is gone and tasks of it go on elsewhere.
+        Submitted, if it is gone and tasks of it go on elsewhere. Of a listed run also broken: its lock cannot be read.
         """
+        if self._listed is not None and self._listed.status in _SETTLED:
+            return self._listed.status
         if self.lock.status != "running" or _has_process(self._save_dir, self.lock):
             return self.lock.status
         if self._save_dir is not None:

@@ -32,7 +32,7 @@ class Row:
     path: str = ""
     """The run's folder, absolute."""
     id: str
-    """Empty if the lock is broken."""
+    """Of a run whose lock is broken the name of its folder."""
     stage: str
     status: Shown
     started: datetime | None
@@ -124,7 +124,8 @@ def plain_config(folder: str | os.PathLike[str]) -> dict[Any, Any] | None:
 
 
 def _broken(path: str, why: str) -> Row:
-    return Row(path=path, id="", stage=Path(path).parent.name, status="broken", started=None, error=why)
+    folder = Path(path)
+    return Row(path=path, id=folder.name, stage=folder.parent.name, status="broken", started=None, error=why)
 
 
 def parse(data: bytes, where: str = layout.LOCK) -> Row:

@@ -153,7 +153,9 @@ os.register_at_fork(after_in_child=_count_fork)
 
 
 def _named(name: Any) -> str:
-    if not isinstance(name, str) or not name:
+    if name == "":
+        raise TypeError("a metric's name is empty\nhint: log_async(loss=0.3) or log_async({'val/loss': 0.3})")
+    if not isinstance(name, str):
         raise TypeError(f"a metric's name must be a text, not {type(name).__name__} {name!r}")
     try:
         name.encode()
