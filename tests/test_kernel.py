@@ -446,6 +446,23 @@ outer = Run(Config, stage="mapped", console=False).start()""")
     assert kernel.value("Run.last is outer, outer.locals['offset']") == (True, 20)
 
 
+def test_a_function_of_a_cell_that_fails_in_a_worker(kernel: Kernel) -> None:
+    """The traceback names the cell and quotes its line, which is in no file that a worker could read."""
+    shown = kernel.run(
+        """
+def fails(task):
+    raise ValueError(task)  # here
+
+with runctx.Run(stage="cell", console=False) as run:
+    error = run.map(fails, [1], on_error="return")[0]
+print(error.__cause__)
+"""
+    )
+    assert re.search(
+        r'File "In\[\d+\]", line 2, in fails\n    raise ValueError\(task\)  # here', shown.stdout
+    )
+
+
 def test_a_module_reloaded_between_two_maps(kernel: Kernel) -> None:
     """Warm workers do not go on with a module as it was before it was edited and reloaded."""
     (kernel.folder / "edited.py").write_text("def value(_):\n    return 1\n")

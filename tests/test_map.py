@@ -458,6 +458,29 @@ PRINTING = """\
     """
 
 
+def test_a_script_edited_while_its_tasks_run(here):
+    """The traceback of a task quotes the line that ran, not what stands there by now."""
+    program = """\
+        from pathlib import Path
+        from runctx import Run
+
+        def edit_and_fail(task):
+            script = Path(__file__)
+            script.write_text(script.read_text().replace("as it ran", "as it is now"))
+            raise ValueError(task)  # as it ran
+
+        if __name__ == "__main__":
+            with Run(console=False) as run:
+                print(run.map(edit_and_fail, [1], on_error="return")[0].__cause__)
+        """
+    Path("program.py").write_text(textwrap.dedent(program))
+    said = subprocess.run([sys.executable, "program.py"], check=True, capture_output=True, text=True).stdout
+    assert (
+        f'File "{here / "program.py"}", line 7, in edit_and_fail\n    raise ValueError(task)  # as it ran'
+        in said
+    )
+
+
 def test_what_warm_workers_print_is_captured(here):
     """With `capture=True`, prints of workers are in the log of their run, though they worked for another before."""
     Path("program.py").write_text(textwrap.dedent(PRINTING))

@@ -111,6 +111,19 @@ class LauncherContract:
             assert results[0] == 1
             assert str(results[1]) == "3 is odd"
 
+    def test_tracebacks_name_the_file_and_quote_the_line(self, folder: Path) -> None:
+        """A function that travels by value fails in the file and line where it was written."""
+
+        def fails(x: int) -> None:
+            raise ValueError(x)  # here
+
+        with self.run(folder) as run:
+            results = run.map(fails, [1], launcher=self.launcher(), on_error="return")
+            told = str(results[0].__cause__)
+        line = fails.__code__.co_firstlineno + 1
+        assert f'File "{__file__}", line {line}, in fails' in told
+        assert "raise ValueError(x)  # here" in told
+
     def test_the_first_failure_can_end_the_map(self, folder: Path) -> None:
         """`on_error="stop"` begins no more tasks; a resumed run does the rest, and nothing that was done."""
         tasks = [os.fspath(folder / f"ran-{number}") for number in range(40)]

@@ -50,6 +50,7 @@ def test_a_failure_arrives_as_what_it_was(own_slurm: Local, project: Project) ->
     said = program.said()
     assert "TaskError" in said and "4 of 10 tasks failed" in said
     assert "work.Peculiar: 0 is of no use" in said and 'raise Peculiar(task[0], "of no use")' in said
+    assert f'File "{project.code / "work.py"}", line ' in said, "the user's file, not the checkout's"
     assert len(program.rows()) == 6
     assert len(program.rows("failed")) == 4
 

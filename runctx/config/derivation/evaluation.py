@@ -86,9 +86,9 @@ class Derived(str):
         return self
 
     def __reduce__(self) -> Any:
-        import cloudpickle
+        from ... import byvalue
 
-        return _unpickled, (cloudpickle.dumps(self.function), self.source, self.place, self.distance)
+        return _unpickled, (byvalue.dumps(self.function), self.source, self.place, self.distance)
 
     def _not_computed(self, *_: Any) -> NoReturn:
         raise TypeError(

@@ -47,15 +47,14 @@ def pack(value: Any) -> bytes:
 
 
 def _pack_by_value(value: Any) -> bytes:
-    import cloudpickle
+    from ... import byvalue
 
     try:
-        data: bytes = cloudpickle.dumps(value, _PROTOCOL)
+        return byvalue.dumps(value, protocol=_PROTOCOL)
     except Exception as error:
         where, culprit = _culprit(value)
         inside = f" because of {label(culprit)} at {where}" if where else ""
         raise TypeError(f"{kind_of(value)} cannot be pickled{inside}: {error}") from error
-    return data
 
 
 def _culprit(value: Any, most: int = 50) -> tuple[str, Any]:
