@@ -278,9 +278,8 @@ class Run(Maps, Viewed, Kept):
             named = {**metrics, **named}
         # the run that maps may be asked as well, and in threads that a task starts only its own run knows it
         task = attached.current.get() or self._task
-        if self._journal is None:
-            self._journal = self._opened_journal()
-        self._journal.append(named, step, None if task is None else task.key)
+        journal = self._journal or self._opened_journal()
+        journal.append(named, step, None if task is None else task.key)
 
     def _to_publish(self) -> tuple[Record, settings.Settings]:
         from .past.record import Record
@@ -448,7 +447,7 @@ class Run(Maps, Viewed, Kept):
         base = here() or Path()
         self._inputs_in_task = task.reading.begin(_path_of(given, base) for given in self._given_inputs)
         self._cfg, self._files = cfg, layout.RunFiles(parent.save_dir)
-        self._log, self._label = parent.log, str(task)
+        self._log, self._label, self._journal = parent.log, str(task), task.journal
         self._ended: tuple[Status, Failure | None] = ("running", None)
         self._pid, self._task, self._state = os.getpid(), task, "open"
         task.at_end.append(self._leave_with_task)
@@ -731,6 +730,8 @@ class Run(Maps, Viewed, Kept):
             with self._step("outputs"):
                 self._collect_outputs(interrupt)
         with self._step("summary of the metrics"):
+            if self._journal is not None:
+                self._journal.close()
             self._sum_up_metrics()
         with self._step("source"):
             self._collect_source()

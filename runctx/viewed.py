@@ -20,23 +20,23 @@ class Viewed(Gathering):
 
     _pid: int
     _task: Task | None
+    _journal: Journal | None = None
 
     def __init__(self) -> None:
         super().__init__()
-        self._journal: Journal | None = None
         self._announced: set[str] | None = None
         """Trackers that somebody sees to; None before anybody was told of the run."""
 
     def _opened_journal(self) -> Journal:
-        """One for each worker, not for each task: every one has a file of its own."""
+        """Of this run, made when it is first needed, by one of the threads that log at once."""
         from .trackers.journal import Journal
 
-        if self._task is None:
-            self._announce()
-            return Journal(self.save_dir / layout.METRICS, self._lose_points)
-        if self._task.journal is None:
-            self._task.journal = Journal(self.save_dir / layout.METRICS, self._lose_points)
-        return self._task.journal
+        self._announce()
+        made = Journal(self.save_dir / layout.METRICS, self._lose_points)
+        opened: Journal = vars(self).setdefault(
+            "_journal", made
+        )  # at one go, without a lock that a fork may copy
+        return opened
 
     def _announce(self, trackers: Iterable[str] | None = None) -> None:
         """Have a process outside keep the views of this run up to date, until it has ended.
@@ -73,5 +73,4 @@ class Viewed(Gathering):
             spool.attend(self._wishes)
 
     def _lose_points(self, why: str) -> None:
-        lost = Omission(what=layout.METRICS, why=f"points could not be written: {why}")
-        self._omit([lost]) if self._task is None else self._tell([lost])
+        self._omit([Omission(what=layout.METRICS, why=f"points could not be written: {why}")])

@@ -17,7 +17,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runctx.errors import LedgerError
+from runctx import Run
+from runctx.errors import LedgerError, RunStateError
 from runctx.trackers import journal, metrics
 from runctx.trackers.journal import Journal
 
@@ -148,7 +149,7 @@ def test_a_fork_of_a_fork_has_a_file_of_its_own(tmp_path: Path) -> None:
     assert [[p.values["left"] for p in journal.read_file(path)] for path in journal.files(own.folder)].count(
         [0.0, 0.0]
     ) == 1
-    assert sorted(len(journal.read_file(path)) for path in journal.files(own.folder)) == [2, 2, 2, 2]
+    assert sorted(len(list(journal.read_file(path))) for path in journal.files(own.folder)) == [2, 2, 2, 2]
     assert {path.name.partition("-")[0] for path in journal.files(own.folder)} >= {str(os.getpid())}
 
 
@@ -215,3 +216,62 @@ def test_a_torn_last_line_is_left_out_and_a_broken_one_is_named(tmp_path: Path) 
     file.write_text("no point\n")
     with pytest.raises(LedgerError, match=str(file.name)):
         list(journal.read(own.folder))
+
+
+def test_each_thread_of_a_run_has_one_file_and_none_is_open_after_it(tmp_path: Path) -> None:
+    """200 threads begin to log at once; when the run has ended, while they live, no descriptor of theirs is left."""
+    together, over = threading.Barrier(200), threading.Event()
+
+    def log(number: int) -> None:
+        together.wait()
+        run.log_async(n=number)
+        logged.release()
+        over.wait()
+
+    logged = threading.Semaphore(0)
+    threads = [threading.Thread(target=log, args=(number,)) for number in range(200)]
+    with Run(save_dir=tmp_path / "run", console=False) as run:
+        for thread in threads:
+            thread.start()
+        for _ in threads:
+            logged.acquire()
+    folder = os.fspath(run.save_dir / "metrics")
+    still_open = [file for file in map(_target, Path("/proc/self/fd").iterdir()) if file.startswith(folder)]
+    over.set()
+    for thread in threads:
+        thread.join()
+    assert still_open == []
+    assert len(os.listdir(folder)) == 200
+    assert sorted(run.metrics()["n"].values) == list(range(200))
+
+
+def _target(descriptor: Path) -> str:
+    try:
+        return os.readlink(descriptor)
+    except OSError:  # the one that listed the folder
+        return ""
+
+
+def test_what_is_closed_is_written_to_no_more(tmp_path: Path) -> None:
+    """A thread that logs on after the end gets an error, even where its descriptor is another file's by now."""
+    own = made(tmp_path)
+    own.append({"n": 1})
+    own.close()
+    with (tmp_path / "other").open("w"):
+        for _ in range(2):
+            with pytest.raises(RunStateError, match="after the run had ended"):
+                own.append({"n": 2})
+    assert (tmp_path / "other").read_text() == ""
+    assert [point.values for point in journal.read(own.folder)] == [{"n": 1}]
+
+
+def test_a_thread_that_ends_closes_its_file(tmp_path: Path) -> None:
+    """However many threads log one after another, only those that live have a file open."""
+    own = made(tmp_path)
+    before = len(os.listdir("/proc/self/fd"))
+    for number in range(50):
+        thread = threading.Thread(target=own.append, args=({"n": number},))
+        thread.start()
+        thread.join()
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(own.folder.iterdir())) == 50

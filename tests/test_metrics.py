@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from runctx import Run
 from runctx.errors import LedgerError
 from runctx.model import Summary
-from runctx.trackers import metrics
+from runctx.trackers import journal, metrics
 from runctx.trackers.following import Follower
 from runctx.trackers.journal import Journal
 
@@ -106,3 +107,31 @@ def test_what_logs_nothing_loads_nothing_of_it(tmp_path: Path) -> None:
         [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, cwd=tmp_path
     )
     assert told.stdout.split("\n")[:2] == ["[]", "[]"], told.stderr
+
+
+def test_the_clock_steps_back_while_a_run_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within one file the order of its lines counts: `last` is what was logged last, in the lock and in the columns."""
+    moments = iter([100.0, 200.0, 50.0, 60.0])
+    monkeypatch.setattr(journal, "time", lambda: next(moments))
+    with Run(save_dir=tmp_path / "run", console=False) as run:
+        run.log_async(loss=4.0)
+        run.log_async(loss=3.0)
+        run.log_async(loss=2.0)
+        other = Journal(run.save_dir / "metrics", lose=print)
+        other.append({"loss": 9.0})  # of another process, long before the newest
+    series = run.metrics()["loss"]
+    assert (series.values, series.times) == ((9.0, 4.0, 3.0, 2.0), (60.0, 100.0, 200.0, 50.0))
+    assert (series.last, run.lock.metrics["loss"].last) == (2.0, 2.0)
+
+
+def test_points_are_summed_up_in_constant_memory(tmp_path: Path) -> None:
+    """Ten times the points take no more memory: they are read a part at a time."""
+    line = b'{"time":1.5,"values":{"loss":0.25,"accuracy":0.5},"step":7}\n'
+    peaks = []
+    for points in (50_000, 500_000):
+        (tmp_path / "1-a.jsonl").write_bytes(line * points)
+        tracemalloc.start()
+        assert metrics.summaries(tmp_path)["loss"].points == points
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.5 * peaks[0]

@@ -6,13 +6,14 @@ file of its own, so that no two writers meet, on whatever file system.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import itertools
+import math
 import operator
 import os
 import secrets
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import time
@@ -21,7 +22,7 @@ from typing import Annotated, Any
 import msgspec
 
 from .. import layout
-from ..errors import LedgerError
+from ..errors import LedgerError, RunStateError
 
 SUFFIX = ".jsonl"
 
@@ -67,6 +68,9 @@ class Journal:
         self._lose = lose
         self._lost = False
         self._own = _Own()
+        self._writers: set[weakref.ref[_Writer]] = set()
+        """Those of this process, of all its threads."""
+        self._closed = False
         self._known: set[str] = set()
 
     def append(self, values: dict[str, Any], step: Any = None, task: str | None = None) -> None:
@@ -79,7 +83,7 @@ class Journal:
 
         Raises
         ------
-        TypeError: a value is no number; names it. Nothing is written then.
+        TypeError: a value is no number; names it. RunStateError: it was closed. Nothing is written then.
         """
         for name, value in values.items():  # this is called all the time, and mostly with what is plain
             if not (type(value) is float and _LEAST < value < _MOST and name in self._known):
@@ -92,10 +96,7 @@ class Journal:
             writer = self._own.writer
             if writer is None or writer.forks != _forks:  # a forked child inherits what its parent had open
                 writer = self._opened()
-            written = os.write(writer.descriptor, line)
-            if written != len(line):  # half a line would spoil the next one, too
-                os.ftruncate(writer.descriptor, os.fstat(writer.descriptor).st_size - written)
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            writer.write(line)
         except OSError as error:
             if not self._lost:
                 self._lost = True
@@ -110,12 +111,18 @@ class Journal:
 
     def _opened(self) -> _Writer:
         self.folder.mkdir(exist_ok=True)
-        self._own.writer = _Writer(self.folder)
-        return self._own.writer
+        writer = self._own.writer = _Writer(self.folder)
+        self._writers.add(weakref.ref(writer, self._writers.discard))  # it is closed with its thread
+        if self._closed:  # meanwhile
+            writer.close()
+        return writer
 
     def close(self) -> None:
-        """Close the calling thread's file; those of others close with their threads."""
-        self._own.writer = None
+        """Close the files of all threads; nothing can be appended any more."""
+        self._closed = True
+        for ref in list(self._writers):
+            if (writer := ref()) is not None:
+                writer.close()
 
 
 class _Writer:
@@ -123,13 +130,31 @@ class _Writer:
 
     def __init__(self, folder: Path) -> None:
         self.forks = _forks
+        self._lock = threading.Lock()  # a descriptor that is closed may be another file's a moment later
         path = folder / f"{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
         self.descriptor = os.open(
             path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o666
         )
 
-    def __del__(self) -> None:
-        with contextlib.suppress(AttributeError, OSError):
+    def write(self, line: bytes) -> None:
+        with self._lock:
+            if self.descriptor < 0:
+                raise RunStateError(
+                    "run.log_async() was called after the run had ended", hint="call it inside the block"
+                )
+            written = os.write(self.descriptor, line)
+            if written != len(line):  # half a line would spoil the next one, too
+                os.ftruncate(self.descriptor, os.fstat(self.descriptor).st_size - written)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def close(self) -> None:
+        with self._lock:
+            descriptor, self.descriptor = self.descriptor, -1
+            if descriptor >= 0:
+                os.close(descriptor)
+
+    def __del__(self) -> None:  # without the lock: nobody else has it, but a thread that a fork left behind
+        if getattr(self, "descriptor", -1) >= 0:
             os.close(self.descriptor)
 
 
@@ -212,32 +237,54 @@ def decode(lines: bytes) -> list[Point]:
         raise ValueError("it is nested too deep") from error
 
 
-def read_file(path: Path) -> list[Point]:
-    """The points of one writer, as it wrote them; what a kill cut off is left out.
+def read_file(path: Path) -> Iterator[Point]:
+    """The points of one writer, as it wrote them; what a kill cut off is left out. A megabyte at a time.
 
     Raises
     ------
     LedgerError: a line is no point; names the file.
     """
     try:
-        return decode(layout.read_regular(path).rpartition(b"\n")[0])
+        with open(layout.open_regular(path), "rb") as stream:
+            rest = b""
+            while data := stream.read(max(_CHUNK, len(rest))):
+                lines, newline, rest = (rest + data).rpartition(b"\n")
+                yield from decode(lines + newline)
     except OSError as error:
         raise LedgerError(f"{path}: {error.strerror or error}") from error
     except ValueError as error:  # no JSON, no text, or no point
         raise LedgerError(f"{path}: a line is no point of a metric: {error}") from error
 
 
-def read(folder: Path) -> Iterator[Point]:
-    """All points of a run, in the order of time.
+def timed(path: Path) -> Iterator[tuple[float, Point]]:
+    """The points of one writer, each with the time that it counts for: never before the one above.
+
+    A clock may step back while a run logs; the order of the lines does not.
 
     Raises
     ------
     LedgerError: a line is no point; names the file.
     """
-    return iter(sorted(itertools.chain.from_iterable(map(read_file, files(folder))), key=lambda p: p.time))
+    latest = -math.inf
+    for point in read_file(path):
+        latest = max(latest, point.time)
+        yield latest, point
+
+
+def read(folder: Path) -> Iterator[Point]:
+    """All points of a run, in the order of time; those of one writer in the order in which it wrote them.
+
+    Raises
+    ------
+    LedgerError: a line is no point; names the file.
+    """
+    every = itertools.chain.from_iterable(map(timed, files(folder)))
+    return (point for _, point in sorted(every, key=operator.itemgetter(0)))
 
 
 _points = msgspec.json.Decoder(Point)
 _encode = msgspec.json.Encoder().encode
+_CHUNK = 1 << 20
+"""Bytes that are read at once."""
 _REMEMBERED = 1000
 """Names that were seen to be names: as many as a training may have, and not as one may make up."""

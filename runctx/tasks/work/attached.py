@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...layout import RunFiles
+from ...layout import METRICS, RunFiles
 from ...redact import Redactor
 
 if TYPE_CHECKING:  # most runs have no tasks
@@ -56,17 +56,19 @@ class Task:
     key: str = ""
     value: Any = None
     """The task itself, as long as it goes on."""
-    journal: Journal | None = None
-    """Of the numbers that its worker logs; opened by the first."""
+    journal: Journal = field(init=False)
+    """Of the numbers that its worker logs; the file is made with the first."""
     at_end: list[Callable[[bool], None]] = field(default_factory=list)
     """Called when it is over, by whom it concerns: the runs that were entered in it."""
     reading: Reading = field(init=False)
     _label: tuple[str, str] = ("", "")
 
     def __post_init__(self) -> None:
+        from ...trackers.journal import Journal
         from .reading import Reading
 
         parent = self.parent
+        self.journal = Journal(parent.save_dir / METRICS, self._lose_points)
         self.reading = Reading(parent.cwd, (os.fspath(parent.save_dir), *parent.covered))
 
     def __str__(self) -> str:
@@ -76,6 +78,9 @@ class Task:
 
             self._label = self.key, label(self.value, SHOWN, self.parent.redactor)
         return self._label[1]
+
+    def _lose_points(self, why: str) -> None:
+        self.parent.log.warn(f"not captured: {METRICS}: points could not be written: {why}")
 
     def begin(self, key: str, value: Any) -> None:
         self.key, self.value = key, value

@@ -6,6 +6,7 @@ import functools
 import os
 import pickle
 import platform
+import re
 import secrets
 import signal
 import threading
@@ -192,6 +193,7 @@ class Worker:
             log.deactivate()
             current.reset(token)
             self.rows.close()
+            self.task.journal.close()
 
     # -- between tasks -------------------------------------------------------------------------------------
 
@@ -321,7 +323,7 @@ class Worker:
                 seconds=round(seconds, 6),
                 attempt=attempt,
                 at=at,
-                error=fault(error, self.parent.redactor.code),
+                error=fault(error, self.parent.redactor.code, self.terms.original or str),
                 inputs=reads,
             )
         )
@@ -330,13 +332,18 @@ class Worker:
             self._look_at = 0.0
 
 
-def fault(error: BaseException, redact: Callable[[str], str]) -> Fault:
-    """An exception in words, without secrets."""
+def fault(error: BaseException, redact: Callable[[str], str], original: Callable[[str], str] = str) -> Fault:
+    """An exception in words, without secrets; `original` gives the user's own file for one that stands in for it."""
+    text = _FILE.sub(lambda found: found[1] + original(found[2]), said.traceback_text(error))
     return Fault(
         type=said.kind(error),
         message=redact(said.message(error))[:10_000],
-        traceback=redact(said.traceback_text(error))[-100_000:],
+        traceback=redact(text)[-100_000:],
     )
+
+
+_FILE = re.compile(r'^([ |]*File ")([^"\n]+)', re.MULTILINE)
+"""In a traceback."""
 
 
 def _stay_in(folder: str) -> None:
@@ -430,10 +437,8 @@ def load_work(files: TaskFiles) -> Work:
 
 def write_work(files: TaskFiles, work: Work) -> None:
     """Where the workers of a map find it."""
-    import cloudpickle
-
-    from ... import config, layout
+    from ... import byvalue, config, layout
 
     with config.unnoticed():  # its workers see which keys are read
-        data = cloudpickle.dumps(work)
+        data = byvalue.dumps(work, source=True)
     layout.write_atomically(files.function, data, mode=0o600)
