@@ -501,6 +501,7 @@ class Run(Maps, Viewed, Kept):
         program = _place_of(frame)
 
         cfg = config.open_config(self._given_cfg)
+        config.refuse_missing(cfg)  # `???` is no input
         results = wishes.root / wishes.results
         earlier = self._find_earlier(cfg, results, stage, redactor, program)
         started = earlier.lock.started if earlier else entered

@@ -280,6 +280,8 @@ def test_choosing_a_group_again(here):
         (["--lr", "0.1"], "there is no option --lr", "keys are set without dashes: opt.lr=..."),
         (["--opt.lr=0.1"], "there is no option --opt.lr", "keys are set without dashes: opt.lr=0.1"),
         (["-x"], "there is no option -x", "--help lists the options"),
+        (["--print_config"], "there is no option --print_config", "write --print-config"),
+        (["--batch_size=3"], "there is no option --batch_size", "--help lists the options"),
         ("epochs=1", "no list of texts", 'from_cli(Config, ["opt.lr=0.3", "epochs=5"])'),
         ([1], "no list of texts", None),
         (["--config"], "argument --config: expected one argument", "--help lists the options"),
@@ -334,6 +336,27 @@ def test_script(here):
     assert done.stdout == "{'epochs': 7, 'api_key': 'abcdefgh', 'counts': {}, " + (
         "'opt': {'name': 'a b', 'lr': 1.0}, 'x': 1}\n"
     ), done.stderr
+
+
+@pytest.mark.parametrize("spelling", ["--overrides-path", "--overrides_path"])
+def test_overrides_path_with_an_underscore(here, spelling):
+    """Both spellings name a file of overrides, also where a parser of the user's knows our options."""
+    here({"tuned.txt": "epochs=8"})
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    for argv in ([spelling, "tuned.txt"], parser.parse_args([f"{spelling}=tuned.txt"])):
+        assert from_cli(Config, argv).epochs == 8
+
+
+def test_mandatory_value_of_a_script(here):
+    """A script that is not given what it needs ends with one line that says what to write."""
+    script = (
+        SCRIPT.replace("epochs: int", "prepared: str\n    epochs: int") + "print(from_cli(Config).prepared)\n"
+    )
+    ended = run(here({}), "epochs=3", script=script)
+    assert ended.returncode == 2 and not ended.stdout
+    assert ended.stderr == "error: prepared has no value; write prepared=...\n"
+    assert run(here({}), "prepared=x", script=script).stdout == "x\n"
 
 
 def test_error_of_a_script(here):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import copy
+import os  # noqa: F401 - of annotations below
 import subprocess
 import sys
 import traceback
 from collections import OrderedDict
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Callable, Mapping, Sequence  # noqa: F401 - of annotations below
+from dataclasses import dataclass, field, make_dataclass
+from datetime import date, datetime  # noqa: F401
 from enum import Enum
 from pathlib import Path
 from types import MappingProxyType
@@ -22,7 +25,7 @@ from hypothesis import strategies as st
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import ReadonlyConfigError
 
-from runctx import config, derived, from_cli
+from runctx import Run, config, derived, from_cli
 from runctx.errors import ConfigError
 from tests.strategies import config_keys, nested
 
@@ -207,8 +210,8 @@ for _ in range(2000):
         ({"n": {"a": "${nothing:1}"}}, "config key n.a: Unsupported interpolation type nothing"),
         ({"n": {"a": "${oc.env:RUNCTX_NOTHING}"}}, "config key n.a: "),
         ({"n": {"a": "${b"}}, "config key n.a: "),
-        ({"a": "???", "n": {"x": "???"}}, "config keys without a value (???): a, n.x"),
-        (Required, "config keys without a value (???): x, y, z"),
+        ({"a": "???", "n": {"x": "???"}}, "a, n.x have no value; write a=... n.x=..."),
+        (Required, "x, z have no value; write x=... z=..."),
         ("nothing.yaml", "configuration file nothing.yaml does not exist (looked in "),
     ],
 )
@@ -307,6 +310,160 @@ def test_writing_raises_and_names_the_key(given_: Any) -> None:
     assert config.to_plain(cfg) == before
 
 
+@dataclass(frozen=True)
+class Sized:
+    sizes: list[int] = field(default_factory=lambda: [1, 2])
+    rows: list[list[int]] = field(default_factory=lambda: [[1], [2]])
+
+
+@pytest.mark.parametrize("made", ["run", "load", "copy", "class", "task"])
+def test_frozen_lists_can_be_added(made: str, tmp_path: Path) -> None:
+    """`cfg.sizes + [10]` and its like make a new list, which can be changed; what was frozen stays as it is."""
+    if made == "load":
+        with Run(Sized, save_dir=tmp_path / "run", console=False):
+            pass
+        cfg = Run.load(tmp_path / "run").cfg
+    elif made == "class":
+        cfg = from_cli(Sized, [])
+    else:
+        cfg = resolved(config.with_task(Sized, "sizes", [1, 2]) if made == "task" else Sized)
+        cfg = copy.deepcopy(cfg) if made == "copy" else cfg
+    sums = [cfg.sizes + [10], [3] + cfg.sizes, (3,) + cfg.sizes, cfg.sizes + cfg.sizes]  # noqa: RUF005
+    assert sums == [[1, 2, 10], [3, 1, 2], [3, 1, 2], [1, 2, 1, 2]]
+    assert sum(cfg.rows, []) == [1, 2] and sum([cfg.sizes], []) == [1, 2]  # noqa: RUF017
+    assert cfg.rows[0] + cfg.sizes[1:] == [1, 2]
+    sums[0].append(4)
+    with pytest.raises(ReadonlyConfigError):
+        cfg.sizes += [4]
+    assert cfg == {"sizes": [1, 2], "rows": [[1], [2]]}
+
+
+def test_adding_a_list_is_reading_it() -> None:
+    """A list that is only added to another has been read."""
+    cfg = resolved(from_cli(Sized, ["sizes=[5]"]))
+    config.watch(cfg)
+    assert cfg.sizes + [1] == [5, 1]  # noqa: RUF005
+    assert config.keys_read(cfg) == ("sizes",) and not config.never_read(cfg)
+
+
+def _refused(annotation: str, default: Any = None) -> Any:
+    cls = make_dataclass("Refused", [("x", annotation, field(default_factory=lambda: default))])
+    cls.__module__ = __name__
+    return make_dataclass("Outer", [("inner", cls, field(default_factory=cls))])
+
+
+@pytest.mark.parametrize(
+    ("annotation", "default", "hint"),
+    [
+        ("Callable[[int], int]", len, "write str, the name, in place of Callable[[int], int]"),
+        ("Sequence[int]", [1], "write list[int] in place of Sequence[int]"),
+        ("set[int]", {1}, "write list[int] in place of set[int]"),
+        ("Mapping[str, float]", {}, "write dict[str, float] in place of Mapping[str, float]"),
+        ("date | None", None, "write str, in ISO format, in place of date"),
+        ("np.float32", np.float32(1), "write float in place of float32"),
+        ("np.int64", np.int64(1), "write int in place of int64"),
+        ("list[set[str]]", [], "write list[str] in place of set[str]"),
+        ("os.PathLike[str]", "x", "write Path in place of PathLike[str]"),
+        ("type", int, "write str, the name, in place of type"),
+        ("object", 1, "write str, int, float, bool"),
+    ],
+)
+@pytest.mark.parametrize("how", ["open_config", "from_cli", "Run"])
+def test_a_type_that_cannot_be_held_is_told_with_the_one_to_write(
+    annotation: str, default: Any, hint: str, how: str, tmp_path: Path
+) -> None:
+    """Class and field are named where OmegaConf knows nothing of a type, and what to declare instead."""
+    cls = _refused(annotation, default)
+    with pytest.raises(ConfigError) as caught:
+        if how == "from_cli":
+            from_cli(cls, [])
+        elif how == "Run":
+            Run(cls, save_dir=tmp_path / "run", console=False).start()
+        else:
+            config.open_config(cls)
+    assert "Refused.x: a configuration cannot hold the type " in caught.value.message
+    assert (caught.value.hint or "").startswith(hint)
+
+
+@pytest.mark.parametrize(
+    ("value", "hint"),
+    [
+        ({1}, "list[Any] in place of set"),
+        (len, "str, the name,"),
+        (datetime(2025, 1, 1), "str, in ISO format"),
+    ],
+)
+def test_a_value_that_cannot_be_held_is_told_with_what_to_write(value: Any, hint: str) -> None:
+    """In a dict, too, the hint names the type that holds the same."""
+    with pytest.raises(ConfigError) as caught:
+        config.open_config({"a": {"b": value}})
+    assert hint in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("annotation", ["Tensor", "list[Tensor]", "np.nothing"])
+def test_an_annotation_that_cannot_be_evaluated_is_named(annotation: str) -> None:
+    """A name that is imported for type checkers only is told with class and field, as a ConfigError."""
+    with pytest.raises(ConfigError, match=r"^Refused\.x: the type .* cannot be evaluated: ") as caught:
+        from_cli(_refused(annotation), [])
+    assert "TYPE_CHECKING" in (caught.value.hint or "")
+
+
+@dataclass
+class Switches:
+    on: bool = False
+    maybe: bool | None = None
+    many: list[bool] = field(default_factory=list)
+    out: Path | None = Path("out")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("on", 2), ("on", -1), ("on", "2"), ("maybe", 2), ("many", [1, 2])]
+)
+@pytest.mark.parametrize("how", ["from_cli", "merged", "instance"])
+def test_a_number_is_no_bool(key: str, value: Any, how: str) -> None:
+    """`b=2` for a bool is refused, whoever gives it."""
+    with pytest.raises(ConfigError, match=r"bool.* was expected, not ") as caught:
+        if how == "from_cli":
+            from_cli(Switches, [f"{key}={value!r}"])
+        elif how == "merged":
+            config.merged(Switches, {key: value})
+        else:
+            config.open_config(Switches(**{key: value}))
+    assert caught.value.hint == (None if key == "many" and how != "instance" else "write true or false")
+
+
+def test_zero_and_one_are_bools() -> None:
+    """A bool can be written 0 and 1."""
+    cfg = from_cli(Switches, ["on=1", "maybe=0", "many=[0,1]"])
+    assert (cfg.on, cfg.maybe, cfg.many) == (True, False, [False, True])
+
+
+@pytest.mark.parametrize("text", ["null", "None", "NULL"])
+def test_no_path(text: str) -> None:
+    """`null` and `None` mean none where a path may be None, and are no file names there."""
+    assert from_cli(Switches, [f"out={text}", f"maybe={text}"]).out is None
+    with pytest.raises(ConfigError, match=r"Path \| None was expected, not 'None'"):
+        config.merged(Switches, {"out": "None"})
+
+
+@dataclass
+class Prepared:
+    lr: float = 0.1
+    prepared: str = MISSING
+
+
+@pytest.mark.parametrize("given_", [Prepared, Prepared(), {"prepared": "???"}])
+def test_a_mandatory_input_is_told_in_one_line(given_: Any, tmp_path: Path) -> None:
+    """`???` as an input is a value that is missing, not a pattern of names with three letters."""
+    (tmp_path / "abc").touch()
+    with (
+        contextlib.chdir(tmp_path),
+        pytest.raises(ConfigError, match=r"^prepared has no value; write prepared=\.\.\.$"),
+    ):
+        Run(given_, inputs=["???"], save_dir=tmp_path / "run", console=False).start()
+    assert not (tmp_path / "run").exists()
+
+
 def test_keys_complete() -> None:
     """A shell completes `cfg.` and `cfg.opt.`: the keys are attributes that `dir` knows."""
     cfg = resolved(Frozen())
@@ -402,7 +559,7 @@ class Late:
         (["lr=${basse_lr}"], "override argument 2: config key lr: Interpolation key 'basse_lr'", "base_lr"),
         (["sizes=['${nothing}']"], "override argument 2: config key sizes[0]: Interpolation key", None),
         (["lr=${div:1,0}"], "override argument 2: config key lr: div(1, 0): division by zero", None),
-        (["need=???"], "config keys without a value (???): need", "need=... on the command line"),
+        (["need=???"], "need has no value; write need=...", None),
         (["api_key=<redacted>"], "override argument 2: config key api_key is <redacted>", "oc.env"),
         (["--config", "c.yaml"], "config file c.yaml:2: config key api_key is <redacted>", "override"),
         (["url='http://me:<redacted>@host'"], "override argument 2: config key url is <redacted>", None),
@@ -431,7 +588,7 @@ def test_a_redacted_value_that_is_beaten_is_none() -> None:
 
 def test_a_save_dir_of_a_missing_value_says_which() -> None:
     """Where the folder depends on a value that nobody gave, the error is about that value."""
-    with pytest.raises(ConfigError, match=r"without a value \(\?\?\?\): need"):
+    with pytest.raises(ConfigError, match=r"^need has no value; write need=\.\.\.$"):
         config.save_dir_of(config.open_config({"need": "???", "save_dir": "out/${need}"}), NOW)
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from .opened import open_config
     from .origins import origins_of
     from .reads import keys_read, never_read, unnoticed, watch
-    from .resolved import fill_in, from_plain, save_dir_of, to_class, to_plain, to_yaml
+    from .resolved import fill_in, from_plain, refuse_missing, save_dir_of, to_class, to_plain, to_yaml
     from .structure import structure_digest
     from .text import from_text, value_digest
 
@@ -29,6 +29,7 @@ __all__ = [
     "never_read",
     "open_config",
     "origins_of",
+    "refuse_missing",
     "sample",
     "save_dir_of",
     "spaced",
@@ -52,7 +53,7 @@ _MODULES = {
     "origins": "origins_of",
     "reads": "keys_read never_read unnoticed watch",
     "opened": "open_config",
-    "resolved": "fill_in from_plain save_dir_of to_class to_plain to_yaml",
+    "resolved": "fill_in from_plain refuse_missing save_dir_of to_class to_plain to_yaml",
     "structure": "structure_digest",
     "text": "from_text value_digest",
 }

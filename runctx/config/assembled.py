@@ -5,6 +5,7 @@ from __future__ import annotations
 import typing
 from collections.abc import Sequence
 from enum import Enum
+from pathlib import Path as FilePath
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, flag_override
@@ -13,10 +14,11 @@ from omegaconf.errors import KeyValidationError, OmegaConfBaseException
 from ..errors import ConfigError
 from ..redact import Redactor
 from .classes import is_structured, type_text
-from .declared import declared_type, declares, key_type, required
+from .declared import declared_type, declares, inner, key_type, required
 from .derivation.arithmetic import provide
+from .held import is_no_bool
 from .known import completed, raw, tree_of
-from .layers import DELETE, REPLACE, Branch, Layer, Leaf, Path, dotted, leaves, merge, plain
+from .layers import DELETE, REPLACE, Branch, Layer, Leaf, Path, Setting, dotted, leaves, merge, plain
 from .nearest import did_you_mean
 from .trace import Trace, attach, trace_of
 from .wording import first_line, short
@@ -37,6 +39,7 @@ def assemble(base: DictConfig, given: Branch, added: frozenset[Path] = frozenset
     tree = merge(tree_of(base), given)
     values = plain(tree)
     provide(values)  # OmegaConf parses interpolations as soon as it holds them
+    _refuse_slips(base, tree)
     try:
         config = _filled(base, values, added)
     except OmegaConfBaseException as error:
@@ -47,6 +50,29 @@ def assemble(base: DictConfig, given: Branch, added: frozenset[Path] = frozenset
     trace.below = (*before.below, before.reads) if before else ()
     attach(config, trace)
     return config
+
+
+def _refuse_slips(base: DictConfig, tree: Branch) -> None:
+    """Raise a ConfigError for what OmegaConf takes: 2 as true, and the text None as a path."""
+    for path, leaf in leaves(tree):
+        value = leaf[-1].value
+        if isinstance(value, (list, tuple)):
+            if any(map(is_no_bool, value)):
+                declared = declared_type(base, path)
+                if required(inner(declared, 0))[0] is bool:
+                    raise _no_fit(leaf[-1], path, value, declared)
+        elif value in ("None", "null") or is_no_bool(value):
+            declared = declared_type(base, path)
+            wanted, optional = required(declared)
+            if wanted is bool or (wanted is FilePath and optional):
+                raise _no_fit(leaf[-1], path, value, declared)
+
+
+def _no_fit(setting: Setting, path: Path, value: Any, declared: Any, inside: str = "") -> ConfigError:
+    shown = short(Redactor().mapping({dotted(path): value})[dotted(path)])
+    seen = "null" if value is None else f"{shown} of type {type(value).__name__}"
+    wrong = f"{type_text(declared)} was expected, not {seen}{inside}"
+    return ConfigError(f"{setting.who}: config key {dotted(path)}: {wrong}", hint=_how(declared, value))
 
 
 def _filled(base: DictConfig, values: dict[Any, Any], added: frozenset[Path]) -> DictConfig:
@@ -118,7 +144,7 @@ def _misfit(
     path, value = _where_a_mapping_is(base, path, setting.value)
     declared = declared_type(base, path)
     redactor = Redactor()
-    shown = short(redactor.mapping({dotted(path): value})[dotted(path)])
+    redactor.mapping({dotted(path): value})
     why = redactor.text(first_line(error).rstrip("."))
     if declared is Any or isinstance(error, KeyValidationError):
         return ConfigError(f"{place}{dotted(path)}: {why}")
@@ -126,9 +152,7 @@ def _misfit(
     if isinstance(value, list) and all(type(part) in (bool, int, float, str, type(None)) for part in value):
         n = _wrong_element(base, path, leaf, added)
         inside = "" if n is None else f": element {n} does not fit"
-    seen = "null" if value is None else f"{shown} of type {type(value).__name__}"
-    wrong = f"{type_text(declared)} was expected, not {seen}{inside}"
-    return ConfigError(f"{place}{dotted(path)}: {wrong}", hint=_how(declared, value))
+    return _no_fit(setting, path, value, declared, inside)
 
 
 def _culprit(
@@ -212,10 +236,12 @@ def _how(declared: Any, value: Any) -> str | None:
     if isinstance(wanted, type) and issubclass(wanted, Enum):
         meant = did_you_mean(value, wanted.__members__) if isinstance(value, str) else None
         return f"{meant} " * bool(meant) + f"one of {', '.join(wanted.__members__)}"
-    if value in ("None", "none", "~") and optional:
+    if value in ("None", "none", "null", "~") and optional:
         return "nothing is written null"
     if value is None:
         return "declare it as `| None` to allow null"
+    if wanted is bool:
+        return "write true or false"
     if typing.get_origin(wanted) in (list, tuple) and not isinstance(value, (list, tuple)):
         return "a list is written [1, 2]"
     return None

@@ -15,6 +15,7 @@ from .derivation.arithmetic import provide
 from .derivation.derived import rooted
 from .held import held
 from .known import raw
+from .refusal import refusal
 from .trace import trace_of
 from .wording import message_of, short
 
@@ -59,8 +60,11 @@ def _held(given: Any) -> DictConfig:
 
 def _structured(given: Any) -> DictConfig:
     if is_structured(given):
-        config: DictConfig = OmegaConf.structured(given if isinstance(given, type) else held(given))
-        return config
+        try:
+            config: DictConfig = OmegaConf.structured(given if isinstance(given, type) else held(given))
+            return config
+        except Exception as error:  # of OmegaConf, or of what evaluates annotations
+            raise refusal(given) or error from None
     hint = "give a dataclass, a dict, a DictConfig, or the path of a configuration file"
     if hasattr(given, "model_dump"):
         hint = "give its .model_dump()"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig
 
 from ..errors import ConfigError
+from .classes import types_of
 from .wording import short
 
 
@@ -42,15 +44,34 @@ def held(value: Any, key: str = "") -> Any:
         return _held_instance(value, key)
     if (isinstance(value, type) and dataclasses.is_dataclass(value)) or hasattr(value, "__attrs_attrs__"):
         return value
+    from .refusal import instead_of
+
     raise ConfigError(
         f"config key {key or '(top level)'} cannot hold {type(value).__name__} {short(value)}",
-        hint="use numbers, strings, bools, None, paths, enums, lists and mappings of them",
+        hint=instead_of(type(value)),
     )
+
+
+def is_no_bool(value: Any) -> bool:
+    """Whether a value, or the text of one, is a number that OmegaConf takes for a bool although it is not 0 or 1."""
+    if isinstance(value, str):
+        value = int(value) if re.fullmatch(r"[+-]?[0-9]{1,9}", value) else 0
+    return type(value) is int and value not in (0, 1)
+
+
+_BOOLS = (bool, bool | None, list[bool], tuple[bool, ...])
 
 
 def _held_instance(instance: Any, key: str) -> Any:
     new = object.__new__(type(instance))
+    types = types_of(type(instance))
     for field in dataclasses.fields(instance):
         path = f"{key}.{field.name}" if key else field.name
-        object.__setattr__(new, field.name, held(getattr(instance, field.name), path))
+        value = getattr(instance, field.name)
+        wanted, parts = types[field.name], value if isinstance(value, (list, tuple)) else (value,)
+        if wanted in _BOOLS and any(map(is_no_bool, parts)):
+            raise ConfigError(
+                f"config key {path}: bool was expected, not {value!r}", hint="write true or false"
+            )
+        object.__setattr__(new, field.name, held(value, path))
     return new

@@ -17,6 +17,7 @@ from typing import Any
 from omegaconf import DictConfig, Node
 from omegaconf.base import UnionNode
 
+from . import concatenation
 from .derivation.evaluation import path_of
 from .layers import Path, Setting, dotted, leaves
 from .trace import Trace, trace_of
@@ -263,7 +264,7 @@ def _is_reading(frame: FrameType | None) -> bool:
     while frame is not None:
         module = str(frame.f_globals.get("__name__"))
         package = module.partition(".")[0]
-        if package not in _PASSING:
+        if package not in _PASSING and module != concatenation.__name__:
             reader = reader or package
         elif module == "omegaconf.grammar_visitor":
             reader = None  # what a resolver or a derived value reads is read for whoever asked for its result

@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from .. import yamlfile
 from ..errors import ConfigError
 from ..redact import REDACTED
+from . import concatenation  # noqa: F401 - what is frozen here can be added to other lists
 from .derivation import resolvers
 from .derivation.arithmetic import OPERATORS, provide
 from .derivation.evaluation import DerivationError, Derived, derived_in, evaluation, path_of, told_of_cycle
@@ -45,7 +46,7 @@ def save_dir_of(config: DictConfig, now: datetime) -> str | None:
     try:
         value = config.save_dir
     except OmegaConfBaseException as error:
-        _refuse_missing(config, raw(config))  # which may be why
+        refuse_missing(config)  # which may be why
         raise _told(error, config) from error.__cause__
     finally:
         _instant.reset(token)
@@ -74,7 +75,7 @@ def fill_in(config: DictConfig, now: datetime, save_dir: str, program: str = "th
     try:
         trace = _final_trace(config, program)
         plain = raw(config)
-        _refuse_missing(config, plain)
+        refuse_missing(config)
         if _mentions(plain, REDACTED):
             _refuse_redacted(trace.tree)
         if "save_dir" in config or _mentions(plain, "${"):
@@ -97,14 +98,24 @@ def fill_in(config: DictConfig, now: datetime, save_dir: str, program: str = "th
     OmegaConf.set_readonly(config, True)
 
 
-def _refuse_missing(config: DictConfig, plain: dict[Any, Any]) -> None:
-    missing = sorted(OmegaConf.missing_keys(config)) if _mentions(plain, "???") else []
+def refuse_missing(config: DictConfig) -> None:
+    """Raise a ConfigError if a mandatory value (`???`) is missing."""
+    missing = (
+        sorted(dotted(path_of(node)) for node in _missing(config)) if _mentions(raw(config), "???") else []
+    )
     if missing:
         given = " ".join(f"{key}=..." for key in missing)
         raise ConfigError(
-            f"config keys without a value (???): {', '.join(missing)}",
-            hint=f"give them: {given} on the command line, or in a file or the code",
+            f"{', '.join(missing)} {'has' if len(missing) == 1 else 'have'} no value; write {given}"
         )
+
+
+def _missing(config: DictConfig) -> Iterator[Any]:
+    """Nodes without a value; those that interpolate one are not among them."""
+    for part in _containers(config):
+        for key in part if isinstance(part, DictConfig) else range(len(part)):
+            if (node := part._get_node(key))._is_missing():
+                yield node
 
 
 def _refuse_redacted(tree: Branch) -> None:

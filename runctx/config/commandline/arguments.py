@@ -23,7 +23,7 @@ from ..known import tree_of
 from ..layers import DELETE, REPLACE, Branch, Layer, dotted, leaves
 from ..nearest import nearest
 from ..opened import open_config
-from ..resolved import to_plain, to_yaml
+from ..resolved import refuse_missing, to_plain, to_yaml
 from ..trace import trace_of
 from . import overrides
 from .overrides import Token
@@ -60,7 +60,9 @@ _OPTIONS = (
         _several("KEY"),
     ),
     _Option(
-        ("--overrides-path",), "lay a file of KEY=VALUE lines, or a mapping, on all this", _several("FILE")
+        ("--overrides_path", "--overrides-path"),
+        "lay a file of KEY=VALUE lines, or a mapping, on all this",
+        _several("FILE"),
     ),
     _Option(
         ("-o", "--override"),
@@ -281,6 +283,9 @@ def _program() -> str:
 
 def _no_option(argument: str, config: DictConfig) -> ConfigError:
     name, _, value = argument.lstrip("-").partition("=")
+    dashed = f"--{name.replace('_', '-')}"
+    if any(dashed in option.flags for option in (*_OPTIONS, _HELP)):
+        return ConfigError(f"command line: there is no option --{name}", hint=f"write {dashed}")
     key = nearest(name.replace("-", "_"), [dotted(path) for path, _ in leaves(tree_of(config))], 1)
     shown = value if key and value and not Redactor().is_secret(key[0]) else "..."
     hint = f"keys are set without dashes: {key[0]}={shown}" if key else "--help lists the options"
@@ -324,6 +329,7 @@ def _from_cli(
         _print_and_exit(f"{explain(config)}\n")
     if asked.print_config:
         _print_and_exit(_yaml(config))
+    refuse_missing(config)
     reads.watch(config)
     return config
 

@@ -44,7 +44,8 @@ def read(text: str, declared: Any = Any) -> Any:
     """The value that `text` means for a field of the type `declared`.
 
     A field that is declared as `str` or `Path` takes the text as it stands, only surrounding quotes are
-    removed: `name=5` is "5", and `name=null` is "null" unless the field may be None.
+    removed: `name=5` is "5", and `name=null` is "null" unless the field may be None. Where it may, `None`
+    means the same, but for a `str`, of which it is a value.
 
     Raises
     ------
@@ -221,9 +222,9 @@ def _mapping(pairs: _Pairs, declared: Any) -> dict[Any, Any]:
 
 def _scalar_for(text: str, declared: Any) -> Any:
     wanted, optional = required(declared)
-    if optional and text.lower() == "null":
-        return None
     is_name = isinstance(wanted, type) and issubclass(wanted, Enum) and text in wanted.__members__
+    if optional and (text.lower() == "null" or (text == "None" and wanted is not str and not is_name)):
+        return None
     return str(text) if is_name or takes_text(wanted) else scalar(text)
 
 
