@@ -18,6 +18,9 @@ from .redact import REDACTED, Redactor
 CONSOLE = "console"
 """Stage of what has no name: a bare console, `python -c`, standard input."""
 
+NOTEBOOK = "notebook"
+"""Stage of a notebook whose name is not known."""
+
 MAX_ARGUMENTS = 64_000
 """Characters of the arguments that are kept; a shell glob can make millions."""
 
@@ -97,7 +100,7 @@ def given_stage(stage: str) -> str:
 
 
 def stage_name(command: model.Command) -> str:
-    """A name for what was started that any file system takes: `train` for `train.py` and for `-m pkg.train`.
+    """The name of what was started: `train` for `train.py` and for `-m pkg.train`.
 
     A notebook whose path is not known is `notebook`; what has no name at all is `console`.
 
@@ -105,13 +108,25 @@ def stage_name(command: model.Command) -> str:
     >>> stage_name(replace(command(), kind="module", entry="pkg.train"))
     'train'
     """
-    if command.kind == "module":
-        name = command.entry.rpartition(".")[2]
-    else:
-        path = Path(command.entry)
-        name = (path.name == "__main__.py" and path.parent.name) or path.stem
-    safe = re.sub(r"[^\w.-]+", "-", name).strip(".-")[:60].rstrip(".-")  # 60 characters are at most 240 bytes
-    return safe or ("notebook" if command.kind == "notebook" else CONSOLE)
+    entry = command.entry.replace(".", "/") + ".py" if command.kind == "module" else command.entry
+    return name_of_file(entry) or (NOTEBOOK if command.kind == "notebook" else CONSOLE)
+
+
+def name_of_file(path: str) -> str:
+    """The name of a module or notebook, as any file system takes it; that of its folder if it is a package's.
+
+    Parameters
+    ----------
+    path: relative to the repository, so that its folder names nothing.
+
+    >>> name_of_file("src/train.py"), name_of_file("pkg/__main__.py"), name_of_file("pkg/__init__.py")
+    ('train', 'pkg', 'pkg')
+    """
+    file = Path(path)
+    package = file.parent.name.removesuffix(".pyz") if file.stem in ("__main__", "__init__") else ""
+    name = package or file.stem
+    # 60 characters are at most 240 bytes
+    return re.sub(r"[^\w.-]+", "-", name).strip(".-")[:60].rstrip(".-")
 
 
 def project_modules(root: Path | None = None) -> dict[str, Path]:
@@ -334,6 +349,11 @@ def _shown(path: str | None, root: str | None) -> str:
         return ""
     inside = None if root is None else _relative(path, root)
     return (inside or path).replace(os.sep, "/")
+
+
+def shown(file: str, root: Path | None) -> str:
+    """The path of a module, relative to the repository if it lies inside."""
+    return _shown(_absolute(file), None if root is None else _absolute(os.fspath(root)))
 
 
 def _absolute(path: str) -> str:

@@ -228,6 +228,7 @@ class Lock:
     id: str
     """`<stage>-<yymmdd>-<HHMMSS>-<6 hex>`; unique, and stable when the folder is moved."""
     stage: str
+    """Name of what was done: as given, else that of the file in which the `Run` stands."""
     status: Status
     started: datetime
     resumed: datetime | None = None

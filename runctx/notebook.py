@@ -83,6 +83,15 @@ def cell_name(file: str) -> str | None:
     return told[1] if told else None
 
 
+def is_cell(file: str) -> bool:
+    """Whether the code of a cell was compiled under this name: here, or in the kernel that this worker works for.
+
+    >>> is_cell("train.py"), is_cell("/tmp/ipykernel_123/456.py")
+    (False, True)
+    """
+    return cell_name(file) is not None or "/ipykernel_" in file
+
+
 def _left_out(since: int, last: int) -> str:
     first = max(since, 1)
     cells = f"cell {last}" if first == last else f"cells {first} to {last}"

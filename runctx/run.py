@@ -20,7 +20,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from . import layout, liveness, places, seeding, settings
+from . import caller, layout, liveness, places, seeding, settings
 from .errors import InputError, RunStateError, SaveDirError
 from .gathering import here, status_of
 from .interrupts import Interrupt, held_back
@@ -63,7 +63,8 @@ class Run(Maps, Viewed, Kept):
     ----------
     cfg: the configuration: a dataclass or an instance of one, a dict, a DictConfig, the path of a YAML file.
     inputs: files, folders, globs and earlier runs that are read; hashed in the background, without delay.
-    stage: name of what is done; default: the script's, module's or notebook's.
+    stage: name of what is done; default: that of the module in which the run is entered, in a cell that of the
+        notebook, at a prompt `console`.
     save_dir: folder to make for this run; default: `cfg.save_dir`, else `results/<stage>/<yymmdd-HHMMSS>`. If it
         exists, the next free `<name>-2`, `<name>-3`, ... is made.
     resume: an earlier run to go on with, in its folder and under its id: a path in it, its id, or True for the newest
@@ -420,7 +421,7 @@ class Run(Maps, Viewed, Kept):
     def _enter(self, frame: FrameType) -> None:
         if self._state != "new":
             raise RunStateError("a run can be entered once", hint="make another: Run(...)")
-        self._frame = frame
+        self._frame = frame = caller.frame_of_user(frame)
         if (task := attached.current.get()) is not None:
             self._attach(task, frame)
             return
@@ -497,7 +498,7 @@ class Run(Maps, Viewed, Kept):
         root = snapshot.find_repository(place)
         invoked = command.command(root, redactor)
         given = self._given_stage
-        stage = command.given_stage(given) if given else command.stage_name(invoked)
+        stage = command.given_stage(given) if given else caller.stage_of(frame, invoked, root)
         program = _place_of(frame)
 
         cfg = config.open_config(self._given_cfg)

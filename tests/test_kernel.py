@@ -164,6 +164,27 @@ class TestIdentity:
         assert (past.command.kind, past.command.entry) == ("notebook", "digits.ipynb")
         assert past.save_dir.parent == kernel.folder / "results/digits"
 
+    @pytest.mark.parametrize(
+        ("code", "stage"),
+        [
+            ("import digit_stage; run = digit_stage.main()", "digit_stage"),
+            ("run = importlib.reload(digit_stage).main()", "digit_stage"),
+            ("%%time\nrun = digit_stage.main()", "digit_stage"),
+            ("%run digit_stage.py", "digit_stage"),
+            ("def main():\n    with Run() as run:\n        return run\nrun = main()", "digits"),
+            ("%%time\nwith Run() as run:\n    pass", "digits"),
+            ("exec('with Run() as run: pass')", "digits"),
+        ],
+    )
+    def test_stage_of_a_module(self, kernel, code, stage):
+        """A module's run keeps the module's name however it is reached; what stands in a cell has the notebook's."""
+        (kernel.folder / "digit_stage.py").write_text(
+            "from runctx import Run\n\ndef main():\n    with Run() as run:\n        return run\n"
+            "if __name__ == '__main__':\n    run = main()\n"
+        )
+        assert not kernel.run(code).error
+        assert kernel.value("run.stage") == stage
+
     def test_cells(self, kernel):
         """The lock has the executed cells, failed ones and the running one included."""
         kernel.run("x = 41")

@@ -1,0 +1,71 @@
+"""Find the user's code that enters a run, and name the run's stage after the file it stands in."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import FrameType
+
+from . import command, distributions, model, notebook
+
+_OURS = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_STANDARD_LIBRARY = os.path.dirname(os.__file__) + os.sep
+
+
+def frame_of_user(frame: FrameType) -> FrameType:
+    """The frame of the user's code that enters a run: in a file of the project, in a cell or at a prompt.
+
+    What was installed, the standard library (an `ExitStack`, a thread) and code without a file (`exec`) are tools that
+    the user's code calls. Where all code is installed, as with `python -m package.train`, it is the innermost that does
+    not belong to the standard library.
+
+    Parameters
+    ----------
+    frame: that of the call.
+    """
+    fallback = None
+    outer: FrameType | None = frame
+    while outer is not None:
+        file = outer.f_code.co_filename
+        if notebook.is_cell(file) or _is_of_a_project(file) or _is_at_prompt(outer):
+            return outer
+        if fallback is None and not file.startswith((_OURS, "<frozen ")) and not _is_standard(file):
+            fallback = outer
+        outer = outer.f_back
+    return fallback or frame
+
+
+def stage_of(frame: FrameType, started: model.Command, root: Path | None) -> str:
+    """The stage of a run that stands in this frame: the name of its file; in a cell, that of the notebook.
+
+    At a prompt it is `console`. Code without a file has the name of the program.
+
+    Parameters
+    ----------
+    started: the program.
+    root: the repository.
+    """
+    file = frame.f_code.co_filename
+    if notebook.is_cell(file):
+        if notebook.in_kernel() or started.kind == "notebook":
+            return command.name_of_file(str(notebook.notebook_path() or "")) or command.NOTEBOOK
+        return command.CONSOLE
+    if file.startswith("<"):
+        return command.stage_name(started)
+    return command.name_of_file(command.shown(file, root)) or command.stage_name(started)
+
+
+def _is_of_a_project(file: str) -> bool:
+    return not file.startswith(("<", _OURS)) and not distributions.is_installed(file)
+
+
+def _is_standard(file: str) -> bool:
+    inside = file.startswith(_STANDARD_LIBRARY)
+    return inside and "/site-packages/" not in file and "/dist-packages/" not in file
+
+
+def _is_at_prompt(frame: FrameType) -> bool:
+    """Whether it is code of a bare prompt, `python -c` or standard input; a script has a file."""
+    names = frame.f_globals
+    is_file = not frame.f_code.co_filename.startswith("<") or "__file__" in names
+    return not is_file and names.get("__name__") == "__main__"
