@@ -119,7 +119,7 @@ def project(tmp_path_factory):
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
 )
 def test_the_file_in_which_the_run_stands(project, args, stdin, stages):
-    """The file of the `Run` names the stage, in scripts, imports and workers; a prompt is `console`; tools do not count."""
+    """The file of the `Run` names the stage, imported or not; a prompt is `console`; tools do not count."""
     done = subprocess.run(
         [sys.executable, *args],
         cwd=project,
