@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,16 @@ settings.register_profile("runctx", deadline=None, derandomize=True, suppress_he
 # `--hypothesis-profile=search` looks for counterexamples that nobody has seen yet
 settings.register_profile("search", deadline=None, max_examples=1000, suppress_health_check=list(HealthCheck))
 settings.load_profile("runctx")
+
+# A background job or `nohup` ignores signals, and children inherit that: programs under test get the defaults
+for number, default in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGQUIT, signal.SIG_DFL),
+    (signal.SIGHUP, signal.SIG_DFL),
+    (signal.SIGTERM, signal.SIG_DFL),
+):
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, default)
 
 GIT_CONFIG = """\
 [user]

@@ -72,8 +72,15 @@ def _receive() -> Any:
 
 
 def _behave(niceness: int) -> None:
+    import fcntl
     import gc
     import resource
+
+    # At the lowest priority a busy machine gives this process no time to notice that its parent is gone.
+    # So the kernel ends it and its helpers: SIGIO to the group when stdin ends.
+    if hasattr(os, "O_ASYNC"):
+        fcntl.fcntl(0, fcntl.F_SETOWN, -os.getpgrp())
+        fcntl.fcntl(0, fcntl.F_SETFL, fcntl.fcntl(0, fcntl.F_GETFL) | os.O_ASYNC)
 
     gc.disable()  # it lives shortly and makes no cycles; helpers share its memory until somebody writes
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a helper may die by SIGBUS, and is expected to

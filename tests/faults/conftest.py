@@ -20,8 +20,8 @@ class Ended:
     status: int
     """Exit code, or minus the number of the signal that killed it."""
     seconds: float
-    left: int
-    """Processes it left behind."""
+    left: list[str]
+    """Command lines of the processes it left behind."""
     output: str
 
 

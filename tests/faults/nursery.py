@@ -2,8 +2,8 @@
 
 Reads one request per line from stdin, a JSON object: `script`, `cwd`, `output` (a file for what the program
 prints), `signals` (pairs of seconds to wait and a signal's number), `environ` and `user` (or null for ours).
-Answers with one JSON line: `status` as subprocess tells it, `seconds`, and `left`, the number of processes
-the program left behind.
+Answers with one JSON line: `status` as subprocess tells it, `seconds`, and `left`, the command lines of the
+processes that the program left behind.
 """
 
 import ctypes
@@ -18,8 +18,9 @@ import warnings
 from pathlib import Path
 
 PR_SET_CHILD_SUBREAPER = 36
-PATIENCE = 5.0
-"""Seconds that what a killed program has started may take to notice."""
+PATIENCE = 15.0
+"""Seconds that what a killed program has started may take to end: hashing has the lowest priority, and waits
+for seconds on a busy machine before it even dies of a signal."""
 HANGING = 20.0
 """Seconds after which a program is taken for hanging."""
 
@@ -88,26 +89,27 @@ def forget_home() -> None:
         pygit2.settings.search_path[level] = ""
 
 
-def bury_orphans() -> int:
-    """Wait for processes whose parent is gone; how many did not end by themselves."""
+def bury_orphans() -> list[str]:
+    """Wait for processes whose parent is gone; the command lines of those that did not end by themselves."""
     deadline = time.monotonic() + PATIENCE
     while True:
         try:
             found, _ = os.waitpid(-1, os.WNOHANG)
         except ChildProcessError:
-            return 0
+            return []
         if not found and time.monotonic() > deadline:
             return kill_orphans()
         if not found:
             time.sleep(0.001)
 
 
-def kill_orphans() -> int:
-    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-    for child in children:
+def kill_orphans() -> list[str]:
+    left = []
+    for child in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
+        left.append(Path(f"/proc/{child}/cmdline").read_text().replace("\0", " "))
         os.kill(int(child), signal.SIGKILL)
         os.waitpid(int(child), 0)
-    return len(children)
+    return left
 
 
 def warm() -> None:

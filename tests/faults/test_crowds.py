@@ -88,7 +88,7 @@ def test_eight_processes(project, tmp_path, monkeypatch):
 def test_hundred_in_one_second(project, nursery):
     """A hundred processes that start the same stage in the same second get a hundred folders."""
     ended = nursery.run(HUNDRED, project)
-    assert (ended.status, ended.left) == (0, 0), ended.output
+    assert (ended.status, ended.left) == (0, []), ended.output
     locks = _locks(project)
     assert len(locks) == len({lock.save_dir for lock in locks}) == 100
     assert {lock.status for lock in locks} == {"done"}
@@ -104,7 +104,7 @@ def test_hundred_after_a_kill(project, nursery):
     lock.touch()
     os.utime(lock, (1e9, 1e9))
     ended = nursery.run(HUNDRED, project)
-    assert (ended.status, ended.left) == (0, 0), ended.output
+    assert (ended.status, ended.left) == (0, []), ended.output
     kept = {f"git:{commit}" for commit in _git(project, "rev-list", "run_logs").split()}
     assert {found.source.commit for found in _locks(project)} <= kept
     assert not lock.exists()
@@ -137,7 +137,7 @@ if os.getpid() != parent:
 assert run.status == "done"
 """
     ended = nursery.run(code, project)
-    assert (ended.status, ended.left) == (0, 0), ended.output
+    assert (ended.status, ended.left) == (0, []), ended.output
     assert "alive" in ended.output.split()
     (lock,) = _locks(project)
     assert lock.status == "done" and lock.inputs[0].digest

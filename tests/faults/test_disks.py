@@ -77,7 +77,7 @@ with Run({{"lr": 0.1}}, ["data"], save_dir={str(folder / "run")!r}) as run:
 print("after the run")
 """
     ended = nursery.run(code, project)
-    assert (ended.status, ended.left) == (0, 0), ended.output
+    assert (ended.status, ended.left) == (0, []), ended.output
     assert ended.output.splitlines()[-1] == "after the run"
     assert "not captured: run.lock" in ended.output or "cannot be written, the run goes on" in ended.output
     assert lockfile.read(folder / "run").status in {"running", "done"}
@@ -132,7 +132,7 @@ def test_no_home(homeless, nursery):
     """Without a home, a name and a single variable a run is whole."""
     root, as_user = homeless
     ended = nursery.run(RUN, root, **as_user)
-    assert (ended.status, ended.left) == (0, 0), ended.output
+    assert (ended.status, ended.left) == (0, []), ended.output
     lock = _one(root)
     assert lock.status == "done" and lock.source.commit
     assert lock.inputs[0].digest and lock.outputs[0].digest
@@ -154,7 +154,7 @@ def test_git_is_closed(homeless, nursery, mode):
     root, as_user = homeless
     subprocess.run(["chmod", "-R", mode, ".git"], cwd=root, check=True)
     ended = nursery.run(RUN, root, **as_user)
-    assert (ended.status, ended.left) == (0, 0), ended.output
+    assert (ended.status, ended.left) == (0, []), ended.output
     lock = _one(root)
     assert lock.status == "done"
     assert any(omission.what.startswith("source") for omission in lock.omissions)
@@ -208,7 +208,7 @@ with Run({{"lr": 0.1}}, ["train.py"], stage="train") as run:
 print("after the run")
 """
     ended = nursery.run(code, root, **as_user)
-    assert (ended.status, ended.left) == (0, 0), ended.output
+    assert (ended.status, ended.left) == (0, []), ended.output
     assert ended.output.splitlines()[-1] == "after the run"
     assert "Traceback" not in ended.output
     assert ("not captured: run.lock" in ended.output) is not sealed

@@ -43,7 +43,7 @@ def test_endings(project, nursery, place, after, exit_code, status):
     """It is sealed as interrupted, as failed if an exception ended the program, and left after a kill."""
     code = START.format(**{"inside": "pass", "after": "", place: after or "pass"})
     ended = nursery.run(code, project)
-    assert (ended.status, ended.left) == (exit_code, 0), ended
+    assert (ended.status, ended.left) == (exit_code, []), ended
     (lock,) = _locks(project)
     assert lock.status == status
     if status == "failed":
@@ -61,7 +61,7 @@ def test_several(project, nursery):
     runs[1].finish()
     """
     ended = nursery.run(code, project)
-    assert (ended.status, ended.left) == (0, 0), ended.output
+    assert (ended.status, ended.left) == (0, []), ended.output
     assert {lock.stage: lock.status for lock in _locks(project)} == {
         "stage-0": "interrupted",
         "stage-1": "done",
@@ -83,7 +83,7 @@ def test_started_again(project, nursery):
     second.finish()
     """
     ended = nursery.run(code, project)
-    assert (ended.status, ended.left) == (0, 0), ended.output
+    assert (ended.status, ended.left) == (0, []), ended.output
     assert {lock.config["n"]: lock.status for lock in _locks(project)} == {
         1: "interrupted",
         2: "done",

@@ -25,7 +25,7 @@ with Run({{"lr": 0.1}}, {inputs!r}, stage="odd", console=False) as run:
     {body}
 """
     ended = nursery.run(code, project)
-    assert ended.left == 0
+    assert ended.left == []
     return ended
 
 

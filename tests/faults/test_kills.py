@@ -118,7 +118,7 @@ def _program(project: Path, stage: str) -> str:
 
 
 def _check(trial: Trial, project: Path, ended) -> None:
-    assert ended.left == 0, "processes were left behind"
+    assert ended.left == [], "processes were left behind"
     said = _said(project.parent / f"{trial.stage}.journal")
     folders = list((project / "results" / trial.stage).glob("*"))
     allowed = {EXIT[trial.signal]}
@@ -252,7 +252,7 @@ INT, TERM, USR1, USR2 = signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SI
 def test_this_moment(project, nursery, strikes, exit_code, status):
     """What a handler raises while we snapshot, hash or seal comes out, after the run has been sealed."""
     ended = _struck(nursery, project, "stage", strikes)
-    assert (ended.status, ended.left) == (exit_code, 0), ended.output
+    assert (ended.status, ended.left) == (exit_code, []), ended.output
     assert _only_lock(project).status == status
     assert ended.output.count("noted") == sum(number == USR2 for _, number in strikes)
 
@@ -267,7 +267,7 @@ def test_not_looked_at_again(project, nursery):
 def test_twice_at_entry(project, nursery, second):
     """A second Ctrl-C during entry ends it at once, and there is no run that could be misread."""
     ended = _struck(nursery, project, "stage", [("take", INT), (second, INT)])
-    assert (ended.status, ended.left) == (-2, 0), ended.output
+    assert (ended.status, ended.left) == (-2, []), ended.output
     assert not list(project.glob("results/*/*/run.lock"))
 
 
@@ -291,7 +291,7 @@ def test_any_call(project, nursery, times):
         at = sorted(chance.sample(range(1, calls), times))
         ended = _struck(nursery, project, stage, [(n, chosen) for n in at])
         told = f"{chosen.name} at calls {at} of {calls}, FAULTS_SEED={SEED}: {ended}"
-        assert (ended.status, ended.left) == (exit_codes[chosen], 0), told
+        assert (ended.status, ended.left) == (exit_codes[chosen], []), told
         said = _said(project.parent / f"{stage}.journal")
         for folder in (project / "results" / stage).glob("*"):
             if not (folder / "run.lock").exists():
