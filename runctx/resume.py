@@ -119,7 +119,7 @@ def _taken(
         working = presence.at_work(folder, known)
         if working:
             raise RunStateError(
-                f"run {known.id} cannot be resumed yet: its tasks still go on: {_some(working)}",
+                f"cannot resume run {known.id} yet: its tasks are still running: {_some(working)}",
                 hint=f"wait for them by `runctx collect --wait {shlex.quote(str(folder))}`, or end them; "
                 "resume=PATH takes another run, and without `resume` a new one is made",
             )

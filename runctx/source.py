@@ -48,7 +48,7 @@ def collect(snapshot: Snapshot, copies: Path, elsewhere: Mapping[str, Path] = Ma
             continue
         found.files[shown] = blob
         if snapshot.changed_since(path):
-            why = "was edited while the run went on; recorded as it was at the start"
+            why = "edited during the run; recorded as it was at the start"
             found.omissions.append(Omission(what=shown, why=why))
         elif _is_stale(name, path):
             why = "was edited after it was imported, and not imported anew: older code than recorded has run"
@@ -86,7 +86,7 @@ def _copy(name: str, path: Path, shown: str, copies: Path, found: Found) -> None
         layout.write_atomically(target, content)
     except OSError as error:
         found.omissions.append(
-            Omission(what=shown, why=f"no commit holds it, and it was not copied: {error}")
+            Omission(what=shown, why=f"no commit holds it and it could not be copied: {error}")
         )
         return
     found.files[shown] = (

@@ -132,9 +132,9 @@ def test_still_going_on(launcher, gate):
     before = (run.save_dir / layout.LOCK).read_bytes()
     with pytest.raises(RunStateError) as caught:
         Run.load(run.save_dir).collect()
-    assert "still go on: 1 of 3 done, 0 failed; at work: process" in caught.value.message
+    assert "are still running: 1 of 3 done, 0 failed; running on: process" in caught.value.message
     assert (run.save_dir / layout.LOCK).read_bytes() == before
-    with pytest.raises(RunStateError, match="still go on"):
+    with pytest.raises(RunStateError, match="are still running"):
         Run({"lr": 0.1}, resume=run.save_dir).start()
 
 
@@ -143,7 +143,7 @@ def test_not_done_twice(launcher, gate):
     with pytest.raises(ZeroDivisionError), Run({"lr": 0.1}, stage="train", console=False):
         raise ZeroDivisionError
     run = submit(launcher, gate, [1])
-    with pytest.raises(RunStateError, match=f"run {run.id} cannot be resumed yet") as caught:
+    with pytest.raises(RunStateError, match=f"cannot resume run {run.id} yet") as caught:
         Run({"lr": 0.1}, stage="train", resume=True, console=False).start()
     assert "process" in caught.value.message and f"collect --wait {run.save_dir}" in caught.value.hint
     assert len(index.runs().rows) == 2
@@ -179,7 +179,7 @@ def test_nobody_left(launcher, gate):
     assert Run.load(run.save_dir).status == "submitted"
     told = Run.load(run.save_dir).collect().lock
     assert (told.status, told.tasks[0].done) == ("interrupted", 1)
-    assert "2 of 3 tasks were not run" in told.error.message and "resume=" in told.error.message
+    assert "2 of 3 tasks did not run" in told.error.message and "resume=" in told.error.message
     (gate / "all").touch()
     with Run({"lr": 0.1}, stage="train", resume=True, console=False) as again:
         assert list(again.map(gated(gate), [1, 2, 3], launcher="serial")) == [2, 4, 6]
@@ -313,7 +313,7 @@ def test_nothing_to_collect():
         with pytest.raises(RunStateError, match="no tasks to collect"):
             Run.load(run.save_dir).collect()
         run.map(abs, [1], launcher="serial")
-        with pytest.raises(RunStateError, match="is still running, as process"):
+        with pytest.raises(RunStateError, match="is still running \\(process"):
             Run.load(run.save_dir).collect()
     assert Run.load(run.save_dir).collect().status == "done"
 
@@ -322,7 +322,7 @@ def test_command(launcher, gate):
     """`runctx collect` seals, and tells counts; what cannot be collected exits with 2 and a hint."""
     run = submit(launcher, gate, [1, 2])
     told = CliRunner().invoke(main, ["collect", str(run.save_dir)])
-    assert told.exit_code == 2 and "still go on: 0 of 2 done" in told.output and "hint: " in told.output
+    assert told.exit_code == 2 and "are still running: 0 of 2 done" in told.output and "hint: " in told.output
     (gate / "all").touch()
     told = CliRunner().invoke(main, ["collect", "latest", "--wait"])
     assert (told.exit_code, told.output) == (0, f"{run.id}: done\nwork: 2 of 2 done, 0 failed\n")

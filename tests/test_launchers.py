@@ -84,7 +84,7 @@ def test_a_backend_that_joblib_does_not_know(tmp_path, monkeypatch, name):
 
 def test_what_is_no_launcher():
     """Something that cannot launch is named."""
-    with pytest.raises(SettingsError, match="launcher 3 is no launcher"):
+    with pytest.raises(SettingsError, match="unknown launcher 3"):
         launcher_of(3)
 
 

@@ -193,7 +193,7 @@ def test_ctrl_c_in_serial(here):
         run.map(lambda task: interrupted(task) if task else task, [0, 1, 2], launcher="serial")
     assert run.status == "interrupted"
     assert run.lock.tasks[0].done == 1
-    said = "lambda: interrupted: 1 of 3 tasks done, 2 left; Run(..., resume=True) does the rest"
+    said = "lambda: interrupted: 1 of 3 tasks done, 2 left; Run(..., resume=True) runs the rest"
     assert said in (run.save_dir / "run.log").read_text()
 
 
@@ -214,12 +214,12 @@ def test_a_line_at_the_end(here):
             again.map(half, [0, 3, 1, 2], launcher="serial", on_error="stop")
     lines = re.findall(r"(\w+) +\| runctx - (half.*)", (run.save_dir / "run.log").read_text())
     assert [(level, re.sub(r"in [0-9.e-]+ s", "in 1 s", line)) for level, line in lines] == [
-        ("INFO", "half: there are no tasks"),
+        ("INFO", "half: no tasks"),
         ("INFO", "half-2: 2 of 2 tasks done, in 1 s"),
         ("WARNING", "half-3: 2 of 3 tasks done, 1 failed, in 1 s"),
-        ("INFO", "half: there are no tasks"),
-        ("INFO", "half-2: 2 of 2 tasks were done before"),
-        ("WARNING", "half-3: 2 of 4 tasks done (2 of them before), 1 failed, 1 not run, in 1 s"),
+        ("INFO", "half: no tasks"),
+        ("INFO", "half-2: all 2 tasks were done already"),
+        ("WARNING", "half-3: 2 of 4 tasks done (2 of them earlier), 1 failed, 1 not run, in 1 s"),
     ]
 
 
@@ -235,13 +235,16 @@ def test_hints_lead_somewhere(run):
         def wait(self):
             return "nobody came"
 
-    with pytest.raises(TaskError, match="2 of 2 tasks were not run: nobody came") as caught:
+    with pytest.raises(TaskError, match="2 of 2 tasks did not run: nobody came") as caught:
         run.map(abs, [1, 2], launcher=Idle())
     assert "tracebacks" not in caught.value.hint and "`.results`" not in caught.value.hint
     assert "run.log" in caught.value.hint and "resume=" in caught.value.hint
     with pytest.raises(TaskError) as caught:
         run.map(lambda value: 1 / value, [0, 1], launcher="serial")
-    assert "tasks/lambda/done" in caught.value.hint and "`.results` holds what succeeded" in caught.value.hint
+    assert (
+        "tasks/lambda/done" in caught.value.hint
+        and "`.results` of this error holds what succeeded" in caught.value.hint
+    )
 
 
 def test_for_the_user_alone(run):

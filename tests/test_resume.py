@@ -258,7 +258,7 @@ def test_another_map_of_the_name():
         first.map(lambda x: x + 1, [1, 2], launcher="serial")
         first.map(lambda x: x * 10, [1, 2], launcher="serial")
     with Run(resume=first.save_dir, console=False) as again:
-        with pytest.raises(RunStateError, match="the map 'lambda' of this run was made with"):
+        with pytest.raises(RunStateError, match="the map 'lambda' of this run was started with"):
             again.map(lambda x: x * 10, [1, 2], launcher="serial")
         assert list(again.map(lambda x: x + 1, [1, 2], launcher="serial")) == [2, 3]  # its place was kept
         assert list(again.map(lambda x: x * 10, [1, 2], launcher="serial")) == [10, 20]
@@ -271,7 +271,7 @@ def test_laid_elsewhere():
     with Run({"a": 0, "b": 0}, console=False) as first:
         first.map(_sum, [1, 2], into="a", launcher="serial")
     again = Run({"a": 0, "b": 0}, resume=first.save_dir, console=False)
-    with again, pytest.raises(RunStateError, match="into='a', not with into='b'"):
+    with again, pytest.raises(RunStateError, match="into='a'; got into='b'"):
         again.map(_sum, [1, 2], into="b", launcher="serial")
 
 

@@ -83,7 +83,7 @@ def locate(given: str, base: Path) -> Input:
     InputError: it is missing; a glob without matches is, too.
     """
     if not given:  # a path nobody set, not the whole current folder
-        raise InputError("an input is the empty path ''", hint="'.' is the current folder")
+        raise InputError("an input is an empty path", hint="'.' is the current folder")
     try:
         path = os.fsencode(os.path.join(base, given))
         status = os.stat(path)
@@ -92,7 +92,7 @@ def locate(given: str, base: Path) -> Input:
             return _locate_glob(given, path)
         raise _missing(given, base, path) from None
     except (OSError, ValueError) as error:
-        raise InputError(f"input {given!r} cannot be looked at: {error} (from {base})") from error
+        raise InputError(f"cannot read input {given!r}: {error} (relative to {base})") from error
     if stat.S_ISDIR(status.st_mode):
         return Input(given=given, kind="folder", path=path)
     oddity = oddity_of(status.st_mode)

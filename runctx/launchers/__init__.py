@@ -33,7 +33,7 @@ def launcher_of(given: str | Launcher, n_jobs: int = -1) -> Launcher:
     if not isinstance(given, str):
         if isinstance(given, type) or not hasattr(given, "launch"):
             raise SettingsError(
-                f"launcher {given!r} is no launcher", hint="'serial', 'joblib', 'threading', Slurm(...)"
+                f"unknown launcher {given!r}", hint="use 'serial', 'joblib', 'threading', or Slurm(...)"
             )
         return given
     if given == "serial":

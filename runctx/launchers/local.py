@@ -83,7 +83,7 @@ class Joblib:
         except ValueError as error:
             raise SettingsError(
                 f"launcher {self.backend!r}: {str(error).splitlines()[0]}",
-                hint="'serial', 'joblib', 'threading', a registered joblib backend, or Slurm(...)",
+                hint="use 'serial', 'joblib', 'threading', a registered joblib backend, or Slurm(...)",
             ) from error
         return _Here(self, plan, max(1, min(workers, plan.todo)), children=self.children)
 
@@ -115,8 +115,8 @@ def _await_room() -> None:
     while joblib.effective_n_jobs(2) < 2:
         if time.monotonic() - began > RESTART:
             raise LaunchError(
-                "the backend has room for one worker only, whose tasks joblib would run in this process",
-                hint="start more workers there, or use launcher='joblib' or 'serial'",
+                "the backend has one worker only; joblib would run its tasks in this process",
+                hint="start more workers, or use launcher='joblib' or 'serial'",
             )
         time.sleep(0.1)
 

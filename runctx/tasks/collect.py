@@ -37,11 +37,13 @@ LOOK = 1.0
 PATIENCE = 60.0
 """Seconds for which another process that collects the same run is waited for."""
 
-LATER = Omission(what="outputs", why="tasks go on and may still write them: `runctx collect` records them")
+LATER = Omission(
+    what="outputs", why="tasks are still running and may write outputs; `runctx collect` records them"
+)
 _UNFINISHED_BLOCK = Omission(
     what="the rest of the run",
-    why="its process was killed before the end of the block, and its tasks were collected; "
-    "Run(..., resume=...) does the rest",
+    why="the process was killed before the end of the block; its tasks were collected; "
+    "Run(..., resume=...) runs the rest",
 )
 
 
@@ -82,14 +84,14 @@ def is_sealed(known: Lock) -> bool:
 def _check(known: Lock, save_dir: Path) -> None:
     if not known.tasks:
         raise RunStateError(
-            f"run {known.id} has no tasks to collect: it is {known.status} and has mapped nothing",
-            hint="`runctx collect` is for runs that called `run.map`",
+            f"run {known.id} ({known.status}) has no tasks to collect",
+            hint="only runs that called `run.map` can be collected",
         )
     who = known.command
     if known.status == "running" and liveness.is_alive(save_dir, who.host, who.pid):
         raise RunStateError(
-            f"run {known.id} is still running, as process {who.pid} on {who.host}, and collects its tasks itself",
-            hint="`runctx status` shows how far it is",
+            f"run {known.id} is still running (process {who.pid} on {who.host}) and collects its tasks itself",
+            hint="`runctx status` shows its progress",
         )
 
 
@@ -189,9 +191,9 @@ def _going_on(known: Lock, found: Sequence[Folded], working: Sequence[str]) -> R
         sum(getattr(one.entry, what) for one in found) for what in ("total", "done", "failed")
     )
     return RunStateError(
-        f"tasks of run {known.id} still go on: {done} of {total} done, {failed} failed; "
-        f"at work: {', '.join(working[:3])}{f' and {len(working) - 3} more' if len(working) > 3 else ''}",
-        hint="`runctx collect --wait` (or `collect(wait=True)`) waits for them; `runctx status` shows how far they are",
+        f"tasks of run {known.id} are still running: {done} of {total} done, {failed} failed; "
+        f"running on: {', '.join(working[:3])}{f' and {len(working) - 3} more' if len(working) > 3 else ''}",
+        hint="`runctx collect --wait` (or `collect(wait=True)`) waits for them; `runctx status` shows their progress",
     )
 
 
@@ -224,8 +226,8 @@ def _alone(known: Lock, save_dir: Path) -> Iterator[None]:
         held = liveness.hold(path, PATIENCE)
     except Timeout:
         raise RunStateError(
-            f"run {known.id} is held by another process, which resumes or collects it",
-            hint=f"try again when that is over; `fuser {path}` says which it is",
+            f"another process is resuming or collecting run {known.id}",
+            hint=f"try again when it has ended; `fuser {path}` shows the process",
         ) from None
     except (OSError, NotImplementedError) as error:
         if isinstance(error, PermissionError) or not os.access(save_dir, os.W_OK):

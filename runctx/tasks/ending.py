@@ -19,12 +19,12 @@ def ended(entry: Tasks, to_do: int, seconds: float, why: str | None = None) -> t
     ('WARNING', 'main: 8 of 9 tasks done, 1 failed, in 12.3 s')
     """
     if not entry.total:
-        return "INFO", f"{entry.name}: there are no tasks"
+        return "INFO", f"{entry.name}: no tasks"
     if not to_do:
-        return "INFO", f"{entry.name}: {entry.total} of {entry.total} tasks were done before"
+        return "INFO", f"{entry.name}: all {entry.total} tasks were done already"
     level = "INFO" if entry.done == entry.total else "WARNING"
     reason = f" ({why})" if why else ""
-    before = f" ({entry.total - to_do} of them before)" if entry.total > to_do else ""
+    before = f" ({entry.total - to_do} of them earlier)" if entry.total > to_do else ""
     return level, f"{entry.name}: {_counts(entry, f'not run{reason}', before)}, in {seconds:.3g} s"
 
 
@@ -42,7 +42,7 @@ def interrupted(entry: Tasks, goes_on: bool) -> tuple[str, str]:
     ----------
     goes_on: whether jobs elsewhere go on with it, of which their launcher tells.
     """
-    how = "" if goes_on else "; Run(..., resume=True) does the rest"
+    how = "" if goes_on else "; Run(..., resume=True) runs the rest"
     return "WARNING", f"{entry.name}: interrupted: {_counts(entry, 'left')}{how}"
 
 

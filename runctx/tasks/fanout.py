@@ -79,36 +79,38 @@ def checked(function: Any, tasks: Any, into: Any, n_jobs: Any, retries: Any, on_
     """
     if not callable(function):
         raise TypeError(
-            f"run.map needs a function, then its tasks, not {kind_of(function)} {content.label(function)}"
-            "\nhint: run.map(main, tasks), without calling `main`"
+            f"the first argument of run.map must be a function; got {content.label(function)} ({kind_of(function)})"
+            "\nhint: write run.map(main, tasks), without calling `main`"
         )
     if inspect.iscoroutinefunction(function):
         raise TypeError(
-            f"run.map calls functions, and {_qualified(function)} is async"
+            f"run.map cannot call the async function {_qualified(function)}"
             "\nhint: map a function that calls asyncio.run"
         )
     if not hasattr(tasks, "__iter__") and not hasattr(tasks, "__getitem__"):
-        raise TypeError(f"run.map needs a list of tasks, not {kind_of(tasks)} {content.label(tasks)}")
+        raise TypeError(f"tasks must be a list; got {content.label(tasks)} ({kind_of(tasks)})")
     if what := _taken_apart(tasks, into):
-        raise TypeError(f"run.map would take {kind_of(tasks)} {content.label(tasks)} apart, {what}")
+        raise TypeError(
+            f"tasks must be a list; {content.label(tasks)} ({kind_of(tasks)}) would be split {what}"
+        )
     if not (into is None or isinstance(into, str)):
-        raise TypeError(f"into must be a key of the configuration, or None, not {into!r}")
+        raise TypeError(f"into must be a key of the configuration or None; got {into!r}")
     if n_jobs is not None and (not isinstance(n_jobs, int) or n_jobs == 0):
-        raise ValueError(f"n_jobs must be a whole number, -1 for all processors, not {n_jobs!r}")
+        raise ValueError(f"n_jobs must be an int other than 0 (-1 for all processors); got {n_jobs!r}")
     if not isinstance(retries, int) or retries < 0:
-        raise ValueError(f"retries must be a number from 0, not {retries!r}")
+        raise ValueError(f"retries must be an int of at least 0; got {retries!r}")
     if on_error not in ON_ERROR:
-        raise ValueError(f"on_error must be one of {', '.join(map(repr, ON_ERROR))}, not {on_error!r}")
+        raise ValueError(f"on_error must be one of {', '.join(map(repr, ON_ERROR))}; got {on_error!r}")
 
 
 def _taken_apart(tasks: Any, into: str | None) -> str | None:
     """Of what can be iterated over, but is hardly meant so: what its parts would be, and what to do."""
     if into is not None and isinstance(tasks, (str, bytes)):
-        return "into characters\nhint: a single task is a list of one: [task]"
+        return "into characters\nhint: write a single task as a list: [task]"
     if into is not None and isinstance(tasks, Mapping):
-        return "into its keys\nhint: a single task is a list of one: [task]"
+        return "into its keys\nhint: write a single task as a list: [task]"
     if hasattr(tasks, "columns") and hasattr(tasks, "to_dict"):  # a DataFrame
-        return 'into the names of its columns\nhint: frame.to_dict("records") are its rows'
+        return 'into the names of its columns\nhint: map its rows: frame.to_dict("records")'
     return None
 
 
@@ -197,8 +199,8 @@ def _check_same(order: Order) -> None:
     if what == was:
         what, was = f"into={order.into!r}", f"into={before.into!r}"
     raise RunStateError(
-        f"the map {order.name!r} of this run was made with {was}, not with {what}",
-        hint="a resumed run calls `run.map` in the order and with the functions it did; else start a new run",
+        f"the map {order.name!r} of this run was started with {was}; got {what}",
+        hint="call `run.map` in the same order and with the same functions, or start a new run",
     )
 
 
@@ -216,8 +218,8 @@ def _write(files: TaskFiles, order: Order, keys: Sequence[str], wanted: Sequence
             worker.write_work(files, _work(order))
         except Exception as error:
             raise LedgerError(
-                f"the function {_qualified(order.function)} cannot be sent to workers: {type(error).__name__}: {error}",
-                hint="give it what it needs as arguments: open files, locks and connections cannot travel",
+                f"cannot send the function {_qualified(order.function)} to workers: {type(error).__name__}: {error}",
+                hint="open files, locks and connections cannot be sent; open them inside the function",
             ) from error
     files.kept.mkdir(parents=True, exist_ok=True)
     return todo.write(files, order.tasks, keys, wanted, order.label)
@@ -287,12 +289,12 @@ def failure(
         lines.append(f"  … {entry.failed - len(lines)} more")
     left = entry.total - entry.done - entry.failed
     what = [f"{entry.failed} of {entry.total} tasks failed"] * bool(entry.failed)
-    what += [f"{left} of {entry.total} tasks were not run{f': {why}' if why else ''}"] * bool(left)
+    what += [f"{left} of {entry.total} tasks did not run{f': {why}' if why else ''}"] * bool(left)
     all_failed = bool(places) and entry.failed == entry.total
     misread = all_failed and entry.into is None and type(results[0]) in _SAID_BY_A_TASK
-    hints = [_INTO] * misread + ["`.results` holds what succeeded"] * bool(entry.done)
+    hints = [_INTO] * misread + ["`.results` of this error holds what succeeded"] * bool(entry.done)
     hints += [f"rows and tracebacks: {files.done()}"] * bool(entry.failed)
-    hints += [f"log: {files.root / 'run.log'}", f"Run(..., resume={str(files.root)!r}) does the rest"]
+    hints += [f"log: {files.root / 'run.log'}", f"Run(..., resume={str(files.root)!r}) runs the rest"]
     message = "\n".join([f"{entry.function}: {' and '.join(what)}", *lines])
     error = TaskError(message, hint="; ".join(hints), results=results)
     error.__cause__ = results[places[0]] if places else None
@@ -301,7 +303,7 @@ def failure(
 
 _SAID_BY_A_TASK = (AttributeError, ConfigError)
 """What a function says that expects a configuration and is called with a task."""
-_INTO = 'functions that want the configuration, with the task at a key of it, need `into="key"`'
+_INTO = 'if the function takes the configuration, name the key for the task: into="key"'
 
 
 def _qualified(function: Any) -> str:

@@ -95,7 +95,7 @@ def _found(files: TaskFiles, final: Final, cwd: Path) -> Found:
     found = Found()
     if changed:
         more = f", and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
-        why = f"tasks found different content: {', '.join(changed[:SHOWN])}{more}"
+        why = f"tasks read different content: {', '.join(changed[:SHOWN])}{more}"
         found.omissions.append(Omission(what=f"inputs of the tasks of {files.name}", why=why))
     found.omissions += [Omission(what=one.read.path, why=one.read.gap) for one in seen if one.read.gap][:50]
     if len(seen) > MOST:

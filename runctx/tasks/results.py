@@ -148,9 +148,9 @@ class Results(Sequence[Any]):
         found = content.digest(value)
         if found != row.digest:
             raise ResultError(
-                f"{self._files.results(worker)}: the result of task {row.key} is another than its row says: "
-                f"its digest is {found}, not {row.digest}",
-                hint="the file was changed or damaged; `trusted=True` reads it as it is",
+                f"{self._files.results(worker)}: the result of task {row.key} does not match its row: "
+                f"expected digest {row.digest}, got {found}",
+                hint="the file was changed or damaged; `trusted=True` reads it all the same",
             )
 
     def _stored(self, worker: str, at: tuple[int, int]) -> bytes:
@@ -167,5 +167,5 @@ class Results(Sequence[Any]):
         except OSError as error:
             raise LedgerError(f"{path}: {error.strerror or error}") from error
         if len(data) != size:
-            raise LedgerError(f"{path}: ends before the result at {offset}, which should have {size} bytes")
+            raise LedgerError(f"{path}: the file ends before the result at offset {offset} ({size} bytes)")
         return data

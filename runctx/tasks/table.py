@@ -170,7 +170,7 @@ def results(save_dir: Path, lock: Lock, name: str | None, trusted: bool) -> Resu
     names = [entry.name for entry in lock.tasks]
     if not names:
         raise ResultError(
-            f"run {lock.id} has no results: it mapped nothing", hint="`run.map(fn, tasks)` does"
+            f"run {lock.id} has no results", hint="only runs that called `run.map` have results"
         )
     if (name is None and len(names) > 1) or (name is not None and name not in names):
         what = "several maps" if name is None else f"no map {name!r}"
@@ -178,8 +178,8 @@ def results(save_dir: Path, lock: Lock, name: str | None, trusted: bool) -> Resu
     found = _Map(save_dir, lock.tasks[names.index(name) if name is not None else 0])
     if found.is_altered(lock):
         raise LedgerError(
-            f"{found.files.done()}: these are not the rows that the lock was sealed with",
-            hint="somebody has changed them since; `.tasks` shows them as they are now",
+            f"{found.files.done()}: the rows differ from those that the lock was sealed with",
+            hint="the file was changed after the run ended; `.tasks` shows it as it is now",
         )
     return Results(found.files, found.keys, found.final, trusted, found.read)
 

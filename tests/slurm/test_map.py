@@ -126,9 +126,7 @@ def test_all_jobs_are_cancelled(own_slurm: Local, project: Project) -> None:
     jobs = program.jobs()
     own_slurm.ask("scancel", *jobs)
     assert program.wait() == 1
-    assert re.search(
-        r"TaskError: .* of 400 tasks were not run: the Slurm jobs were cancelled", program.said()
-    )
+    assert re.search(r"TaskError: .* of 400 tasks did not run: the Slurm jobs were cancelled", program.said())
     assert "resume=" in program.said()
     assert scheduler.living(jobs) == set()
     done = len(program.rows())
@@ -244,5 +242,5 @@ def test_without_slurm(project: Project, tmp_path: Path) -> None:
     (tmp_path / "bin" / "git").symlink_to(shutil.which("git") or "")
     program = project.start("run", tasks=4, environment={"PATH": str(tmp_path / "bin")})
     assert program.wait() == 1
-    assert "LaunchError: there is no Slurm on this machine: sbatch" in program.said()
+    assert "LaunchError: no Slurm on this machine: sbatch" in program.said()
     assert Run.load(program.save_dir).status == "failed"

@@ -346,7 +346,7 @@ def test_no_limit_is_infinity() -> None:
 )
 def test_nonsense_is_no_time(wrong: object) -> None:
     """What Slurm would not take for a time is an error that shows it, in bounded length."""
-    with pytest.raises(SettingsError, match="is no time") as error:
+    with pytest.raises(SettingsError, match="invalid time limit") as error:
         scheduler.seconds(wrong)
     assert len(str(error.value)) < 300
 

@@ -44,9 +44,9 @@ _CODE = tuple(os.fsencode(suffix) for suffix in all_suffixes())
 _NEVER_LINKED = (b".git", b"__pycache__")
 _SHOWN = 3
 
-_IS_ORIGINAL = "large, or stored through a filter of git: workers read the original"
-_IS_SUBMODULE = "submodule: workers import what had been imported at submission, of all else the original"
-_IS_NOWHERE = "neither the repository (a partial clone?) nor the work tree holds it"
+_IS_ORIGINAL = "the file is large or passes a git filter; workers read the original"
+_IS_SUBMODULE = "a submodule: workers use the modules imported at submission, and the original of all others"
+_IS_NOWHERE = "neither the repository (a partial clone?) nor the work tree has it"
 
 
 def checkout(source: Source, root: Path | None, target: Path) -> Code:
@@ -79,8 +79,8 @@ def checkout(source: Source, root: Path | None, target: Path) -> Code:
         raise
     except (OSError, KeyError, _git_error()) as error:
         raise LedgerError(
-            f"the submitted code cannot be checked out below {str(target)!r}: {error}",
-            hint="is the disk full, or the repository damaged? `git fsck` tells",
+            f"cannot check out the submitted code below {str(target)!r}: {error}",
+            hint="check the free disk space, and the repository by `git fsck`",
         ) from error
     return code
 
@@ -188,8 +188,8 @@ def _read_tree(project: _Project, draft: _Draft, tree: bytes) -> None:
             why = _IS_ORIGINAL
         elif not has(here.odb, id):
             raise LedgerError(
-                f"the repository {os.fsdecode(draft.original)!r} lacks {id.hex()}, which is {os.fsdecode(path)!r}",
-                hint="the repository is damaged: `git fsck` tells what is missing",
+                f"the repository {os.fsdecode(draft.original)!r} lacks object {id.hex()} ({os.fsdecode(path)!r})",
+                hint="the repository is damaged; `git fsck` lists what is missing",
             )
         if why is not None:
             left[why].append(path)

@@ -30,7 +30,7 @@ from ...snapshot.trees import EXECUTABLE, LINK, TREE, blob_id, object_id, tree_b
 
 OURSELVES = __name__.partition(".")[0]
 MANIFEST = ".manifest"
-_AGAIN = "end the run, and go on with Run(cfg, resume=...): that submits the code anew"
+_AGAIN = "end the run and resume it by Run(cfg, resume=...), which submits the code again"
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True):
@@ -204,7 +204,9 @@ def _manifest(code: Code) -> Manifest:
         raise LedgerError(f"the submitted code {file!r} cannot be read: {error}", hint=_AGAIN) from error
     files = [entry for part in manifest.parts for entry in part.entries if entry.in_tree]
     if code.tree is not None and f"git:{tree_id(files).hex()}" != code.tree:
-        raise LedgerError(f"the submitted code {code.folder!r} is not {code.tree}", hint=_AGAIN)
+        raise LedgerError(
+            f"the submitted code in {code.folder!r} does not match tree {code.tree}", hint=_AGAIN
+        )
     return manifest
 
 

@@ -85,8 +85,8 @@ class Element:
         wanted = lock.read(self.plan.save_dir).source.tree
         if self.code.tree != wanted:
             raise LedgerError(
-                f"the submitted code is {self.code.tree}, the lock of run {self.plan.run_id} names {wanted}",
-                hint="the run was resumed with other code: cancel this job",
+                f"the submitted code is {self.code.tree}; the lock of run {self.plan.run_id} says {wanted}",
+                hint="the run was resumed with other code; cancel this job",
             )
 
     def _go_on(self, job: scheduler.Job | None, taken_away: bool) -> None:
@@ -98,7 +98,7 @@ class Element:
         if job is not None and scheduler.may_requeue(job.id) is not False and scheduler.requeue(job.id):
             return  # which ends this process
         if not submit(self.request, self.plan.files, self.plan.map, self, 1):
-            raise LaunchError("the cluster takes no further job at present: this one has no successor")
+            raise LaunchError("Slurm accepts no more jobs at present; this job has no follow-up")
 
 
 def dead_ones(shifts: Sequence[Shift]) -> set[str]:

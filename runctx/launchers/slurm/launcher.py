@@ -98,7 +98,7 @@ class Slurm:
         limit = scheduler.seconds(time)
         for what, number in {"workers": workers, "cpus": cpus, "processes": processes or cpus}.items():
             if not isinstance(number, int) or number < 1:
-                raise SettingsError(f"Slurm({what}={number!r}): a number from 1 is needed")
+                raise SettingsError(f"Slurm({what}=...) must be an int of at least 1; got {number!r}")
         self.workers, self.waits, self.max_follow_ups = workers, wait, max_follow_ups
         self.processes = processes or cpus
         self.margin = margin if margin is not None else max(5.0, min(limit / 20, 300.0))
@@ -133,8 +133,8 @@ class Slurm:
         launched.submit_missing()
         if launched.missing == wanted and not self.waits:
             raise LaunchError(
-                "Slurm takes no further job of yours at present, and nobody waits until it does",
-                hint="try again when others have ended, or let `run.map` wait: Slurm(..., wait=True)",
+                "Slurm accepts no more of your jobs at present, and wait=False does not wait",
+                hint="try again when other jobs have ended, or use Slurm(..., wait=True)",
             )
         return launched
 
@@ -175,8 +175,8 @@ class Submitted:
         except KeyboardInterrupt as error:
             jobs = " ".join(sorted({job.partition("_")[0] for job in submitted(self.plan.files)}, key=int))
             error.add_note(
-                f"The Slurm jobs {jobs} go on. `runctx collect {shlex.quote(str(self.plan.save_dir))}` takes in what "
-                f"they do; `scancel {jobs}` ends them."
+                f"The Slurm jobs {jobs} keep running. `runctx collect {shlex.quote(str(self.plan.save_dir))}` adds "
+                f"their results to the run; `scancel {jobs}` ends them."
             )
             raise
         self._call_off()
@@ -222,13 +222,13 @@ class Submitted:
         if all(self._was_cancelled(job, shifts) for job in last):
             return "the Slurm jobs were cancelled"
         if len(shifts) >= self.element.most:
-            return f"there were {len(shifts)} jobs, as many as `max_follow_ups` allows"
+            return f"{len(shifts)} jobs have run, the most that `max_follow_ups` allows"
         # what the dead had is given back by those that come, for whom it is the last they do: it may kill them, too
         left = ledger.claims.free + sum(len(ledger.unfinished(worker)) for worker in list(ledger.claims.held))
         stand = left, sum(ledger.claims.losses.values())
         if stand == self._stand:
             states = ", ".join(sorted({scheduler.state(job) or "unknown" for job in last}))
-            return f"the Slurm jobs ended ({states}) and got no further; see {folder_of(self.plan.files)}"
+            return f"the Slurm jobs ended ({states}) without a result; see {folder_of(self.plan.files)}"
         self._stand = stand
         each = self.element.processes
         self.missing = max(1, min(self.element.everyone // each, -(-left // each)))

@@ -237,7 +237,7 @@ def seconds(time: str | int) -> float:
     found = _TIME.fullmatch(text)
     if found is None:
         raise SettingsError(
-            f"Slurm's time limit {text[:80]!r} is no time",
+            f"invalid time limit for Slurm: {text[:80]!r}",
             hint='minutes, "HH:MM:SS", "D-HH", "D-HH:MM:SS" or "UNLIMITED"',
         )
     days, *clock = found.groups()

@@ -59,8 +59,8 @@ def submit(
 
     if absent := [command for command in ("sbatch", "srun", "squeue") if shutil.which(command) is None]:
         raise LaunchError(
-            f"there is no Slurm on this machine: {', '.join(absent)} cannot be found on the PATH",
-            hint="submit from a login node of the cluster, or use another launcher, e.g. 'joblib'",
+            f"no Slurm on this machine: {', '.join(absent)} not found on the PATH",
+            hint="submit from a login node, or use another launcher such as 'joblib'",
         )
     executor = submitit.AutoExecutor(
         folder=folder_of(files), cluster="slurm", slurm_python=shlex.join(_PYTHON)
@@ -123,7 +123,7 @@ def _submitted(executor: Any, element: Callable[[], None], count: int) -> list[s
                 if said or attempt == 2:  # without a word: a signal to this job has hit sbatch
                     raise LaunchError(
                         f"Slurm refused the job: {said or 'sbatch died'}",
-                        hint="its options are those of Slurm(...); `sinfo` lists partitions and their limits",
+                        hint="check the arguments of Slurm(...); `sinfo` lists partitions and their limits",
                     ) from error
                 time.sleep(0.5)
     return None

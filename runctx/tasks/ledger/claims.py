@@ -251,8 +251,8 @@ class Claims:
                 return False
         except OSError as error:
             raise LedgerError(
-                f"{self._path(number)}: cannot be linked into place: {error.strerror or error}",
-                hint="tasks are shared out by hard links: give the run a save_dir on a file system that has them",
+                f"{self._path(number)}: cannot create a hard link: {error.strerror or error}",
+                hint="tasks are claimed by hard links; choose a save_dir on a file system that supports them",
             ) from error
         finally:
             self._unlink(draft)
@@ -271,7 +271,7 @@ class Claims:
                 stream.write(data)
         except FileNotFoundError as error:
             raise LedgerError(
-                f"{self._folder}: is gone: this map has ended, or goes on in a session of its own"
+                f"{self._folder}: the folder is gone; the map has ended, or the run was resumed elsewhere"
             ) from error
         except OSError as error:
             self._unlink(name)

@@ -101,8 +101,8 @@ def _packed(task: Any, number: int) -> bytes:
 
 def _refused(task: Any, number: int, error: Exception) -> LedgerError:
     return LedgerError(
-        f"task {number} ({content.label(task)}) cannot be sent to a worker: {error}",
-        hint="give paths or numbers as tasks, and open files and connections inside the function",
+        f"task {number} ({content.label(task)}) cannot be sent to workers: {error}",
+        hint="use paths or numbers as tasks; open files and connections inside the function",
     )
 
 

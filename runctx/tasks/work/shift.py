@@ -308,10 +308,8 @@ class Watch:
                 longest=0.0 if too_long else ran,
             )
             if too_long:
-                why = (
-                    f"ran for {moment - since:.0f} s, until its machine was taken away: it fits into no shift"
-                )
-                hint = "give the jobs more time, or cut the task"
+                why = f"the task ran for {moment - since:.0f} s, into the time limit of its job; no attempt follows"
+                hint = "raise Slurm(time=...), or split the task"
                 self._fail(running, WorkerDiedError(why, hint), 1, since)
 
     def recover(self) -> bool:
@@ -348,7 +346,7 @@ class Watch:
     def _give_up(self, number: int) -> None:
         """A task over which worker after worker dies, wherever it runs."""
         if self.claims.losses[number] >= MOST_LOSSES:
-            why = f"{self.claims.losses[number]} workers died, or were taken away, while they ran this task"
+            why = f"{self.claims.losses[number]} workers died or were stopped while running this task"
             if number in self.claims.take_these(self.shift.name, self.shift.name, [number]):
                 self._fail(number, WorkerDiedError(why), self.claims.losses[number])
 
@@ -364,7 +362,7 @@ class Watch:
             if self._halted is not None or not self.ledger.unfinished(worker):
                 return
             if attempt == attempts:
-                error = WorkerDiedError(_how(broken), "its prints, if any, are in the log")
+                error = WorkerDiedError(_how(broken), "what the task printed is in the log")
                 self._fail(number, error, attempt, began)
 
     def _fail(self, number: int, error: WorkerDiedError, attempt: int, began: float | None = None) -> None:
@@ -398,8 +396,8 @@ _EXIT_CODES = re.compile(r"exit codes? of the workers? (?:are|is) \{([^}]*)\}")
 
 def _how(broken: Exception | None) -> str:
     codes = _EXIT_CODES.search(str(broken))
-    what = "the process that ran this task, and nothing else, died"
+    what = "the process that ran only this task died"
     if codes is None:
         return what if broken is None else f"{what} ({type(broken).__name__})"
-    killed = " (perhaps for want of memory)" if "SIGKILL" in codes[1] else ""
+    killed = " (perhaps out of memory)" if "SIGKILL" in codes[1] else ""
     return f"{what} with {codes[1]}{killed}"
