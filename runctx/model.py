@@ -246,6 +246,8 @@ class Lock:
     """`blake3:hex` of keys and values, `save_dir` aside: equal for the same configuration."""
     config_structure: str | None = None
     """`blake3:hex` of keys and types: equal for the same experiment with other numbers."""
+    config_subclasses: dict[str, str] = field(default_factory=dict)
+    """Dotted key -> qualified name of the dataclass there, where it is a subclass of the one that is declared."""
     origins: dict[str, tuple[Origin, ...]] = field(default_factory=dict)
     """Dotted key -> who set it, the winner first, then those it beat. Empty when one dict in the code set all."""
     keys_read: tuple[str, ...] = ()

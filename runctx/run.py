@@ -656,6 +656,7 @@ class Run(Maps, Viewed, Kept):
             self._update(
                 config_digest=config.value_digest(self._lock.config),
                 config_structure=config.structure_digest(self._cfg, plain),
+                config_subclasses=config.subclasses_in(self._cfg),
             )
         with self._step("keys that are read"):
             config.watch(self._cfg)

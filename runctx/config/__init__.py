@@ -8,10 +8,11 @@ if TYPE_CHECKING:
     from .combinations.spaces import integers, log_spaced, log_uniform, spaced, uniform
     from .commandline.arguments import add_arguments
     from .files.compose import load
+    from .objects import subclasses_in, to_class
     from .opened import open_config
     from .origins import origins_of
     from .reads import keys_read, never_read, unnoticed, watch
-    from .resolved import fill_in, from_plain, refuse_missing, save_dir_of, to_class, to_plain, to_yaml
+    from .resolved import fill_in, from_plain, refuse_missing, save_dir_of, to_plain, to_yaml
     from .structure import structure_digest
     from .text import from_text, value_digest
 
@@ -34,6 +35,7 @@ __all__ = [
     "save_dir_of",
     "spaced",
     "structure_digest",
+    "subclasses_in",
     "to_class",
     "to_plain",
     "to_yaml",
@@ -52,8 +54,9 @@ _MODULES = {
     "files.compose": "load",
     "origins": "origins_of",
     "reads": "keys_read never_read unnoticed watch",
+    "objects": "subclasses_in to_class",
     "opened": "open_config",
-    "resolved": "fill_in from_plain refuse_missing save_dir_of to_class to_plain to_yaml",
+    "resolved": "fill_in from_plain refuse_missing save_dir_of to_plain to_yaml",
     "structure": "structure_digest",
     "text": "from_text value_digest",
 }

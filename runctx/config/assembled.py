@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import Enum
 from pathlib import Path as FilePath
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf, flag_override
+from omegaconf import Container, DictConfig, OmegaConf, flag_override
 from omegaconf.errors import KeyValidationError, OmegaConfBaseException
 
 from ..errors import ConfigError
@@ -20,6 +21,7 @@ from .held import is_no_bool
 from .known import completed, raw, tree_of
 from .layers import DELETE, REPLACE, Branch, Layer, Leaf, Path, Setting, dotted, leaves, merge, plain
 from .nearest import did_you_mean
+from .objects import subclass_hint
 from .trace import Trace, attach, trace_of
 from .wording import first_line, short
 
@@ -83,13 +85,47 @@ def _filled(base: DictConfig, values: dict[Any, Any], added: frozenset[Path]) ->
     _make_room(config, values)
     for path in added:
         _let_in(config, path)
+    frozen = list(_frozen_in(config))
+    for part in frozen:  # OmegaConf 2.3 merges into a frozen dataclass, but not into one around others
+        OmegaConf.set_readonly(part, None)
     try:
-        OmegaConf.unsafe_merge(
-            config, values
-        )  # unlike `merge_with` into frozen dataclasses, too, which stay frozen
+        # unlike `merge_with` into frozen dataclasses, too
+        OmegaConf.unsafe_merge(config, _with_classes(values, base))
     except Exception as error:
         config._format_and_raise(key=None, value=None, cause=error)
+    for part in frozen:
+        OmegaConf.set_readonly(part, True)
     return config
+
+
+def _frozen_in(config: DictConfig) -> Iterator[DictConfig]:
+    """The mappings in a configuration that are read-only by themselves."""
+    if config._get_node_flag("readonly"):
+        yield config
+    content = config.__dict__["_content"]
+    for part in content.values() if isinstance(content, dict) else ():
+        if isinstance(part, DictConfig):
+            yield from _frozen_in(part)
+
+
+def _with_classes(value: Any, node: Any) -> Any:
+    """`value`, where elements of lists keep the subclass that `node` has in their place."""
+    content = node.__dict__.get("_content") if isinstance(node, Container) else None
+    if isinstance(value, dict) and isinstance(content, dict):
+        return {key: _with_classes(part, content.get(key)) for key, part in value.items()}
+    if isinstance(value, (list, tuple)) and isinstance(content, (list, tuple)):
+        declared = getattr(node._metadata, "element_type", Any)
+        pairs = itertools.zip_longest(value, content[: len(value)])
+        return type(value)(_element(part, child, declared) for part, child in pairs)
+    return value
+
+
+def _element(part: Any, child: Any, declared: Any) -> Any:
+    part = _with_classes(part, child)
+    cls: Any = OmegaConf.get_type(child) if isinstance(child, DictConfig) else None
+    if not isinstance(part, dict) or not is_structured(cls) or cls is declared:
+        return part
+    return OmegaConf.merge(OmegaConf.structured(cls), part)
 
 
 def _has_dataclasses(config: DictConfig) -> bool:
@@ -139,7 +175,9 @@ def _misfit(
     unknown = _unknown(base, path)
     if unknown is not None:
         known = [dotted(each) for each, _ in leaves(tree_of(base))]
-        hint = did_you_mean(dotted(unknown), known) or marker_meant(setting.layer, unknown)
+        around, _ = required(declared_type(base, unknown[:-1]))
+        hint = subclass_hint(around, unknown[-1])
+        hint = hint or did_you_mean(dotted(unknown), known) or marker_meant(setting.layer, unknown)
         return ConfigError(f"{place}{dotted(unknown)} is unknown", hint=hint)
     path, value = _where_a_mapping_is(base, path, setting.value)
     declared = declared_type(base, path)
@@ -242,6 +280,10 @@ def _how(declared: Any, value: Any) -> str | None:
         return "declare it as `| None` to allow null"
     if wanted is bool:
         return "write true or false"
+    element, _ = required(inner(declared, 0))
+    if isinstance(value, (list, tuple)) and is_structured(element):
+        hints = (subclass_hint(element, key) for part in value if isinstance(part, dict) for key in part)
+        return next(filter(None, hints), None)
     if typing.get_origin(wanted) in (list, tuple) and not isinstance(value, (list, tuple)):
         return "a list is written [1, 2]"
     return None

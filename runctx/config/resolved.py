@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, ListConfig, OmegaConf, read_write
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from .. import yamlfile
@@ -26,7 +26,7 @@ from .layers import Branch, Setting, at, dotted, leaves
 from .layers import Path as Keys
 from .nearest import did_you_mean
 from .trace import Trace, attach, trace_of
-from .wording import first_line, message_of, short
+from .wording import message_of, short
 
 _instant: ContextVar[datetime | None] = ContextVar("runctx_instant", default=None)
 
@@ -297,38 +297,6 @@ def from_plain(plain: dict[Any, Any]) -> DictConfig:
         raise _told(error) from None
     OmegaConf.set_readonly(config, True)
     return config
-
-
-def to_class(plain: dict[Any, Any], cls: Any) -> Any:
-    """An instance of the dataclass `cls` with these values.
-
-    Raises
-    ------
-    ConfigError: the values do not fit the class; the message names the key.
-    """
-    try:
-        config = OmegaConf.structured(cls)
-        _make_room(config, plain)
-        return OmegaConf.to_object(OmegaConf.merge(config, from_plain(plain)))
-    except OmegaConfBaseException as error:
-        key = getattr(error, "full_key", None)
-        raise ConfigError(
-            f"config key {key}: does not fit {cls.__name__}: {first_line(error)}",
-            hint="the class may have changed since the run: load without it to get plain values",
-        ) from error
-
-
-def _make_room(config: DictConfig, plain: dict[Any, Any]) -> None:
-    # merging would keep the default entries of a mapping beside those of the run
-    for key, part in _parts(config):
-        value = plain.get(key)
-        if isinstance(part, ListConfig) or not isinstance(value, dict):
-            continue
-        if OmegaConf.get_type(part) is not dict:
-            _make_room(part, value)
-        else:
-            with read_write(config):
-                config[key] = {}
 
 
 def _told(

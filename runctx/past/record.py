@@ -188,7 +188,12 @@ class Record(Kept):
             from .. import config
 
             plain = self.lock.config
-            self._cfg = config.from_plain(plain) if self._cls is None else config.to_class(plain, self._cls)
+            subclasses = self.lock.config_subclasses
+            self._cfg = (
+                config.from_plain(plain)
+                if self._cls is None
+                else config.to_class(plain, self._cls, subclasses)
+            )
         return self._cfg
 
     @property

@@ -35,6 +35,7 @@ from ..layers import (
     tree,
 )
 from ..nearest import did_you_mean
+from ..objects import subclass_hint
 from . import literals
 from .literals import Bare, BrokenLiteral
 
@@ -336,6 +337,9 @@ class _Laying:
                 f"config key {key}: {around} is {here[-1].value}, which is no place for keys of its own",
                 hint=f"set the key where {here[-1].value} leads",
             )
+        around, _ = required(declared_type(self.config, path[:-1]))
+        if is_structured(around) and (hint := subclass_hint(around, str(path[-1]))):
+            return self.token.error(f"config key {key} is unknown", hint)
         hint = did_you_mean(key, [dotted(known) for known, _ in leaves(self.lower)])
         add = "" if self.override.sign == "~" else f"to add it, write +{key}=..."
         return self.token.error(
