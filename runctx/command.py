@@ -69,6 +69,18 @@ def command(root: Path | None = None, redactor: Redactor | None = None) -> model
     )
 
 
+def is_interactive() -> bool:
+    """Whether the process's arguments are those of a kernel or console, and not meant for the user's code.
+
+    A script that is started by `%run` has arguments of its own.
+
+    >>> is_interactive()
+    False
+    """
+    kind = _program().kind
+    return kind == "notebook" or (kind == "console" and notebook.user_namespace() is not None)
+
+
 def folder() -> Path:
     """Where the project is looked for: the program's folder, else (a console, a tool) the current one."""
     file = _program().file
@@ -197,9 +209,11 @@ def _program() -> _Program:
     argv = tuple(str(argument) for argument in getattr(sys, "argv", None) or ())
     main = _names_of_main()
     file = _main_file(main, argv)
-    if file is None or file.endswith(".ipynb"):
-        return _without_file(argv)
     given = _as_started(argv[0]) if argv and argv[0] else None
+    # an editor may set `__file__` in a kernel; only `%run` sets the arguments as well
+    of_cells = notebook.in_kernel() and not (file and given and _same(file, given))
+    if file is None or file.endswith(".ipynb") or of_cells:
+        return _without_file(argv)
     if given and distributions.is_installed(file) and os.path.isfile(given) and not _same(file, given):
         # a launcher (cProfile, trace, loky's worker) has put the program's own name into argv[0]
         return _without_file(argv) if _is_kernel(given) else _Program(kind="script", argv=argv, file=given)

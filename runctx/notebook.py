@@ -34,14 +34,18 @@ def user_namespace() -> dict[str, Any] | None:
 
 
 def notebook_path() -> Path | None:
-    """The notebook this kernel belongs to, where the front end tells: VS Code and Jupyter do.
+    """The notebook, or the file with cells, that this kernel belongs to, where the front end tells.
 
-    VS Code sets `__vsc_ipynb_file__` in the user's namespace, the Jupyter server JPY_SESSION_NAME in the
-    environment. A kernel does not know it otherwise (nbclient, papermill), and a console has none.
+    VS Code sets `__vsc_ipynb_file__` in the user's namespace for a notebook, and `__file__` for a file whose cells go
+    to the interactive window; the Jupyter server sets JPY_SESSION_NAME in the environment. A kernel does not know it
+    otherwise (nbclient, papermill), and a console has none.
     """
     if not in_kernel():
         return None  # the variable is inherited by processes that a cell starts
-    told = (user_namespace() or {}).get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME")
+    names = user_namespace() or {}
+    file = str(names.get("__file__") or "")  # `%run -i` leaves its script's behind, as it was typed
+    absolute = file if os.path.isabs(file) else None
+    told = names.get("__vsc_ipynb_file__") or absolute or os.environ.get("JPY_SESSION_NAME")
     if not isinstance(told, str) or not Path(told).suffix:
         return None  # a console session is named `console-1-<uuid>`
     return _found(Path(told))

@@ -63,6 +63,10 @@ class Kernel:
         """Execute a cell; whatever it asks for with `input` gets these answers."""
         return self.wait(self.begin(code, stdin=bool(answers)), answers=answers)
 
+    def hidden(self, code: str) -> None:
+        """Execute code as an editor does for itself: neither shown nor counted."""
+        self.wait(str(self._client.execute(code, silent=True, store_history=False)))
+
     def value(self, expression: str) -> Any:
         """What an expression gives in the kernel."""
         shown = self.run(expression)
@@ -239,6 +243,73 @@ class TestIdentity:
             )  # fmt: skip
             assert shown.stdout == text
             assert past.source.files["model.py"] == f"git:{git(kernel, f'{past.commit}:model.py')}"
+
+
+CELLS_OF_A_FILE = """\
+from dataclasses import dataclass
+from runctx import Run, from_cli
+
+@dataclass
+class Config:
+    lr: float = 0.1
+
+def main(cfg):
+    with Run(cfg) as run:
+        return run
+
+if __name__ == "__main__":
+    run = main(from_cli(Config))
+"""
+
+
+@pytest.fixture(scope="module")
+def window(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
+    """The kernel of an interactive window that shows `fit.py`, whose cells were executed."""
+    shared = Kernel(project(tmp_path_factory.mktemp("window") / "project"))
+    for name in ("fit.py", "script.py"):
+        (shared.folder / name).write_text(CELLS_OF_A_FILE)
+    shared.hidden(f"__file__ = {str(shared.folder / 'fit.py')!r}")
+    assert not shared.run(CELLS_OF_A_FILE).error
+    yield shared
+    shared.stop()
+
+
+class TestInteractiveWindow:
+    """VS Code sends the cells of a file to a kernel in which it has set `__file__` by a hidden request."""
+
+    def test_the_file_is_the_notebook(self, window):
+        """The lock says notebook, names the file, and has no argument of the kernel; the file names the stage."""
+        past = load(window)
+        assert (past.command.kind, past.command.entry, past.command.argv) == ("notebook", "fit.py", ())
+        assert (past.stage, past.save_dir.parent) == ("fit", window.folder / "results/fit")
+
+    def test_the_arguments_are_not_the_users(self, window):
+        """`from_cli` reads no argument of the kernel, in its workers either, and its errors are exceptions."""
+        assert window.value("from_cli(Config).lr") == 0.1
+        window.run("from joblib import Parallel, delayed")
+        assert window.value("[cfg.lr for cfg in Parallel(2)([delayed(from_cli)(Config)] * 2)]") == [0.1, 0.1]
+        assert window.run("from_cli(Config, ['lrs=1'])").error == "ConfigError"
+
+    def test_a_script_that_is_run_has_its_own(self, window):
+        """`%run script.py lr=0.5` is that script, with its arguments; afterwards the file is the notebook again."""
+        for code, lr, kind, stage in (
+            ("%run script.py lr=0.5", 0.5, "script", "script"),
+            (CELLS_OF_A_FILE, 0.1, "notebook", "fit"),
+            ("%run -i script.py lr=0.5", 0.5, "script", "script"),
+            (CELLS_OF_A_FILE, 0.1, "notebook", "notebook"),  # `-i` has overwritten `__file__`
+            ("%run -m script lr=0.5", 0.5, "module", "script"),
+        ):
+            assert not window.run(code).error
+            past = load(window)
+            assert (past.cfg.lr, past.command.kind, past.stage) == (lr, kind, stage), code
+
+    def test_a_file_that_was_never_saved(self, window):
+        """A file that is not on disk yet names the stage all the same."""
+        window.hidden("__file__ = '/nowhere/Untitled-1.py'")
+        assert not window.run(CELLS_OF_A_FILE).error
+        past = load(window)
+        assert (past.command.kind, past.stage) == ("notebook", "Untitled-1")
+        window.hidden(f"__file__ = {str(window.folder / 'fit.py')!r}")
 
 
 def git(kernel: Kernel, name: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, NoReturn, TypeVar, overload
 
 from omegaconf import DictConfig
 
+from ... import command
 from ...errors import ConfigError
 from ...redact import Redactor
 from .. import reads
@@ -170,7 +171,7 @@ def from_cli(
         lowest = open_config(None if files else config)
         return _from_cli(lowest if groups is None else begin(groups, lowest), argv, files)
     except ConfigError as error:
-        if not is_ours or _is_interactive():
+        if not is_ours or command.is_interactive():
             raise
         _exit(error)
 
@@ -217,7 +218,7 @@ def _asked(argv: Sequence[str] | argparse.Namespace | None, config: DictConfig) 
             "the arguments are no list of texts", hint='from_cli(Config, ["opt.lr=0.3", "epochs=5"])'
         )
     if argv is None:
-        arguments = [] if _is_interactive() or _is_under_pytest() else sys.argv[1:]
+        arguments = [] if command.is_interactive() or _is_under_pytest() else sys.argv[1:]
     else:
         arguments = list(argv)
     found, rest = _parser().parse_known_args(arguments)
@@ -290,12 +291,6 @@ def _no_option(argument: str, config: DictConfig) -> ConfigError:
     shown = value if key and value and not Redactor().is_secret(key[0]) else "..."
     hint = f"keys are set without dashes: {key[0]}={shown}" if key else "--help lists the options"
     return ConfigError(f"command line: there is no option {argument.partition('=')[0]}", hint=hint)
-
-
-def _is_interactive() -> bool:
-    """Whether the arguments are those of a kernel or console: a script that is `%run` in one has its own."""
-    shell = getattr(sys.modules.get("IPython.core.getipython"), "get_ipython", lambda: None)()
-    return shell is not None and not hasattr(sys.modules.get("__main__"), "__file__")
 
 
 def _is_under_pytest() -> bool:
