@@ -84,7 +84,8 @@ def is_interactive() -> bool:
 def folder() -> Path:
     """Where the project is looked for: the program's folder, else (a console, a tool) the current one."""
     file = _program().file
-    if file is None or not os.path.exists(file) or distributions.is_installed(file):
+    ours = os.path.join(os.path.dirname(__file__), "__main__.py")  # as `python -m runctx`, wherever it lies
+    if file in (None, ours) or not os.path.exists(file) or distributions.is_installed(file):
         return Path(_current_folder() or os.sep)
     return Path(os.path.dirname(os.path.realpath(file)))
 

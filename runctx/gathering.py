@@ -61,9 +61,9 @@ class Gathering(Recording):
         for data, one, root in zip(own, hashed, self._hashing.roots, strict=True):
             manifest = data.manifest
             if one.manifest is not None and manifest is None:
-                manifest = self._write_manifest(one)
+                manifest = self._write_manifest(one, data.name)
                 self._find_runs_in(data, root, one.manifest)
-            taken.append(self._upstream.owned(replace(one.data, manifest=manifest)))
+            taken.append(self._upstream.owned(replace(one.data, manifest=manifest, name=data.name)))
         self._update(
             inputs=(*taken, *of_tasks), parents=self._upstream.parents, upstream=self._upstream.locks
         )
@@ -78,9 +78,9 @@ class Gathering(Recording):
             self._upstream = upstream.find(places, known=self._upstream, own=self.save_dir)
             self._omit(self._upstream.omissions)
 
-    def _write_manifest(self, hashed: Hashed) -> str:
-        """Named after the input's last part; two inputs of one name get two manifests."""
-        name = re.sub(r"[^\w.-]+", "_", Path(hashed.data.path).name)[:60] or "input"
+    def _write_manifest(self, hashed: Hashed, name: str | None) -> str:
+        """Named as the input is, or after its last part; two inputs of one name get two manifests."""
+        name = re.sub(r"[^\w.-]+", "_", name or Path(hashed.data.path).name).strip(".")[:60] or "input"
         self._files.inputs.mkdir(exist_ok=True)
         file = next(f for n in itertools.count(1) if not (f := self._files.manifest(name, n)).exists())
         layout.write_atomically(file, hashed.manifest or b"")

@@ -49,10 +49,11 @@ class Maps(Gathering):
         """The configuration as it was given: what is derived follows when a task is laid on it."""
         from . import config
 
+        known = self._lock if self._task is None else self._task.parent
         base = config.open_config(self._given_cfg)
+        config.latest_runs(base).update(known.latest)
         again = base.copy()
-        started = self._lock.started if self._task is None else self._task.parent.started
-        config.fill_in(again, started.astimezone(), os.fspath(self.save_dir))
+        config.fill_in(again, known.started.astimezone(), os.fspath(self.save_dir))
         if config.to_plain(again) != config.to_plain(self._cfg):
             raise ConfigError(
                 "the configuration that the run was given has been changed since the run was entered",
@@ -67,6 +68,8 @@ class Maps(Gathering):
             save_dir=self.save_dir,
             id=self.id,
             started=self._lock.started,
+            latest=self._lock.latest,
+            results=self._wishes.root / self._wishes.results,
             log=self._log,
             seed=self._seed,
             redactor=self._redactor,

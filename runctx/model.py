@@ -122,6 +122,8 @@ class Data:
     changed_during_run: bool = False
     run: str | None = None
     """Id of the upstream run whose save_dir it is, or lies in."""
+    name: str | None = None
+    """Of an input that was given in a dict: its key."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -248,8 +250,11 @@ class Lock:
     """`blake3:hex` of keys and types: equal for the same experiment with other numbers."""
     config_subclasses: dict[str, str] = field(default_factory=dict)
     """Dotted key -> qualified name of the dataclass there, where it is a subclass of the one that is declared."""
+    latest: dict[str, str] = field(default_factory=dict)
+    """Stage -> folder: the runs that `${latest:STAGE}` in the configuration meant."""
     origins: dict[str, tuple[Origin, ...]] = field(default_factory=dict)
-    """Dotted key -> who set it, the winner first, then those it beat. Empty when one dict in the code set all."""
+    """Dotted key -> who set it, the winner first, then those it beat. When one dict in the code set all, only of what
+    was computed."""
     keys_read: tuple[str, ...] = ()
     """Dotted keys that were read through `run.cfg`, or the configuration the run was given."""
     source: Source

@@ -16,6 +16,7 @@ from . import layout, liveness, lock
 from .errors import ConfigError, LockError, NoRunError, RunStateError
 from .model import Lock, Session
 from .tasks.work import presence
+from .told import Told
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -64,7 +65,7 @@ class Earlier:
 
 
 def take_up(
-    given: str | os.PathLike[str], results: Path, stage: str | None, configuration: Configuration
+    given: Told | str | os.PathLike[str], results: Path, stage: str | None, configuration: Configuration
 ) -> Earlier:
     """The run that was named, if it can be gone on with.
 
@@ -81,7 +82,7 @@ def take_up(
     """
     from .past import index
 
-    folder = index.find(os.fspath(given), results).resolve()
+    folder = index.find(given, results).resolve()
     return _taken(folder, _hold(folder), stage, configuration)
 
 

@@ -21,8 +21,10 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from . import caller, layout, liveness, places, seeding, settings
-from .errors import InputError, RunStateError, SaveDirError
+from . import inputs as inputs_
+from .errors import RunStateError, SaveDirError
 from .gathering import here, status_of
+from .inputs import Inputs
 from .interrupts import Interrupt, held_back
 from .maps import Maps
 from .model import VERSION, Failure, Lock
@@ -62,14 +64,16 @@ class Run(Maps, Viewed, Kept):
     Parameters
     ----------
     cfg: the configuration: a dataclass or an instance of one, a dict, a DictConfig, the path of a YAML file.
-    inputs: files, folders, globs and earlier runs that are read; hashed in the background, without delay.
+    inputs: what is read: files, folders, globs, earlier runs or their names (a stage: its newest run that is done);
+        one, several, or a dict whose keys are their names. None is no input, `~` and variables are expanded.
+        They are hashed in the background, without delay.
     stage: name of what is done; default: that of the module in which the run is entered, in a cell that of the
         notebook, at a prompt `console`.
     save_dir: folder to make for this run; default: `cfg.save_dir`, else `results/<stage>/<yymmdd-HHMMSS>`. If it
         exists, the next free `<name>-2`, `<name>-3`, ... is made.
-    resume: an earlier run to go on with, in its folder and under its id: a path in it, its id, or True for the newest
-        one of this stage and configuration that did not come to its end (if there is none, a new run is made).
-        `run.map` does what is not done yet; `${now:...}` means the first start.
+    resume: an earlier run to go on with, in its folder and under its id: its name as `Run.load` takes it, or True for
+        the newest one of this stage and configuration that did not come to its end (if there is none, a new run is
+        made). `run.map` does what is not done yet; `${now:...}` means the first start.
     seed: seeds random, numpy and torch where they are imported, and is recorded.
     capture: also write what is printed, by C code and child processes too, to run.log.
     console: show log lines on stderr too.
@@ -99,18 +103,18 @@ class Run(Maps, Viewed, Kept):
     def __init__(
         self,
         cfg: Any = None,
-        inputs: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] = (),
+        inputs: Inputs = (),
         *,
         stage: str | None = None,
         save_dir: str | os.PathLike[str] | None = None,
-        resume: bool | str | os.PathLike[str] = False,
+        resume: bool | Told | str | os.PathLike[str] = False,
         seed: int | None = None,
         capture: bool = False,
         console: bool = True,
     ) -> None:
         super().__init__()
         self._given_cfg = cfg
-        self._given_inputs = (inputs,) if isinstance(inputs, (str, os.PathLike)) else tuple(inputs)
+        self._given_inputs = inputs_.given(inputs)
         self._given_stage = stage
         self._given_save_dir = save_dir
         if save_dir is not None and resume is not False:
@@ -133,21 +137,38 @@ class Run(Maps, Viewed, Kept):
     # -- what she asks of it -------------------------------------------------------------------------------
 
     @staticmethod
-    def load(path: str | os.PathLike[str], cls: type | None = None) -> Record:
+    def load(which: Told | str | os.PathLike[str], cls: type | None = None) -> Record:
         """A past run: same attributes, nothing executed, no network.
 
         Parameters
         ----------
-        path: a run's folder, its run.lock, or any file in it.
+        which: a path in the run's folder, its id or the beginning of it, `latest`, or a stage: its newest run.
         cls: dataclass that `cfg` should be an instance of; default: a read-only DictConfig.
 
         Raises
         ------
-        NoRunError: no run there. LockError: its lock is broken; names file and key.
+        NoRunError: there is no such run, or several. LockError: its lock is broken; names file and key.
         """
         from .past import record
 
-        return record.load(path, cls)
+        return record.load(which, cls)
+
+    @staticmethod
+    def latest(stage: str | None = None, cls: type | None = None) -> Record:
+        """The newest run of a stage that is done; without a stage, of all.
+
+        Parameters
+        ----------
+        stage: its exact name.
+        cls: as for `load`.
+
+        Raises
+        ------
+        NoRunError: none is done; says what there is.
+        """
+        from .past import index
+
+        return index.latest(stage, cls)
 
     @property
     def lock(self) -> Lock:
@@ -442,11 +463,17 @@ class Run(Maps, Viewed, Kept):
 
         parent, self._program = task.parent, _place_of(frame)
         cfg = config.open_config(self._given_cfg)
+        config.latest_runs(cfg).update(parent.latest)
         config.fill_in(cfg, parent.started.astimezone(), os.fspath(parent.save_dir), self._program)
         # before any text: it may hold the secrets met here
         self._redactor, self._redacted_cfg = parent.redactor, parent.redactor.mapping(config.to_plain(cfg))
-        base = here() or Path()
-        self._inputs_in_task = task.reading.begin(_path_of(given, base) for given in self._given_inputs)
+        paths = inputs_.paths(
+            self._given_inputs,
+            here() or Path(),
+            parent.results,
+            lambda text: config.interpolated(cfg, text, parent.started.astimezone()),
+        )
+        self._inputs_in_task = task.reading.begin(paths)
         self._cfg, self._files = cfg, layout.RunFiles(parent.save_dir)
         self._log, self._label, self._journal = parent.log, str(task), task.journal
         self._ended: tuple[Status, Failure | None] = ("running", None)
@@ -509,11 +536,20 @@ class Run(Maps, Viewed, Kept):
         local = started.astimezone()
         stamp = f"{local:%y%m%d-%H%M%S}"
         if earlier:
+            config.latest_runs(cfg).update(earlier.lock.latest)
+        if earlier:
             stage, run_id = earlier.lock.stage, earlier.lock.id
         else:
             run_id = f"{stage.replace('/', '-')}-{stamp}-{secrets.token_hex(3)}"
         base = here() or Path()
-        paths = tuple(_path_of(given, base) for given in self._given_inputs)
+        paths = tuple(
+            inputs_.paths(
+                self._given_inputs,
+                base,
+                results,
+                lambda text: config.interpolated(cfg, text, local),
+            )
+        )
         hashing = Hashing(paths, base=base, cache=layout.cache_dir(), on_done=self._note_inputs)
         origin = upstream.find((path, base / path) for path in paths)
         wanted = (
@@ -559,8 +595,12 @@ class Run(Maps, Viewed, Kept):
             command=replace(invoked, argv=tuple(map(redactor.text, invoked.argv))),
             seed=self._seed,
             config=values,
+            latest=dict(config.latest_runs(cfg)),
             source=taken.source,
-            inputs=tuple(origin.owned(data) for data in hashing.inputs),
+            inputs=tuple(
+                replace(origin.owned(data), name=name)
+                for data, (name, _) in zip(hashing.inputs, self._given_inputs, strict=True)
+            ),
             parents=origin.parents,
             upstream=origin.locks,
             environment=environment.environment(wishes.variables, redactor),
@@ -590,7 +630,8 @@ class Run(Maps, Viewed, Kept):
         from . import config, resume
 
         def as_recorded(then: Lock, folder: Path) -> dict[Any, Any]:
-            again = cfg.copy()
+            again = config.open_config(cfg)
+            config.latest_runs(again).update(then.latest)
             config.fill_in(again, then.started.astimezone(), os.fspath(folder), program)
             values = redactor.mapping(config.to_plain(again))
             return redactor.mapping(values) if config.origins_of(again, program, redactor) else values
@@ -765,17 +806,6 @@ class Run(Maps, Viewed, Kept):
         with self._step("liveness lock"):
             if self._alive is not None:
                 self._alive.release()
-
-
-def _path_of(given: str | os.PathLike[str], base: Path) -> str:
-    if isinstance(given, Told):  # relative, so that the locks of two clones can be compared
-        return os.path.relpath(given, base)
-    try:
-        return os.fspath(given)
-    except TypeError:
-        raise InputError(
-            f"input {given!r} is no path but {type(given).__name__}", hint="leave out what is not set"
-        ) from None
 
 
 _WORTH_WAITING = 1.0

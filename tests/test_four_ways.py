@@ -11,7 +11,7 @@ from tests.demo import Demo
 
 MAP = """
 import measure_all
-folder = latest("images")
+folder = str(Run.latest("images").save_dir)
 with Run(Config(), inputs=[folder], stage={stage!r}) as run:
     images = sorted(map(str, measure_all.Path(folder).glob("*.pgm")))
     run.map(main, images, into="input", launcher={launcher!r})

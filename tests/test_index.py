@@ -636,23 +636,25 @@ class TestFind:
         return tmp_path
 
     def test_names(self, project):
-        """A run is found by path, id, the beginning of one, and as the latest."""
+        """A run is found by path, id, the beginning of one, stage, and as the latest."""
         assert index.find("results/train/1") == project / "results/train/1"
         assert index.find("results/train/1/run.lock") == project / "results/train/1"
         assert index.find(make_lock(2).id) == project / "results/train/2"
-        assert index.find("eval") == project / "results/evaluate/5"
+        assert index.find("evaluate-25") == project / "results/evaluate/5"
+        assert index.find("evaluate") == project / "results/evaluate/5"
+        assert index.find("train") == project / "results/train/2"
         assert index.find("latest") == index.find("-") == project / "results/evaluate/5"
 
     def test_a_file_of_that_name(self, project):
         """A file here that is called like the beginning of an id is not in the way."""
-        (project / "eval").write_text("")
-        assert index.find("eval") == project / "results/evaluate/5"
+        (project / "evaluate").write_text("")
+        assert index.find("evaluate") == project / "results/evaluate/5"
 
     def test_not_one(self, project):
         """Several, or none, is an error that names them and says what to do."""
-        with pytest.raises(NoRunError, match=rf"3 runs are called 'train': {make_lock(2).id}.*\nhint"):
-            index.find("train")
-        for name in ("x", "results/train/9", ESCAPE, "a\0b", "x" * 300):
+        with pytest.raises(NoRunError, match=rf"3 runs are called 'train-25': {make_lock(2).id}.*\nhint"):
+            index.find("train-25")
+        for name in ("x", "eval", "results/train/9", ESCAPE, "a\0b", "x" * 300):
             with pytest.raises(NoRunError, match="hint"):
                 index.find(name)
 

@@ -1,25 +1,18 @@
 """Measure one image of a digit: how much ink there is, where, how symmetric it is, and how many holes it has."""
 
 # %%
-import os
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
 
-from runctx import Run, from_cli, runs
+from runctx import Run, from_cli
 
 
 @dataclass
 class Config:
-    input: str = ""
+    input: str = "${latest:images}/0000-0.pgm"  # of the newest run of that stage that is done
     ink: int = 8  # grey value from which on a pixel counts as ink
-
-
-def latest(stage):
-    """Folder of the newest finished run of a stage."""
-    run = next(run for run in runs() if run.stage == stage and run.status == "done")
-    return os.path.relpath(run.save_dir)
 
 
 def load(path):
@@ -46,6 +39,4 @@ def main(cfg: Config):
 
 # %%
 if __name__ == "__main__":
-    print(
-        main(from_cli(Config(input=f"{latest('images')}/0000-0.pgm")))
-    )  # python measure.py -o input=other.pgm
+    print(main(from_cli(Config)))  # python measure.py -o input=other.pgm

@@ -13,7 +13,7 @@ from runctx.launchers import Slurm
 
 @dataclass
 class Config(measure.Config):
-    folder: str = ""
+    folder: str = "${latest:images}"
     launcher: str = "joblib"  # or threading, serial, slurm
 
 
@@ -38,4 +38,4 @@ def main(cfg: Config):
 
 # %%
 if __name__ == "__main__":
-    main(from_cli(Config(folder=measure.latest("images"))))  # python measure_all.py -o launcher=slurm
+    main(from_cli(Config))  # python measure_all.py -o launcher=slurm

@@ -2,25 +2,18 @@
 
 # %%
 import json
-import os
 from dataclasses import dataclass
 
 import numpy as np
 
-from runctx import Run, from_cli, runs
+from runctx import Run, from_cli
 
 
 @dataclass
 class Config:
-    input: str = ""
+    input: str = "${latest:prepare}"  # folder of the newest run of that stage that is done
     lr: float = 0.5
     epochs: int = 60
-
-
-def latest(stage):
-    """Folder of the newest finished run of a stage."""
-    run = next(run for run in runs() if run.stage == stage and run.status == "done")
-    return os.path.relpath(run.save_dir)
 
 
 def load(path):
@@ -52,4 +45,4 @@ def main(cfg: Config):
 
 # %%
 if __name__ == "__main__":
-    main(from_cli(Config(input=latest("prepare"))))  # python train.py -o lr=0.3
+    main(from_cli(Config))  # python train.py -o lr=0.3

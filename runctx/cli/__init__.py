@@ -5,6 +5,7 @@ Data go to stdout, messages to stderr. What the user can put right exits with 2:
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -30,8 +31,17 @@ class _Group(click.Group):
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="runctx")
-def main() -> None:
+@click.option(
+    "-C",
+    "folder",
+    metavar="DIR",
+    type=click.Path(exists=True, file_okay=False),
+    help="Look in the project of this folder, as if started in it.",
+)
+def main(folder: str | None) -> None:
     """Why did this result change? Look at past runs."""
+    if folder is not None:
+        os.chdir(folder)
 
 
 for _command in (

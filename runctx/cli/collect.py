@@ -6,23 +6,23 @@ from typing import Any
 
 import click
 
+from .which import run_argument
+
 
 @click.command("collect")
-@click.argument("run", metavar="RUN")
+@run_argument
 @click.option("--wait", is_flag=True, help="Wait for tasks that still go on.")
 @click.option("--json", "as_json", is_flag=True, help="The lock, for programs.")
 def collect(run: str, wait: bool, as_json: bool) -> None:
     """Fold what became of a run's tasks into its lock, and seal it.
 
     For a run that was submitted, or whose process was killed while tasks of it went on. Doing it twice changes nothing.
-
-    RUN is a path in the run's folder, an id or the beginning of one, or `latest`.
     """
     from ..lock import to_plain
-    from ..past import index, record
+    from ..past import record
     from . import output
 
-    past = record.load(index.find(run)).collect(wait=wait)
+    past = record.load(run).collect(wait=wait)
     if as_json:
         output.json(to_plain(past.lock))
         return

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .which import runs_argument, which
+
 if TYPE_CHECKING:
     from ..past.comparison import Comparison
 
@@ -14,7 +16,7 @@ _LIMIT = 50
 
 
 @click.command("compare")
-@click.argument("names", metavar="[RUN]...", nargs=-1)
+@runs_argument
 @click.option("--where", metavar="EXPR", help="Only runs of which this is true: 'config.lr < 0.1'.")
 @click.option(
     "--limit", type=click.IntRange(min=0), default=_LIMIT, show_default=True, help="How many; 0: all."
@@ -22,14 +24,9 @@ _LIMIT = 50
 @click.option("--all", "equal", is_flag=True, help="Also what is equal.")
 @click.option("--json", "as_json", is_flag=True, help="All of it, for programs.")
 def compare(names: tuple[str, ...], where: str | None, limit: int, equal: bool, as_json: bool) -> None:
-    """Show what differs between runs: configuration, metrics, code, inputs, packages.
-
-    RUN is a path in a run's folder, an id or the beginning of one, `latest`, a folder of runs or a glob of folders;
-    without any, the runs of the project's results folder, the newest first.
-    """
+    """Show what differs between runs: configuration, metrics, code, inputs, packages."""
     from ..display.comparison import Table
     from . import output
-    from .which import which
 
     chosen = which(names, where, as_given=True)
     shown = chosen[: limit or None]

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .which import complete_run, complete_stage, run_argument
+
 if TYPE_CHECKING:
     from ..model import Lock
     from ..past.columns import Column
     from ..past.many import Runs
 
-_run = click.argument("run", metavar="RUN")
 _json = click.option("--json", "as_json", is_flag=True, help="All of it, for programs.")
 
 _LIMIT = 50
@@ -20,8 +21,13 @@ _LIMIT = 50
 @click.command("ls")
 @click.argument("pattern", required=False)
 @click.option("--where", metavar="EXPR", help="Only runs of which this is true: 'config.lr < 0.1'.")
-@click.option("--stage", metavar="NAME", help="Only runs of this stage.")
-@click.option("--like", metavar="RUN", help="Only runs of the same experiment: equal keys and types.")
+@click.option("--stage", metavar="NAME", shell_complete=complete_stage, help="Only runs of this stage.")
+@click.option(
+    "--like",
+    metavar="RUN",
+    shell_complete=complete_run,
+    help="Only runs of the same experiment: equal keys and types.",
+)
 @click.option(
     "--sort", metavar="KEY[,-KEY]", help="By config.lr, metrics.acc.max ...; -KEY: the largest first."
 )
@@ -53,9 +59,7 @@ def ls(
     from ..past.columns import column, unmet
     from . import output
 
-    found = index.runs(pattern, where=where, like=like)
-    if stage is not None:
-        found = found.where(f"stage == {stage!r}")
+    found = index.runs(pattern, stage=stage, where=where, like=like)
     for key in reversed(_keys(sort)):
         found = found.sort(key.removeprefix("-"), reverse=key.startswith("-"))
     asked = [*map(column, _keys(columns))]
@@ -94,21 +98,18 @@ def _table(found: Runs, asked: list[Column]) -> None:
 
 
 @click.command("show")
-@_run
+@run_argument
 @click.option(
     "--explain", is_flag=True, help="Of each value of the configuration who set it, and what that beat."
 )
 @_json
 def show(run: str, explain: bool, as_json: bool) -> None:
-    """Show what one run recorded.
-
-    RUN is a path in the run's folder, an id or the beginning of one, or `latest`.
-    """
+    """Show what one run recorded."""
     from ..lock import to_plain
-    from ..past import index, record
+    from ..past import record
     from . import output
 
-    past = record.load(index.find(run))
+    past = record.load(run)
     if explain:
         _explain(past.lock, as_json)
         return
@@ -137,17 +138,14 @@ def _explain(lock: Lock, as_json: bool) -> None:
 
 
 @click.command("tree")
-@_run
+@run_argument
 @_json
 def tree(run: str, as_json: bool) -> None:
-    """Show which earlier runs one run came from.
-
-    RUN is a path in the run's folder, an id or the beginning of one, or `latest`.
-    """
-    from ..past import index, record
+    """Show which earlier runs one run came from."""
+    from ..past import record
     from . import output
 
-    lineage = record.load(index.find(run)).lineage()
+    lineage = record.load(run).lineage()
     if as_json:
         output.json(lineage.to_dict())
     else:

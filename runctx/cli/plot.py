@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from .which import runs_argument, which
+
 _WIDTH = 80
 """Columns where there is no terminal to ask."""
 
@@ -22,7 +24,7 @@ def _with_suffix(context: click.Context, option: click.Parameter, out: Path | No
 
 
 @click.command("plot")
-@click.argument("patterns", metavar="[PATTERN]...", nargs=-1)
+@runs_argument
 @click.option(
     "--metric",
     "metrics",
@@ -59,7 +61,7 @@ def _with_suffix(context: click.Context, option: click.Parameter, out: Path | No
 )
 @click.option("--json", "as_json", is_flag=True, help="The points, for programs.")
 def plot(
-    patterns: tuple[str, ...],
+    names: tuple[str, ...],
     metrics: tuple[str, ...],
     where: str | None,
     x: Any,
@@ -69,17 +71,12 @@ def plot(
     out: Path | None,
     as_json: bool,
 ) -> None:
-    """Draw what runs have logged, the newest first.
-
-    PATTERN is a folder, searched with its subfolders, a glob of such folders, an id or the beginning of one,
-    or `latest`; without any, the project's results folder.
-    """
+    """Draw what runs have logged, the newest first."""
     from ..display import curves
     from . import output
-    from .which import which
 
     most = curves.LIMIT if limit is None else limit
-    shown = curves.of_runs(which(patterns, where), metrics, x=x, smooth=smooth, log=log, limit=most)
+    shown = curves.of_runs(which(names, where), metrics, x=x, smooth=smooth, log=log, limit=most)
     if out is not None:
         from ..display import figure
 

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .. import layout
-from ..errors import RunctxError
+from ..errors import NoRunError, RunctxError
 from ..redact import Redactor
+from .which import runs_argument, which
 
 if TYPE_CHECKING:
     from ..past.record import Record
@@ -26,7 +27,7 @@ _SHOWN = 20
 
 
 @click.command("publish")
-@click.argument("patterns", metavar="[PATTERN]...", nargs=-1)
+@runs_argument
 @click.option("--with", "function", metavar="MODULE:FUNCTION", help="Call this function with each run, too.")
 @click.option(
     "--stale", is_flag=True, help="Only runs whose last such call was another one's, or that changed since."
@@ -34,13 +35,12 @@ _SHOWN = 20
 @click.option("--where", metavar="EXPR", help="Only runs that this is true of: 'config.lr < 0.1'.")
 @click.option("--json", "as_json", is_flag=True, help="What became of each run, for programs.")
 def publish(
-    patterns: tuple[str, ...], function: str | None, stale: bool, where: str | None, as_json: bool
+    names: tuple[str, ...], function: str | None, stale: bool, where: str | None, as_json: bool
 ) -> None:
     """Show runs in MLflow, or wherever the project's setting `tracking` says.
 
-    PATTERN is a folder of runs, searched with its subfolders, a glob of folders, a path in a run's folder, an id or
-    the beginning of one, or `latest`; without any, all runs of the project. A folder from before runctx is published
-    as it is, with its config.yaml. Doing it twice changes nothing; where it was interrupted, it goes on.
+    Doing it twice changes nothing; where it was interrupted, it goes on. A folder from before runctx is published as
+    it is, with its config.yaml.
 
     The function is imported from the current folder, e.g. `--with train:log_run` or `--with src/train.py:log_run`.
     """
@@ -48,10 +48,10 @@ def publish(
     from ..trackers.publishing import publish_all
 
     called = None if function is None else logging_function.load(function)
-    runs = _chosen(patterns, where)
+    runs = _chosen(names, where)
     if not runs:
         click.echo("there are no such runs; `runctx ls` lists those that there are", err=True)
-        if patterns and where is None:
+        if names and where is None:
             click.echo(
                 "hint: folders from before runctx are named each, or by a glob such as 'old/*'", err=True
             )
@@ -59,7 +59,7 @@ def publish(
     interrupted = False
     try:
         with _bar(len(runs)) as advance:
-            for outcome in publish_all(runs, function=called, stale=stale, quick=not patterns):
+            for outcome in publish_all(runs, function=called, stale=stale, quick=not names):
                 done.append(outcome)
                 advance(len(done) == 1 or done[-1].path != done[-2].path)
     except KeyboardInterrupt:
@@ -80,13 +80,15 @@ def _chosen(patterns: Sequence[str], where: str | None) -> list[Record]:
     """The oldest first; folders without a lock before them."""
     from ..past.unlocked import record_of
     from ..trackers.publishing import settings_of
-    from .which import which
 
     named: list[str] = []
     unlocked: dict[Path, None] = {}
     passed_over = 0
     for pattern in patterns:
         folders = list(_matches(pattern))
+        if len(folders) == 1 and _is_run(pattern):
+            named.append(pattern)
+            continue
         old = [folder for folder in folders if _is_unlocked(folder, is_named=len(folders) == 1)]
         passed_over += sum(_has_files(folder) and not _has_run(folder) for folder in {*folders} - {*old})
         unlocked |= dict.fromkeys(old if where is None else ())
@@ -122,6 +124,17 @@ def _has_run(folder: Path) -> bool:
     from ..past import index
 
     return layout.find_run(folder) is not None or len(index.runs(folder)) > 0
+
+
+def _is_run(name: str) -> bool:
+    """Whether a run is called so: a stage may have the name of a folder of code."""
+    from ..past import index
+
+    try:
+        index.find(name)
+    except NoRunError:
+        return False
+    return True
 
 
 def _has_files(folder: Path) -> bool:

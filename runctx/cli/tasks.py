@@ -8,21 +8,20 @@ from typing import Any
 
 import click
 
+from .which import run_argument
+
 _PACE = 2.0
 """Seconds between two looks."""
 
 
 @click.command("status")
-@click.argument("run", metavar="RUN")
+@run_argument
 @click.option("--watch", is_flag=True, help="Look again and again until it has ended.")
 @click.option(
     "--json", "as_json", is_flag=True, help="All of it, for programs; of --watch, a line for each look."
 )
 def status(run: str, watch: bool, as_json: bool) -> None:
-    """Show how far the tasks of a run have come, wherever they are run.
-
-    RUN is a path in the run's folder, an id or the beginning of one, or `latest`.
-    """
+    """Show how far the tasks of a run have come, wherever they are run."""
     from ..past import index
 
     view = _View(index.find(run))

@@ -1,14 +1,74 @@
-"""Which runs are meant where a command takes several? Folders of runs, globs of these, and runs by name."""
+"""The runs that a command is given: one by its name, or several by names, folders of runs and globs of these."""
 
 from __future__ import annotations
 
 import glob
+import inspect
 import os
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import RunctxError
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from ..past.many import Runs
+    from ..past.row import Row
+
+
+_ONE = "a path in the run's folder, its id or the beginning of one, `latest`, or the name of a stage: its newest run"
+
+
+def run_argument(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a command take the name of one run; its help says how a run is named."""
+    command.__doc__ = f"{inspect.cleandoc(command.__doc__ or '')}\n\nRUN is {_ONE}."
+    return click.argument("run", metavar="RUN", shell_complete=complete_run)(command)
+
+
+def runs_argument(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a command take names of runs, folders of runs and globs, as `which` does."""
+    more = "Or it is a folder, searched with its subfolders, or a glob of folders; without any, all of the project."
+    command.__doc__ = f"{inspect.cleandoc(command.__doc__ or '')}\n\nRUN is {_ONE}. {more}"
+    return click.argument("names", metavar="[RUN]...", nargs=-1, shell_complete=complete_run)(command)
+
+
+def complete_stage(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """What the shell offers for the name of a stage."""
+    return list(dict.fromkeys(row.stage for row in _rows(context) if row.stage.startswith(incomplete)))
+
+
+_OFFERED = 100
+
+
+def complete_run(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem | str]:
+    """What the shell offers for the name of a run: stages and ids, the newest first, and files."""
+    from click.shell_completion import CompletionItem
+
+    ids = [row.id for row in _rows(context) if row.id.startswith(incomplete)]
+    names = [name for name in ("latest",) if name.startswith(incomplete)]
+    return [
+        *names,
+        *complete_stage(context, parameter, incomplete),
+        *ids[:_OFFERED],
+        CompletionItem(incomplete, type="file"),
+    ]
+
+
+def _rows(context: click.Context) -> tuple[Row, ...]:
+    """Of the runs of the project; a shell that asks shows no error."""
+    from ..past import index
+
+    try:
+        if folder := context.find_root().params.get("folder"):
+            os.chdir(folder)
+        return index.runs().rows
+    except (RunctxError, OSError):
+        return ()
 
 
 def which(names: Sequence[str], where: str | None = None, *, as_given: bool = False) -> Runs:
@@ -27,12 +87,19 @@ def which(names: Sequence[str], where: str | None = None, *, as_given: bool = Fa
     from ..past import index
     from ..past.many import Runs
 
-    found = [index.runs(name if _is_place(name) else index.find(name)) for name in names] or [index.runs()]
+    found = [*map(_runs, names)] or [index.runs()]
     entries = {entry.path: entry for one in found for entry in one._entries}.values()
     newest = sorted(entries, key=lambda entry: (entry.moment, entry.path), reverse=True)
     runs = Runs([*entries] if as_given else newest)
     return runs if where is None else runs.where(where)
 
 
-def _is_place(name: str) -> bool:
-    return os.path.isdir(os.path.expanduser(name)) or glob.has_magic(name)
+def _runs(name: str) -> Runs:
+    from ..past import index
+
+    is_glob = glob.has_magic(name)
+    if is_glob or os.path.isdir(os.path.expanduser(name)):
+        found = index.runs(name)
+        if found or is_glob:  # else a stage may be called like a folder of code
+            return found
+    return index.runs(index.find(name))

@@ -12,7 +12,16 @@ if TYPE_CHECKING:
     from .opened import open_config
     from .origins import origins_of
     from .reads import keys_read, never_read, unnoticed, watch
-    from .resolved import fill_in, from_plain, refuse_missing, save_dir_of, to_plain, to_yaml
+    from .resolved import (
+        fill_in,
+        from_plain,
+        interpolated,
+        latest_runs,
+        refuse_missing,
+        save_dir_of,
+        to_plain,
+        to_yaml,
+    )
     from .structure import structure_digest
     from .text import from_text, value_digest
 
@@ -22,7 +31,9 @@ __all__ = [
     "from_plain",
     "from_text",
     "integers",
+    "interpolated",
     "keys_read",
+    "latest_runs",
     "load",
     "log_spaced",
     "log_uniform",
@@ -56,7 +67,7 @@ _MODULES = {
     "reads": "keys_read never_read unnoticed watch",
     "objects": "subclasses_in to_class",
     "opened": "open_config",
-    "resolved": "fill_in from_plain refuse_missing save_dir_of to_plain to_yaml",
+    "resolved": "fill_in from_plain interpolated latest_runs refuse_missing save_dir_of to_plain to_yaml",
     "structure": "structure_digest",
     "text": "from_text value_digest",
 }

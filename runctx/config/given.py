@@ -13,6 +13,7 @@ from ..errors import ConfigError
 from .classes import is_structured
 from .derivation.arithmetic import provide
 from .derivation.derived import rooted
+from .derivation.evaluation import path_of
 from .held import held
 from .known import raw
 from .refusal import refusal
@@ -50,7 +51,12 @@ def _held(given: Any) -> DictConfig:
     if isinstance(given, argparse.Namespace):
         given = vars(given)
     if isinstance(given, DictConfig):
-        return given.copy()
+        root: Any = given._get_root()
+        copied = root.copy()  # of a part, all that it may read
+        for key in path_of(given):
+            copied = copied._get_node(key)
+        assert isinstance(copied, DictConfig)
+        return copied
     if not isinstance(given, Mapping):
         return _structured(given)
     values = rooted(held(given))

@@ -67,13 +67,23 @@ def origins_of(
 
     Returns
     -------
-    Nothing, if code gave everything and there is no other layer to tell of.
+    Only what was computed, if code gave everything and there is no other layer to tell of.
     """
     tree = tree_of(config, program)
-    if all(len(leaf) == 1 and leaf[0].layer.kind == "program" for _, leaf in leaves(tree)):
+    keys = {dotted(path): leaf for path, leaf in leaves(tree)}
+    if all(len(leaf) == 1 and leaf[0].layer.kind == "program" for leaf in keys.values()):
+        keys = {key: leaf for key, leaf in keys.items() if _is_computed(leaf[0].value)}
+    if not keys:
         return {}
     needs = getattr(trace_of(config), "needs", {})
-    return _told(tree, {}, needs, redactor or Redactor())[1]
+    origins = _told(tree, {}, needs, redactor or Redactor())[1]
+    return {key: origins[key] for key in keys}
+
+
+def _is_computed(value: Any) -> bool:
+    if isinstance(value, (Mapping, list, tuple)):
+        return any(map(_is_computed, value.values() if isinstance(value, Mapping) else value))
+    return isinstance(value, str) and "${" in value
 
 
 def _explained(config: DictConfig) -> Explanation:

@@ -10,11 +10,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
+from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 
 from .. import yamlfile
-from ..errors import ConfigError
+from ..errors import ConfigError, RunctxError
 from ..redact import REDACTED
 from . import concatenation  # noqa: F401 - what is frozen here can be added to other lists
 from .derivation import resolvers
@@ -36,6 +36,35 @@ def _now(pattern: str = "%y%m%d-%H%M%S") -> str:
 
 
 resolvers.register("now", _now)  # Hydra registers one of the same meaning
+
+
+def _latest(stage: str, *, _root_: Any, _node_: Any) -> str:
+    """The folder of the newest run of a stage that is done; looked for once for each configuration."""
+    known = latest_runs(_root_)
+    if stage not in known:
+        known[stage] = _looked_for(stage, _node_)
+    return known[stage]
+
+
+def _looked_for(stage: str, node: Any) -> str:
+    from ..past import index
+
+    try:
+        return os.path.relpath(index.latest(stage).save_dir)
+    except RunctxError as error:
+        fault = DerivationError(f"config key {dotted(path_of(node))}: {error.message}", error.hint)
+        fault.is_located, fault.full_key = False, node._get_full_key(None)
+        raise fault from None
+
+
+resolvers.register("latest", _latest)
+
+
+def latest_runs(config: DictConfig) -> dict[str, str]:
+    """Stage -> folder, of each `${latest:STAGE}` resolved in a configuration; what is added is not looked for."""
+    root: Any = config._get_root()
+    runs: dict[str, str] = OmegaConf.get_cache(root)["latest"]  # which copies of it take along
+    return runs
 
 
 def save_dir_of(config: DictConfig, now: datetime) -> str | None:
@@ -93,9 +122,50 @@ def fill_in(config: DictConfig, now: datetime, save_dir: str, program: str = "th
         raise _told(error, config, program) from error.__cause__
     finally:
         _instant.reset(token)
+    root: Any = config._get_root()
+    OmegaConf.copy_cache(from_config=root, to_config=config)
     config._set_parent(None)  # a part of another configuration has read there all that it needs
     attach(config, trace)
     OmegaConf.set_readonly(config, True)
+
+
+_INPUT = "<input>"
+
+
+def interpolated(config: DictConfig, text: str, now: datetime) -> str:
+    """A text of the code, as it would be in `config`; where it names no key of it, as it is.
+
+    An instance of a dataclass holds `${...}` and derived values as they were written, and so does what the code reads
+    of it.
+
+    Parameters
+    ----------
+    now: what `${now:...}` means.
+
+    Raises
+    ------
+    ConfigError: a value cannot be computed.
+
+    >>> interpolated(OmegaConf.create({"data": "/scratch"}), "${data}/a.csv", datetime.now())
+    '/scratch/a.csv'
+    """
+    if "${" not in text:
+        return text
+    around = config.copy()
+    token = _instant.set(now)
+    try:
+        with read_write(around), open_dict(around):
+            around[_INPUT] = text
+            return str(around[_INPUT])
+    except InterpolationKeyError:
+        return text  # `${HOME}` is no key
+    except OmegaConfBaseException as error:
+        message, hint = message_of(error)
+        message = message.removeprefix(f"config key {dotted((_INPUT,))}: ")
+        raise ConfigError(f"input {text!r}: {message}", hint) from error.__cause__
+    finally:
+        _instant.reset(token)
+        latest_runs(config).update(latest_runs(around))
 
 
 def refuse_missing(config: DictConfig) -> None:

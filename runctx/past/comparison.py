@@ -42,7 +42,7 @@ def compare(*runs: Told | str | os.PathLike[str]) -> Comparison:
 
     Parameters
     ----------
-    runs: two or more, live or past, or their folders or ids.
+    runs: two or more, live or past, or their names as `Run.load` takes them.
 
     Raises
     ------
@@ -60,9 +60,7 @@ def compare(*runs: Told | str | os.PathLike[str]) -> Comparison:
     >>> [(line.name, line.values, line.best) for line in found.differing if line.section == "metrics"]
     [('metrics.acc', (0.8, 0.9), (1,))]
     """
-    from .index import find
-
-    return Comparison([run if isinstance(run, Told) else load(find(os.fspath(run))) for run in runs])
+    return Comparison([run if isinstance(run, Told) else load(run) for run in runs])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -17,10 +17,11 @@ from .. import layout, settings
 from ..errors import NoRunError
 from ..liveness import is_alive
 from ..model import Lock
+from ..tasks.work import attached
 from ..told import Told
 from . import remembered
 from .many import Runs
-from .record import left_behind, load, row_now
+from .record import Record, left_behind, load, row_now
 from .remembered import Entry, row_of
 from .row import Row, plain_config, read_row
 
@@ -31,6 +32,7 @@ _COPIES = os.fsencode(layout.ARTIFACTS)
 def runs(
     pattern: str | os.PathLike[str] | None = None,
     *,
+    stage: str | None = None,
     where: str | None = None,
     like: Told | str | os.PathLike[str] | None = None,
 ) -> Runs:
@@ -40,8 +42,9 @@ def runs(
     ----------
     pattern: a folder, searched with all its subfolders (but not below a run's folder, nor in hidden folders,
         nor through links); or a glob of such folders; default: the project's results folder.
+    stage: its exact name: only runs of this stage.
     where: an expression, e.g. `config.lr < 0.1 and metrics.acc.max > 0.9`, as for `Runs.where`.
-    like: a run, live or past, its folder or its id: only runs whose configuration has the same keys and types.
+    like: a run, or its name as `find` takes it: only runs whose configuration has the same keys and types.
 
     Raises
     ------
@@ -62,9 +65,15 @@ def runs(
     [0.2]
     """
     entries = _entries([*_roots(pattern)])
+    hints: tuple[str, ...] = ()
+    if stage is not None:
+        of_stage = [entry for entry in entries if row_of(entry).stage == stage]
+        if entries and not of_stage:
+            hints = (f"no run is of stage {stage!r}; {_stages(stage, map(row_of, entries))}",)
+        entries = of_stage
     if like is not None:
-        entries = _alike(entries, like.lock if isinstance(like, Told) else load(find(os.fspath(like))).lock)
-    many = Runs(sorted(entries, key=lambda entry: (entry.moment, entry.path), reverse=True))
+        entries = _alike(entries, load(like).lock)
+    many = Runs(sorted(entries, key=lambda entry: (entry.moment, entry.path), reverse=True), hints)
     return many if where is None else many.where(where)
 
 
@@ -108,6 +117,8 @@ def _is_alike(row: Row, lock: Lock) -> bool:
 def searched(pattern: str | os.PathLike[str] | None = None) -> str:
     """The folder, or the glob of folders, that `runs(pattern)` looks in; absolute."""
     if pattern is None:
+        if (task := attached.current.get()) is not None:  # its worker may have been started anywhere
+            return os.fspath(task.parent.results)
         wishes = settings.load()
         return os.path.abspath(wishes.root / wishes.results)
     return os.path.abspath(os.path.expanduser(os.fspath(pattern)))
@@ -188,41 +199,96 @@ def _with_process(entry: Entry) -> Entry:
     return entry._replace(row=replace(row, status=left_behind(folder, row)) if unchanged else row_now(folder))
 
 
-def find(name: str, results: Path | None = None) -> Path:
-    """The folder of the run that is called `name`.
+def find(which: Told | str | os.PathLike[str], results: Path | None = None, *, done: bool = False) -> Path:
+    """The folder of the run that is named. Whoever takes the name of a run asks here.
 
     Parameters
     ----------
-    name: a path in or of a run's folder; or, of the runs in the project's results folder, an id, the
-        beginning of one if no other begins so, or `latest` (also `-`).
-    results: to look in, in place of the results folder of the project that the current folder is in.
+    which: a run; a path in a run's folder; or, of the runs in the project's results folder: `latest` (also `-`), an
+        id, the exact name of a stage, which means its newest run, or the beginning of one id only, its stage and more.
+    results: to look in, in place of the results folder of the project.
+    done: whether `latest` and a stage mean the newest run that is done.
 
     Raises
     ------
     NoRunError: none is called so, or several are.
     """
+    if isinstance(which, Told):
+        return which.save_dir
+    name = os.fspath(which)
     given = Path(os.path.abspath(os.path.expanduser(name)))
-    if os.path.lexists(given) and (folder := layout.find_run(given)):
+    # in a run's folder, `latest` is still a name
+    if (os.sep in name or os.path.lexists(given)) and (folder := layout.find_run(given)):
         return folder
-    if os.sep in name:
-        raise NoRunError(f"no run at {given}", hint="`runctx ls` lists the runs there are")
-    there = [row for row in runs(results).rows if row.status != "broken"]
-    if name in ("latest", "-"):
-        if not there:
-            raise NoRunError(
-                f"there are no runs yet in {searched(results)}", hint="`runctx ls FOLDER` looks elsewhere"
-            )
-        return Path(there[0].path)
-    called = [row for row in there if row.id == name] or [row for row in there if row.id.startswith(name)]
+    rows = _sound_rows(results)
+    if name in _LATEST or any(row.stage == name for row in rows):
+        return Path(_newest(rows, None if name in _LATEST else name, done, results).path)
+    called = [row for row in rows if row.id == name] or [
+        # as long as the stage at least: `fit` means no run of stage `fit_all`
+        row
+        for row in rows
+        if row.id.startswith(name) and len(name) > len(row.stage)
+    ]
     if len(called) == 1:
         return Path(called[0].path)
-    if not called:
+    if called:
+        some = ", ".join(row.path if row.id == name else row.id for row in called[:5])
+        more = ", …" if len(called) > 5 else ""
         raise NoRunError(
-            f"no run in {searched(results)} is called {name!r}",
-            hint="`runctx ls` lists the runs there are; elsewhere, give the run's folder",
+            f"{len(called)} runs are called {name!r}: {some}{more}", hint="give more of it, or a path"
         )
-    some = ", ".join(row.path if row.id == name else row.id for row in called[:5])
-    more = ", …" if len(called) > 5 else ""
-    raise NoRunError(
-        f"{len(called)} runs are called {name!r}: {some}{more}", hint="give more of it, or a path"
-    )
+    if os.sep in name:
+        wrong = f"no {layout.LOCK} in it or above" if os.path.lexists(given) else "there is nothing"
+        raise NoRunError(f"no run at {given}: {wrong}", hint="`runctx ls` lists the runs there are")
+    raise NoRunError(f"no run in {searched(results)} is called {name!r}", hint=_stages(name, rows))
+
+
+def latest(stage: str | None = None, cls: type | None = None) -> Record:
+    """The newest run of a stage that is done.
+
+    Parameters
+    ----------
+    stage: its exact name; default: whatever the stage.
+    cls: dataclass that `cfg` should be an instance of.
+
+    Raises
+    ------
+    NoRunError: none is done; says what there is.
+    """
+    return load(_newest(_sound_rows(), stage, done=True).path, cls)
+
+
+_LATEST = ("latest", "-")
+
+
+def _sound_rows(results: Path | None = None) -> list[Row]:
+    """Of the runs whose locks can be read, the newest first."""
+    found = runs(results).rows if results is None or results.is_dir() else ()
+    return [row for row in found if row.status != "broken"]
+
+
+def _newest(rows: Sequence[Row], stage: str | None, done: bool, results: Path | None = None) -> Row:
+    called = [row for row in rows if stage in (None, row.stage)]
+    for row in called:
+        if row.status == "done" or not done:
+            return row
+    there, of_stage = searched(results), "" if stage is None else f" of stage {stage!r}"
+    if called:
+        raise NoRunError(
+            f"no run{of_stage} in {there} is done: the newest, {called[0].id}, is {called[0].status}",
+            hint="give its id to take it all the same",
+        )
+    if rows:
+        raise NoRunError(f"no run{of_stage} in {there}", hint=_stages(stage or "", rows))
+    raise NoRunError(f"there are no runs yet in {there}", hint="`runctx ls FOLDER` looks elsewhere")
+
+
+def _stages(name: str, rows: Iterable[Row]) -> str:
+    """A hint with what is called alike, else with what there is."""
+    from ..config.nearest import nearest
+
+    stages = list(dict.fromkeys(row.stage for row in rows))
+    begun = [stage for stage in stages if stage.startswith(name)]
+    if alike := begun or nearest(name, stages):
+        return f"did you mean the stage {' or '.join(map(repr, alike[:3]))}?"
+    return "`runctx ls` lists the runs there are; elsewhere, give the run's folder"

@@ -17,6 +17,7 @@ from ..errors import LockError, NoRunError, RunctxError
 from ..liveness import is_alive
 from ..model import Lock
 from ..tasks.work import presence
+from ..told import Told
 from .kept import Kept
 from .lineage import Edge, ancestors, edges, known_runs
 from .row import Row, read_row
@@ -27,17 +28,17 @@ if TYPE_CHECKING:
     from .row import Shown  # completion in IPython fails on a property whose Literal it can see
 
 
-def load(path: str | os.PathLike[str], cls: type | None = None) -> Record:
-    """The past run that `path` belongs to.
+def load(which: Told | str | os.PathLike[str], cls: type | None = None) -> Record:
+    """A past run by its name.
 
     Parameters
     ----------
-    path: a run's folder, its run.lock, or any file or folder inside.
+    which: as `index.find` takes it: a path in the run's folder, its id, `latest`, a stage ...
     cls: dataclass that `cfg` should be an instance of; default: a read-only DictConfig.
 
     Raises
     ------
-    NoRunError: no run there. LockError: its lock is broken; names file and key.
+    NoRunError: there is no such run. LockError: its lock is broken; names file and key.
     ConfigError: the configuration does not fit `cls`; names the key.
 
     >>> import tempfile
@@ -49,11 +50,9 @@ def load(path: str | os.PathLike[str], cls: type | None = None) -> Record:
     >>> past.status, past.cfg.lr, (past.save_dir / "model.txt").read_text()
     ('done', 0.1, '...')
     """
-    given = Path(os.path.abspath(os.path.expanduser(path)))
-    folder = layout.find_run(given)
-    if folder is None:
-        wrong = "there is nothing" if not os.path.lexists(given) else f"no {layout.LOCK} in it or above"
-        raise NoRunError(f"no run at {given}: {wrong}", hint="`runctx ls` lists the runs there are")
+    from .index import find
+
+    folder = find(which)
     record = Record(folder, lock.read(folder), cls)
     if cls is not None:
         record.cfg  # noqa: B018 - what does not fit is said here, not at first use

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path as File
 from typing import Any
 
@@ -17,6 +18,7 @@ from ..derivation.derived import as_subtree, rooted
 from ..layers import DELETE, REPLACE, Branch, Kind, Layer, Leaf, Path, merge, tree
 from .bases import BASE, Own, Reference, Source, Wanted, among, key_of, select, shown, source_at
 from .formats import Document, read
+from .rerun import for_a_new_run
 
 MAX_CHAIN = 50
 """Files of which each builds upon the next."""
@@ -166,7 +168,10 @@ class _Loading:
         source = wanted.source
         if source.identity not in self._documents:
             try:
-                self._documents[source.identity] = read(File(shown(source.file)))
+                file = File(shown(source.file))
+                document = read(file)
+                values = for_a_new_run(file, document.values)
+                self._documents[source.identity] = replace(document, values=values)
             except ConfigError as error:
                 if wanted.where is None:
                     raise

@@ -32,6 +32,10 @@ class Parent:
     id: str
     started: datetime
     """What `${now:...}` means in a task, too."""
+    latest: dict[str, str]
+    """What `${latest:...}` means, as the lock has it."""
+    results: Path
+    """Folder of the project's runs, in which runs are found by name."""
     log: RunLog
     seed: int | None
     """From which every task gets a seed of its own."""
