@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
-from . import command, layout
+from . import command, layout, loaded
 from .model import Omission
 from .snapshot import Snapshot
 
 OURSELVES = __name__.partition(".")[0]
 MAX_COPY = 10_000_000
 """Bytes; a larger module is not copied."""
+
+_MOST = 5
+"""Functions that an omission names."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -37,7 +39,9 @@ def collect(snapshot: Snapshot, copies: Path, elsewhere: Mapping[str, Path] = Ma
     elsewhere: modules that other processes of the run imported, and their files.
     """
     found = Found()
-    for name, path in {**elsewhere, **command.project_modules(snapshot.root)}.items():
+    own = command.project_modules(snapshot.root)
+    older = loaded.outdated(own)
+    for name, path in {**elsewhere, **own}.items():
         inside = snapshot.root is not None and path.is_relative_to(snapshot.root)
         if not inside and name.partition(".")[0] == OURSELVES:
             continue  # known by its version
@@ -50,30 +54,11 @@ def collect(snapshot: Snapshot, copies: Path, elsewhere: Mapping[str, Path] = Ma
         if snapshot.changed_since(path):
             why = "edited during the run; recorded as it was at the start"
             found.omissions.append(Omission(what=shown, why=why))
-        elif _is_stale(name, path):
-            why = "was edited after it was imported, and not imported anew: older code than recorded has run"
+        elif functions := older.pop(path, None):
+            more = f" and {len(functions) - _MOST} more" if len(functions) > _MOST else ""
+            why = f"was edited after it was loaded; in memory is older code of {', '.join(functions[:_MOST])}{more}"
             found.omissions.append(Omission(what=shown, why=why))
     return found
-
-
-_first_seen: dict[str, tuple[object, int]] = {}
-"""Module -> its spec, of which every import and reload makes another, and the time of its file at that moment."""
-
-
-def _is_stale(name: str, path: Path) -> bool:
-    """Whether a module's file was modified since a run first met the module, as in a notebook that lives for days."""
-    spec = getattr(sys.modules.get(name), "__spec__", None)
-    if spec is None:  # a script: what changed since the run began is all there is to know
-        return False
-    try:
-        modified = path.stat().st_mtime_ns
-    except OSError:
-        return False
-    known, then = _first_seen.get(name, (None, 0))
-    if known is not spec:
-        _first_seen[name] = (spec, modified)
-        return False
-    return modified != then
 
 
 def _copy(name: str, path: Path, shown: str, copies: Path, found: Found) -> None:

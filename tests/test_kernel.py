@@ -245,6 +245,55 @@ class TestIdentity:
             assert past.source.files["model.py"] == f"git:{git(kernel, f'{past.commit}:model.py')}"
 
 
+class TestLoadedCode:
+    """The lock says that code in memory is older than its file when it is, and only then."""
+
+    NET = "def value():\n    return 1\n\nclass Net:\n    def forward(self):\n        return 1\n"
+
+    def edit(self, kernel, name, old, new):
+        (kernel.folder / name).write_text(self.NET.replace(old, new))
+        kernel.run("import time; time.sleep(0.01)")
+
+    def older(self, kernel):
+        kernel.run("with Run(console=False) as run:\n    pass")
+        return [omission.why.partition("older code of ")[2] for omission in load(kernel).omissions]
+
+    def test_reload(self, fresh):
+        """After an edit, until the module is reloaded; of what a cell took from it, until it is taken anew."""
+        self.edit(fresh, "net.py", "", "")
+        fresh.run("import importlib, net\nfrom net import value")
+        assert self.older(fresh) == []
+        self.edit(fresh, "net.py", "return 1", "return 22")
+        assert self.older(fresh) == ["Net.forward, value"]
+        fresh.run("importlib.reload(net)")
+        assert self.older(fresh) == ["value"]
+        fresh.run("from net import value")
+        assert self.older(fresh) == []
+
+    def test_autoreload(self, fresh):
+        """`%autoreload 2` runs the new code, so nothing is said, however the file was edited."""
+        self.edit(fresh, "net.py", "", "")
+        fresh.run("%load_ext autoreload\n%autoreload 2\nimport net\nfrom net import Net, value")
+        assert self.older(fresh) == []
+        for old, new in (
+            ("return 1", "return 22"),
+            ("def value", "import os\n\n# a comment\n@staticmethod\ndef value"),
+            ("class", "class Other:\n    pass\n\nclass"),
+            ("(self):", "(self, x=3):\n        y = [self for _ in range(x)]"),
+        ):
+            self.edit(fresh, "net.py", old, new)
+            assert self.older(fresh) == [], new
+
+    def test_run(self, fresh):
+        """`%run` executes the file anew, though the module that was imported before is still in memory."""
+        text = "{}from runctx import Run\nwith Run(console=False) as run:\n    pass\n".format
+        (fresh.folder / "net.py").write_text(text(self.NET))
+        fresh.run("import net")
+        (fresh.folder / "net.py").write_text(text(self.NET.replace("return 1", "return 22")))
+        assert not fresh.run("%run net.py").error
+        assert [o.why for o in load(fresh).omissions] == [] and self.older(fresh) == []
+
+
 CELLS_OF_A_FILE = """\
 from dataclasses import dataclass
 from runctx import Run, from_cli

@@ -373,21 +373,28 @@ class TestSource:
         assert any("not in a git work tree" in omission.why for omission in lock.omissions)
 
     def test_edited_after_import(self, project):
-        """A module that was edited after its import, and not imported anew, is told: older code has run."""
+        """A function that was edited after its import, and not imported anew, is named; the script's own too."""
         code = """
         import importlib, os, helper
         from runctx import Run
+        def own(): return 1
         with Run(console=False): pass
-        with open("helper.py", "w") as file: file.write("y = 3  # edited")
-        os.utime("helper.py", ns=(0, 10**18))
+        for name, old in (("helper.py", "return 2"), ("train.py", "return " + "1")):
+            text = open(name).read()
+            with open(name, "w") as file: file.write(text.replace(old, old + "0"))
         with Run(console=False) as stale: pass
         importlib.reload(helper)
         with Run(console=False) as fresh: pass
-        print([o.what for o in stale.omissions], fresh.omissions)
+        print(*(f"{o.what}: {o.why}" for o in (*stale.omissions, *fresh.omissions)), sep="\\n")
         """
-        (project / "helper.py").write_text("y = 2\n")
+        (project / "helper.py").write_text("def y():\n    return 2\n")
         done = python(project, code)
-        assert done.stdout == "['helper.py'] ()\n", done.stdout + done.stderr
+        why = "was edited after it was loaded; in memory is older code of"
+        assert done.stdout.splitlines() == [
+            f"helper.py: {why} y",
+            f"train.py: {why} own",
+            f"train.py: {why} own",
+        ], done.stdout + done.stderr
 
     def test_secret_files_stay_out(self, project):
         """A new .env file is not taken up by the snapshot."""
