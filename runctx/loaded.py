@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
+import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
@@ -49,11 +50,19 @@ def _may_differ(path: Path) -> bool:
         status = path.stat()
     except OSError:
         return False
-    return max(status.st_mtime, status.st_ctime) > _began() - 2  # seconds, by which clocks may be off
+    return max(status.st_mtime, status.st_ctime) > _began() - _MARGIN
+
+
+_IMPORTED = time.time()
+_MARGIN = 60
+"""Seconds that a script takes to import what it needs, and by which clocks may be off."""
 
 
 @functools.cache
 def _began() -> float:
+    """When this process began, or was about to: a script need not wait for psutil, as a session of days must."""
+    if not hasattr(sys, "ps1"):
+        return _IMPORTED
     import psutil
 
     return float(psutil.Process().create_time())
