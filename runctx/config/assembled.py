@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import typing
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path as FilePath
 from typing import Any
@@ -38,6 +39,13 @@ def assemble(base: DictConfig, given: Branch, added: frozenset[Path] = frozenset
     ------
     ConfigError: a key that a dataclass does not have, or a value of a wrong type; the message names key and layer.
     """
+    before = trace_of(base)
+    if before is not None and before.closed and given.children:
+        raise ConfigError(
+            f"{before.closed}.__post_init__ has run, and gives other values when it runs again on its own result: "
+            "nothing can be laid on that",
+            hint="give the class in place of an instance, or let it set fields with init=False only",
+        )
     tree = merge(tree_of(base), given)
     values = plain(tree)
     provide(values)  # OmegaConf parses interpolations as soon as it holds them
@@ -48,8 +56,9 @@ def assemble(base: DictConfig, given: Branch, added: frozenset[Path] = frozenset
         raise _misfit(error, base, tree, added) from error
     except RecursionError as error:
         raise ConfigError("the configuration is nested too deep, or contains itself") from error
-    trace, before = Trace(completed(tree, config), raw(config)), trace_of(base)
-    trace.below = (*before.below, before.reads) if before else ()
+    trace = Trace(completed(tree, config), raw(config))
+    if before is not None:
+        trace.below, trace.closed = (*before.below, before.reads), before.closed
     attach(config, trace)
     return config
 
@@ -85,17 +94,26 @@ def _filled(base: DictConfig, values: dict[Any, Any], added: frozenset[Path]) ->
     _make_room(config, values)
     for path in added:
         _let_in(config, path)
+    with thawed(config):  # OmegaConf 2.3 merges into a frozen dataclass, but not into one around others
+        try:
+            # unlike `merge_with` into frozen dataclasses, too
+            OmegaConf.unsafe_merge(config, _with_classes(values, base))
+        except Exception as error:
+            config._format_and_raise(key=None, value=None, cause=error)
+    return config
+
+
+@contextmanager
+def thawed(config: DictConfig) -> Iterator[None]:
+    """Let frozen dataclasses in a configuration be modified meanwhile."""
     frozen = list(_frozen_in(config))
-    for part in frozen:  # OmegaConf 2.3 merges into a frozen dataclass, but not into one around others
+    for part in frozen:
         OmegaConf.set_readonly(part, None)
     try:
-        # unlike `merge_with` into frozen dataclasses, too
-        OmegaConf.unsafe_merge(config, _with_classes(values, base))
-    except Exception as error:
-        config._format_and_raise(key=None, value=None, cause=error)
-    for part in frozen:
-        OmegaConf.set_readonly(part, True)
-    return config
+        yield
+    finally:
+        for part in frozen:
+            OmegaConf.set_readonly(part, True)
 
 
 def _frozen_in(config: DictConfig) -> Iterator[DictConfig]:

@@ -15,9 +15,11 @@ from .derivation.arithmetic import provide
 from .derivation.derived import rooted
 from .derivation.evaluation import path_of
 from .held import held
-from .known import raw
+from .known import raw, tree_of
+from .post_init import unsettled
+from .pristine import NotReproducedError, has_post_init, pristine
 from .refusal import refusal
-from .trace import trace_of
+from .trace import Trace, attach, trace_of
 from .wording import message_of, short
 
 
@@ -56,7 +58,7 @@ def _held(given: Any) -> DictConfig:
         for key in path_of(given):
             copied = copied._get_node(key)
         assert isinstance(copied, DictConfig)
-        return copied
+        return unsettled(copied)
     if not isinstance(given, Mapping):
         return _structured(given)
     values = rooted(held(given))
@@ -67,8 +69,9 @@ def _held(given: Any) -> DictConfig:
 def _structured(given: Any) -> DictConfig:
     if is_structured(given):
         try:
-            config: DictConfig = OmegaConf.structured(given if isinstance(given, type) else held(given))
-            return config
+            return _of_class(given if isinstance(given, type) else held(given))
+        except ConfigError:
+            raise
         except Exception as error:  # of OmegaConf, or of what evaluates annotations
             raise refusal(given) or error from None
     hint = "give a dataclass, a dict, a DictConfig, or the path of a configuration file"
@@ -77,3 +80,22 @@ def _structured(given: Any) -> DictConfig:
     elif isinstance(given, ListConfig):
         hint = "give a mapping: {'items': [...]}"
     raise ConfigError(f"a configuration cannot be made of {type(given).__name__} {short(given)}", hint=hint)
+
+
+def _of_class(given: Any) -> DictConfig:
+    """With the values before `__post_init__`, which runs when all layers are laid."""
+    try:
+        config: DictConfig = OmegaConf.structured(pristine(given))
+        return config
+    except NotReproducedError as error:
+        config, name = OmegaConf.structured(given), str(error)
+    if isinstance(given, type) and has_post_init(given):
+        raise ConfigError(
+            f"{given.__name__}.__post_init__ cannot run: a default is an instance of {name}, whose own __post_init__ "
+            "gives other values when it runs again",
+            hint=f"let {name}.__post_init__ set fields with init=False only",
+        )
+    trace = Trace(tree_of(config), raw(config))
+    trace.closed = name
+    attach(config, trace)
+    return config

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, ListConfig, Node, OmegaConf, UnionNode
 from .classes import is_structured, place_of
 from .derivation.evaluation import anchored
 from .layers import Branch, Layer, Setting, plain
+from .pristine import NotReproducedError, pristine
 from .trace import trace_of
 
 
@@ -98,7 +99,10 @@ def _class_tree(cls: Any) -> Branch:
 
 def _read_class(cls: Any) -> Branch:
     place = place_of(cls)
-    defaults = OmegaConf.structured(cls)
+    try:
+        defaults = OmegaConf.structured(pristine(cls))
+    except NotReproducedError:
+        defaults = OmegaConf.structured(cls)
     branch = Branch()
     for key, value in raw(defaults).items():
         name, line = place.of(key)

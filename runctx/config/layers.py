@@ -25,6 +25,7 @@ Kind = Literal[
     "overrides file",
     "override",
     "task",
+    "__post_init__",
 ]
 """Of what kind a layer is, lowest first; `program` is what code gave or assigned, `task` what `run.map` laid."""
 
@@ -223,6 +224,18 @@ def at(branch: Branch, path: Path) -> Branch | Leaf | None:
     for key in path:
         here = here.children.get(key) if isinstance(here, Branch) else None
     return here
+
+
+def assigned(before: Branch, now: Branch) -> Branch:
+    """What the program said since the layers of `before` were laid."""
+    since = Branch()
+    for path, leaf in leaves(now):
+        then = at(before, path)
+        if not isinstance(then, tuple) or len(leaf) > len(then):
+            only = Branch()
+            only.children[path[-1]] = leaf[-1:]
+            since = merge(since, below(only, path[:-1]))
+    return since
 
 
 _BARE = re.compile(r"(?!(?:true|false|null|none)$)-*[A-Za-z_][A-Za-z0-9_-]*", re.IGNORECASE)

@@ -20,6 +20,7 @@ from .known import raw, tree_of
 from .layers import MISSING, Branch, Leaf, Setting, dotted, leaves
 from .layers import Path as Keys
 from .opened import open_config
+from .post_init import settled
 from .trace import trace_of
 
 
@@ -51,7 +52,7 @@ def explain(what: Any, key: str | None = None) -> Explanation:
         found = _explained(root)
         found = found.part(dotted(path)) if path else found
     else:
-        found = _explained(open_config(what))
+        found = _explained(settled(open_config(what)))
     return found if key is None else found.part(key)
 
 

@@ -25,6 +25,7 @@ from .known import raw, tree_of
 from .layers import Branch, Setting, at, dotted, leaves
 from .layers import Path as Keys
 from .nearest import did_you_mean
+from .post_init import is_computed, is_open, run, settled
 from .trace import Trace, attach, trace_of
 from .wording import message_of, short
 
@@ -69,11 +70,11 @@ def latest_runs(config: DictConfig) -> dict[str, str]:
 
 def save_dir_of(config: DictConfig, now: datetime) -> str | None:
     """`config.save_dir`, resolved; None if the config has none, or it is None or ''."""
-    if "save_dir" not in config or OmegaConf.is_missing(config, "save_dir"):
+    if "save_dir" not in config or (OmegaConf.is_missing(config, "save_dir") and not is_open(config)):
         return None
     token = _instant.set(now)
     try:
-        value = config.save_dir
+        value = settled(config).save_dir
     except OmegaConfBaseException as error:
         refuse_missing(config)  # which may be why
         raise _told(error, config) from error.__cause__
@@ -104,10 +105,11 @@ def fill_in(config: DictConfig, now: datetime, save_dir: str, program: str = "th
     try:
         trace = _final_trace(config, program)
         plain = raw(config)
+        runs = is_open(config)
         refuse_missing(config)
         if _mentions(plain, REDACTED):
             _refuse_redacted(trace.tree)
-        if "save_dir" in config or _mentions(plain, "${"):
+        if "save_dir" in config or runs or _mentions(plain, "${"):
             for part in _containers(config):  # a frozen dataclass is read-only at its own level
                 OmegaConf.set_readonly(part, None)
         if isinstance(plain.get("save_dir"), Derived):  # its function is asked for the last time
@@ -115,6 +117,13 @@ def fill_in(config: DictConfig, now: datetime, save_dir: str, program: str = "th
             plain["save_dir"] = save_dir
         if "save_dir" in config:
             config.save_dir = save_dir
+        if runs:
+            trace.tree, read = run(config, trace.tree)
+            trace.reads |= read
+            _refuse_missing(config)
+            if "save_dir" in config:
+                config.save_dir = save_dir
+            plain = raw(config)
         if _mentions(plain, "${"):
             trace.needs |= _resolve(config, plain)
     except (OmegaConfBaseException, RecursionError) as error:
@@ -169,9 +178,17 @@ def interpolated(config: DictConfig, text: str, now: datetime) -> str:
 
 
 def refuse_missing(config: DictConfig) -> None:
-    """Raise a ConfigError if a mandatory value (`???`) is missing."""
-    missing = (
-        sorted(dotted(path_of(node)) for node in _missing(config)) if _mentions(raw(config), "???") else []
+    """Raise a ConfigError if a mandatory value (`???`) is missing, and `__post_init__` will not set it."""
+    if not is_open(config):
+        _refuse_missing(config)
+
+
+def _refuse_missing(config: DictConfig) -> None:
+    if not _mentions(raw(config), "???"):
+        return
+    paths = [path_of(node) for node in _missing(config)]
+    missing = sorted(dotted(path) for path in paths if not is_computed(config, path)) or sorted(
+        map(dotted, paths)
     )
     if missing:
         given = " ".join(f"{key}=..." for key in missing)

@@ -16,6 +16,7 @@ from ..redact import Redactor
 from ..told import Told
 from .layers import Path, dotted
 from .opened import open_config
+from .post_init import settled
 from .resolved import from_plain, to_plain
 
 SAVE_DIR = "save_dir"
@@ -121,7 +122,7 @@ def held(what: Any) -> DictConfig:
         return what
     if not isinstance(what, Mapping) and not dataclasses.is_dataclass(what) and hasattr(what, "cfg"):
         return held(what.cfg)
-    return open_config(what)
+    return settled(open_config(what))
 
 
 # -- writing -----------------------------------------------------------------------------------------------

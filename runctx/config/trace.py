@@ -42,7 +42,18 @@ class Trace:
         None for a configuration that cannot change any more.
     """
 
-    __slots__ = ("below", "composed", "forks", "needs", "reads", "tree", "values", "within")
+    __slots__ = (
+        "before",
+        "below",
+        "closed",
+        "composed",
+        "forks",
+        "needs",
+        "reads",
+        "tree",
+        "values",
+        "within",
+    )
 
     def __init__(self, tree: Branch, values: dict[Any, Any] | None) -> None:
         self.tree = tree
@@ -59,6 +70,10 @@ class Trace:
         """Of a configuration that was a part of another: what is read of that, below this dotted key, is read of it."""
         self.composed: Composition | None = None
         """For a configuration that `compose` made, whatever layers were laid upon it since."""
+        self.before: DictConfig | None = None
+        """The configuration without what `__post_init__` set, once that has run."""
+        self.closed = ""
+        """The class whose `__post_init__` has run in the program, and cannot run again: no layer can be laid."""
 
         provide(values)
 

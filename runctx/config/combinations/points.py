@@ -179,9 +179,10 @@ def _laid(config: Any, point: Mapping[str, Any], layer: Layer) -> DictConfig:
 
     from ..commandline.overrides import lay_values
     from ..opened import open_config
+    from ..post_init import settled, unsettled
 
-    held = config if isinstance(config, DictConfig) else open_config(config)
-    return lay_values(point, layer, held)
+    held = unsettled(config) if isinstance(config, DictConfig) else open_config(config)
+    return settled(lay_values(point, layer, held))
 
 
 def with_task(config: Any, into: str, task: Any, called: str = "") -> DictConfig:

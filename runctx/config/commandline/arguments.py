@@ -24,6 +24,7 @@ from ..known import tree_of
 from ..layers import DELETE, REPLACE, Branch, Layer, dotted, leaves
 from ..nearest import nearest
 from ..opened import open_config
+from ..post_init import settled
 from ..resolved import refuse_missing, to_plain, to_yaml
 from ..trace import trace_of
 from . import overrides
@@ -318,6 +319,7 @@ def _from_cli(
     if asked.tokens or trace_of(config) is None:
         config = overrides.lay(asked.tokens, config)
     require_choices(config)
+    config = settled(config)
     if asked.explain:
         from ..origins import explain
 

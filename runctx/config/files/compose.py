@@ -21,8 +21,9 @@ from ..declared import declared_type, takes_text
 from ..derivation.derived import as_subtree
 from ..given import hold
 from ..known import tree_of
-from ..layers import MISSING, Branch, Kind, Leaf, at, below, leaves, merge
+from ..layers import MISSING, Branch, Kind, Leaf, assigned, at, below, leaves, merge
 from ..layers import Path as Keys
+from ..post_init import settled
 from ..trace import Composition, trace_of
 from .bases import Reference, among, shown
 from .formats import SUFFIXES
@@ -67,7 +68,7 @@ def compose(root: str | os.PathLike[str], config: Any = None, /, **groups: Any) 
     """
     composed = begin(root, config, _flat(groups))
     require_choices(composed)
-    return composed
+    return settled(composed)
 
 
 def begin(
@@ -257,7 +258,7 @@ def load(reference: Reference, config: Any = None, /) -> Any:
     >>> load("long.yaml")
     {'lr': 0.1, 'epochs': 50}
     """
-    return lay_file(hold(config), reference)
+    return settled(lay_file(hold(config), reference))
 
 
 def _composed(made: Composition, chosen: dict[str, _Pick]) -> DictConfig:
@@ -286,7 +287,7 @@ def _above(made: Composition, config: DictConfig) -> Branch:
     """What lies above the files, and what was assigned since then."""
     trace = trace_of(config)
     assert trace is not None
-    return merge(made.above, _assigned(trace.tree, tree_of(config)))
+    return merge(made.above, assigned(trace.tree, tree_of(config)))
 
 
 class _Pick(NamedTuple):
@@ -425,15 +426,3 @@ def _files(folder: Path) -> Iterator[Path]:
     for inside, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if name[0] not in "._")
         yield from (Path(inside, name) for name in names if name.endswith(SUFFIXES) and name[0] not in "._")
-
-
-def _assigned(before: Branch, now: Branch) -> Branch:
-    """What the program said since the layers of `before` were laid."""
-    assigned = Branch()
-    for path, leaf in leaves(now):
-        then = at(before, path)
-        if not isinstance(then, tuple) or len(leaf) > len(then):
-            only = Branch()
-            only.children[path[-1]] = leaf[-1:]
-            assigned = merge(assigned, below(only, path[:-1]))
-    return assigned
