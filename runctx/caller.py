@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import opcode
 import os
+import traceback
 from pathlib import Path
 from types import FrameType
 
@@ -53,6 +55,29 @@ def stage_of(frame: FrameType, started: model.Command, root: Path | None) -> str
     if file.startswith("<"):
         return command.stage_name(started)
     return command.name_of_file(command.shown(file, root)) or command.stage_name(started)
+
+
+def has_ended_in(frame: FrameType, error: BaseException | None) -> bool:
+    """Whether an error has ended the function of this frame, as far as its traceback tells."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        if any(where is frame for where, _ in traceback.walk_tb(error.__traceback__)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def has_returned(frame: FrameType) -> bool:
+    """Whether the function of this frame, or the script, has come to its end without an exception."""
+    return opcode.opname[frame.f_code.co_code[frame.f_lasti]].startswith("RETURN")
+
+
+def outermost(frame: FrameType) -> FrameType:
+    """The frame in which everything else is called: of a script, its own."""
+    while frame.f_back is not None:
+        frame = frame.f_back
+    return frame
 
 
 def _is_of_a_project(file: str) -> bool:

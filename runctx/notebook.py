@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,13 @@ def executed_cells(since: int = 0) -> tuple[model.Cell, ...]:
         if code.strip():
             cells.append(model.Cell(number=number, code=code))
     return tuple(reversed(cells))
+
+
+def call_after_cells(function: Callable[[Any], None]) -> None:
+    """Let the shell call a function, once registered however often, with the result of each cell that has ended."""
+    events = getattr(_shell(), "events", None)
+    if events is not None:
+        events.register("post_run_cell", function)
 
 
 def cell_name(file: str) -> str | None:

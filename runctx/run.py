@@ -20,7 +20,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from . import caller, layout, liveness, places, seeding, settings
+from . import caller, layout, liveness, notebook, places, seeding, settings
 from . import inputs as inputs_
 from .errors import RunStateError, SaveDirError
 from .gathering import here, status_of
@@ -129,6 +129,7 @@ class Run(Maps, Viewed, Kept):
         self._console = console
         self._state: Literal["new", "open", "leaving", "left"] = "new"
         self._frame: FrameType | None = None
+        self._outermost: FrameType | None = None
         self._locals: dict[str, Any] = {}
         self._alive: BaseFileLock | None = None
         self._captured: Capture | None = None
@@ -407,17 +408,38 @@ class Run(Maps, Viewed, Kept):
     def start(self) -> Self:
         """Enter the run, for code cut into cells; `finish()` leaves it.
 
-        Starting the same stage again at the top level of the same notebook or script, as rerunning the first cell
-        does, first finishes the forgotten run as interrupted.
+        A run that has ended goes on, in its folder and under its id, as a resumed one does: after an error in a cell,
+        say. Starting another of the same stage at the top level of the same notebook or script, as rerunning the first
+        cell does, first finishes the forgotten run as interrupted. A script that comes to its end finishes its run.
         """
-        frame = sys._getframe(1)
+        frame = caller.frame_of_user(sys._getframe(1))
         for forgotten in [run for run in list(_open.values()) if run._forgotten_in(frame, self)]:
             forgotten._log.warn(
                 f"run {forgotten.id} was started again before finish(): it ends as interrupted"
             )
             forgotten._leave(None, status="interrupted")
-        self._enter(frame)
+        if self._state == "left" and self._task is None:
+            self._reopen(frame)
+        else:
+            self._enter(frame)
+        self._outermost = caller.outermost(frame)
+        notebook.call_after_cells(_finish_failed)
         return self
+
+    def _reopen(self, frame: FrameType) -> None:
+        """Begin one more session of a run that has ended; if that fails, it is as before."""
+        ended = dict(vars(self))
+        vars(self).clear()
+        Run.__init__(self)
+        kept = ("_given_", "_seed", "_capture", "_console")
+        vars(self).update({name: value for name, value in ended.items() if name.startswith(kept)})
+        self._given_save_dir, self._given_resume = None, os.fspath(ended["_files"].root)
+        try:
+            self._enter(frame)
+        except BaseException:
+            vars(self).clear()
+            vars(self).update(ended)
+            raise
 
     def finish(self, error: BaseException | None = None) -> None:
         """Leave the run and seal its lock; doing it twice changes nothing.
@@ -431,7 +453,7 @@ class Run(Maps, Viewed, Kept):
 
     def _forgotten_in(self, frame: FrameType, successor: Run) -> bool:
         mine = self._frame
-        if mine is None:  # another thread is leaving it
+        if mine is None or self is successor:  # another thread is leaving it
             return False
         at_top_level = frame.f_locals is frame.f_globals and mine.f_locals is mine.f_globals
         same_stage = (
@@ -440,12 +462,18 @@ class Run(Maps, Viewed, Kept):
         return at_top_level and mine.f_globals is frame.f_globals and same_stage
 
     def _enter(self, frame: FrameType) -> None:
+        if self._state == "open":
+            raise RunStateError(f"run {self.id} is open already", hint="go on with it, or call run.finish()")
         if self._state != "new":
-            raise RunStateError("a run can be entered once", hint="make another: Run(...)")
+            raise RunStateError(
+                f"run {self.id} has ended, and `with` enters a run once",
+                hint="run.start() goes on with it; Run(...) makes another",
+            )
         self._frame = frame = caller.frame_of_user(frame)
         if (task := attached.current.get()) is not None:
             self._attach(task, frame)
             return
+        _finish_failed()
         try:
             with held_back():
                 self._begin(frame)
@@ -708,8 +736,8 @@ class Run(Maps, Viewed, Kept):
         return "is new, for there is none to resume, in" if self._given_resume is True else "in"
 
     def _discard(self) -> None:
-        """A run that could not be entered leaves nothing behind, an earlier one as it was."""
-        self._state = "left"
+        """A run that could not be entered leaves nothing behind, an earlier one as it was, and may be entered again."""
+        self._state = "new"
         _open.pop(id(self), None)
         if hasattr(self, "_log"):
             self._log.close()
@@ -717,6 +745,8 @@ class Run(Maps, Viewed, Kept):
             self._alive.release()
         if self._earlier is None and hasattr(self, "_files"):
             shutil.rmtree(self._files.root, ignore_errors=True)  # made for this run alone, a moment ago
+        for name in ("_log", "_files", "_lock"):
+            vars(self).pop(name, None)
 
     def _leave(self, error: BaseException | None, status: Status | None = None) -> None:
         if self._state != "open" or os.getpid() != self._pid:  # a forked child leaves its parent's run alone
@@ -755,7 +785,7 @@ class Run(Maps, Viewed, Kept):
                 del self._hashing, self._snapshot  # megabytes of manifests, for as long as the run is kept
 
     def _keep_locals(self) -> None:
-        frame, self._frame = self._frame, None  # it keeps everything in it alive
+        frame, self._frame, self._outermost = self._frame, None, None  # they keep everything in them alive
         self._locals = {} if frame is None else _variables(frame)
         if Run.last is not None and Run.last is not self:
             Run.last._locals = {}
@@ -830,8 +860,6 @@ def _variables(frame: FrameType) -> dict[str, Any]:
 
 def _place_of(frame: FrameType) -> str:
     """What to call the place in the code that entered a run, e.g. `train.py:42`."""
-    from . import notebook
-
     file = frame.f_code.co_filename
     name = notebook.cell_name(file) or (_relative(Path(file), here()) if os.path.isabs(file) else file)
     return f"{name}:{frame.f_lineno}"
@@ -868,12 +896,33 @@ def _relative(path: Path, base: Path | None) -> str:
     return path.relative_to(base.resolve()).as_posix() if inside and base is not None else path.as_posix()
 
 
+def _finish_failed(_result: Any = None) -> None:
+    """Finish the runs whose function was ended by an error that an interactive session has shown.
+
+    A run that was started at the top level goes on: so does the user, in the next cell.
+    """
+    error = getattr(sys, "last_value", None)
+    for run in list(_open.values()):
+        frame = run._frame
+        if error is None or frame is None or frame.f_locals is frame.f_globals:
+            continue
+        if caller.has_ended_in(frame, error):
+            run._leave(error)
+
+
 @atexit.register
 def _finish_forgotten() -> None:
+    _finish_failed()
+    is_prompt = hasattr(sys, "ps1")  # where the last error is one that the user has seen and gone on after
+    error = None if is_prompt else getattr(sys, "last_value", None)
     for run in list(_open.values()):
-        if os.getpid() == run._pid:
-            # at a prompt it is some earlier error, which the user has seen and gone on after
-            error = None if hasattr(sys, "ps1") else getattr(sys, "last_value", None)
-            if error is None:
-                run._log.warn(f"the process ends before finish(): run {run.id} ends as interrupted")
-            run._leave(error, status=None if error else "interrupted")
+        if os.getpid() != run._pid:
+            continue
+        frames = (run._frame, run._outermost)
+        if error is not None:
+            run._leave(error)
+        elif not is_prompt and all(frame is not None and caller.has_returned(frame) for frame in frames):
+            run._leave(None)
+        else:
+            run._log.warn(f"the process ends before finish(): run {run.id} ends as interrupted")
+            run._leave(None, status="interrupted")

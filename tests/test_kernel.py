@@ -397,6 +397,61 @@ class TestRerun:
         assert (load(kernel, "a").status, load(kernel, "b").status) == ("done", "done")
 
 
+class TestGoingOn:
+    """After an error one goes on in cells."""
+
+    STARTED = "def train(cfg):\n    run = Run(cfg).start()\n    batch = [1, 0]\n    1 / batch[1]\n"
+
+    def test_started_again(self, kernel):
+        """A run that an error has ended is started again, in its folder, and finished in a later cell."""
+        assert kernel.run("with Run() as run:\n    1/0").error == "ZeroDivisionError"
+        failed = load(kernel)
+        assert not kernel.run("run.start()").error
+        assert (load(kernel).id, load(kernel).status) == (failed.id, "running")
+        kernel.run("(run.save_dir / 'late.txt').write_text('x')")
+        assert not kernel.run("run.finish()").error
+        past = Run.load(failed)
+        assert (past.status, [session.status for session in past.lock.sessions]) == ("done", ["failed"])
+        assert [output.path for output in past.outputs] == ["late.txt"]
+
+    def test_an_error_in_a_later_cell(self, kernel):
+        """A run that a cell has started stays open when a later cell fails."""
+        kernel.run("run = Run().start()")
+        kernel.run("1/0")
+        assert load(kernel).status == "running"
+        kernel.run("run.finish()")
+        assert load(kernel).status == "done"
+
+    @pytest.mark.parametrize("how", ["train({'lr': 0.1})", "%time train({'lr': 0.1})", "%run -i trains.py"])
+    def test_started_in_a_function_that_failed(self, kernel, how):
+        """The run of a function that failed is failed, with error and variables, whatever happens next."""
+        (kernel.folder / "trains.py").write_text(
+            "from runctx import Run\n" + self.STARTED + "train({'lr': 0.1})"
+        )
+        kernel.run(self.STARTED)
+        kernel.run(how)
+        assert kernel.value("Run.last.status, Run.last.error.type") == (
+            "failed",
+            "builtins.ZeroDivisionError",
+        )
+        assert kernel.value("Run.last.locals['batch']") == [1, 0]
+        kernel.run("mistyped")
+        first = kernel.value("str(Run.last.save_dir)")
+        kernel.run(how)
+        second = kernel.value("str(Run.last.save_dir)")
+        assert first != second
+        assert [Run.load(path).status for path in (first, second)] == ["failed", "failed"]
+
+    def test_returned_from_a_function(self, kernel):
+        """A run that a function has started and returned stays open, though an error was before it."""
+        kernel.run("1/0")
+        kernel.run("def begin():\n    return Run().start()")
+        kernel.run("run = begin()")
+        kernel.run("1/0")
+        assert load(kernel).status == "running"
+        kernel.run("run.finish()")
+
+
 class TestInterrupt:
     @pytest.mark.parametrize(
         "waiting",

@@ -720,11 +720,67 @@ class TestCells:
         assert done.returncode == 0, done.stderr
         assert "started again before finish()" in done.stderr
 
-    @pytest.mark.parametrize(("ending", "status"), [("", "interrupted"), ("1 / 0", "failed")])
-    def test_never_finished(self, project, ending, status):
-        """A run that is never finished is sealed when the process ends."""
-        python(project, f"from runctx import Run\nrun = Run().start()\n{ending}\n")
+    @pytest.mark.parametrize(
+        ("code", "status"),
+        [
+            ("run = Run().start()", "done"),
+            ("run = Run().start()\n1 / 0", "failed"),
+            ("run = Run().start()\nimport sys; sys.exit(3)", "interrupted"),
+            ("def main():\n    return Run().start()\nmain()", "done"),
+            ("def main():\n    return Run().start()\nmain()\nraise SystemExit(3)", "interrupted"),
+            (
+                "def main():\n    run = Run().start()\n    1 / 0\ntry: main()\nexcept Exception: pass",
+                "interrupted",
+            ),
+            ("def main():\n    run = Run().start()\n    raise KeyboardInterrupt\nmain()", "interrupted"),
+        ],
+    )
+    def test_never_finished(self, project, code, status):
+        """A script that comes to its end has done its run, finished or not; one that an exception ends has not."""
+        python(project, f"from runctx import Run\n{code}\n")
         assert lockfile.read(only_run(project)).status == status
+
+    def test_start_again(self, project):
+        """A run that has ended is started again as one more session, in its folder and under its id."""
+        with pytest.raises(ZeroDivisionError), quiet({"lr": 0.1}, save_dir="out", inputs=["data.csv"]) as run:
+            run.log_async(loss=1, step=0)
+            1 / 0
+        before = run.id, run.save_dir, run.lock.started
+        run.start()
+        assert (run.id, run.save_dir, run.lock.started) == before
+        assert (run.status, run.error, run.cfg.lr) == ("running", None, 0.1)
+        run.log_async(loss=2, step=1)
+        run.finish()
+        past = Run.load(run)
+        assert (past.status, past.error) == ("done", None)
+        assert [session.status for session in past.lock.sessions] == ["failed"]
+        assert past.metrics()["loss"].values == (1, 2)
+        assert [data.path for data in past.inputs] == ["data.csv"]
+        assert Run.last is run
+
+    def test_not_started_again(self, project):
+        """What cannot be started again says so, and the run is as it was."""
+        cfg = {"lr": 0.1}
+        with quiet(cfg) as run, pytest.raises(RunStateError, match="is open already"):
+            run.start()
+        with pytest.raises(RunStateError, match="has ended") as caught, run:
+            pass
+        assert caught.value.hint == "run.start() goes on with it; Run(...) makes another"
+        cfg["lr"] = 0.2
+        with pytest.raises(ConfigError, match=r"lr is 0\.2 and was 0\.1"):
+            run.start()
+        assert run.status == Run.load(run).status == "done"
+        assert run.cfg.lr == 0.1 and not run.lock.sessions
+
+    def test_entered_after_a_refusal(self, project):
+        """A run that could not be entered can be, once the reason is gone."""
+        run = quiet(inputs=["late.csv"])
+        with pytest.raises(InputError):
+            run.start()
+        (project / "late.csv").write_text("1\n")
+        with run:
+            pass
+        assert run.status == "done"
 
 
 class TestArguments:
