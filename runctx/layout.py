@@ -210,7 +210,7 @@ def make_exclusively(wanted: Path, attempts: int = 10_000) -> Path:
         ) from error
     raise SaveDirError(
         f"cannot make save_dir {str(wanted)!r}: {attempts} folders of that name exist",
-        hint="remove some, or give this run another `stage` or `save_dir`",
+        hint="remove some, or use another `stage` or `save_dir`",
     )
 
 
@@ -254,7 +254,7 @@ def open_regular(path: str | os.PathLike[str]) -> int:
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0))
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise OSError(errno.EINVAL, "it is no regular file", os.fspath(path))
+        raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
     return descriptor
 
 
@@ -272,7 +272,7 @@ def read_regular(path: str | os.PathLike[str], start: int = 0, most: int = 1 << 
     with open(open_regular(path), "rb") as stream:
         size = os.fstat(stream.fileno()).st_size - start
         if size > most:
-            raise OSError(errno.EFBIG, f"it has {size} bytes, and at most {most} are read", os.fspath(path))
+            raise OSError(errno.EFBIG, f"{size} bytes, more than the {most} that are read", os.fspath(path))
         stream.seek(start)
         return stream.read(max(0, size))
 

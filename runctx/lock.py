@@ -77,7 +77,7 @@ def decode(data: bytes, where: str = "run.lock") -> Lock:
     except yamlfile.BrokenYaml as error:
         raise LockError(f"{where}: not a readable lock: {error}") from error
     if not isinstance(plain, dict):
-        raise LockError(f"{where}: not a lock: a mapping was expected, not {type(plain).__name__}")
+        raise LockError(f"{where}: not a lock: must be a mapping; got {type(plain).__name__}")
     _check_schema(plain, where)
     from . import convert
 
@@ -89,9 +89,7 @@ def decode(data: bytes, where: str = "run.lock") -> Lock:
         raise LockError(f"{where}: at {at}: {message[:1].lower()}{message[1:300]}") from error
     for one in (lock, *lock.upstream):
         if one.started.tzinfo is None:
-            raise LockError(
-                f"{where}: at started of {one.id}: a time with zone was expected, not {one.started}"
-            )
+            raise LockError(f"{where}: at started of {one.id}: must be a time with a zone; got {one.started}")
     return lock
 
 
@@ -131,7 +129,7 @@ def _key_path(place: str, plain: Any) -> str:
 def _check_schema(plain: dict[Any, Any], where: str) -> None:
     schema = plain.get("schema")
     if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
-        raise LockError(f"{where}: at schema: a whole number from 1 was expected, not {schema!r}")
+        raise LockError(f"{where}: at schema: must be an int of at least 1; got {schema!r}")
     if schema > SCHEMA:
         writer = plain.get("runctx")
         wanted = writer if isinstance(writer, str) and re.fullmatch(r"[\w.+-]{1,40}", writer) else None
@@ -150,7 +148,7 @@ def read(path: Path) -> Lock:
     """
     file = path if path.name == layout.LOCK else path / layout.LOCK
     if not os.path.isfile(file):  # nothing, a folder, or a pipe, which would block for ever
-        raise NoRunError(f"no run at {path}: there is no file {layout.LOCK}")
+        raise NoRunError(f"no run at {path}: no file {layout.LOCK}")
     try:
         with open(file, "rb") as stream:
             data = stream.read(yamlfile.MAX_BYTES + 1)

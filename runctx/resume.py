@@ -150,11 +150,11 @@ def _busy(known: Lock, folder: Path) -> RunStateError:
     if known.status == "running" and liveness.is_alive(folder, who.host, who.pid):
         return RunStateError(
             f"run {known.id} is still running: process {who.pid} on {who.host}",
-            hint="let it end, or end it; then resume it",
+            hint="wait for it to end, or stop it; then resume it",
         )
     return RunStateError(
-        f"run {known.id} is held by another process, which resumes or collects it, or which it has left behind",
-        hint=f"try again when that is over; `fuser {layout.RunFiles(folder).alive}` says which it is",
+        f"another process is resuming or collecting run {known.id}, or was left behind by it",
+        hint=f"try again when it has ended; `fuser {layout.RunFiles(folder).alive}` shows the process",
     )
 
 
@@ -162,15 +162,15 @@ def _check(known: Lock, folder: Path, stage: str | None, configuration: Configur
     if stage is not None and stage != known.stage:
         raise RunStateError(
             f"run {known.id} is of stage {known.stage!r}, not {stage!r}",
-            hint="leave `stage` out: a resumed run keeps its own",
+            hint="leave `stage` out; a resumed run keeps its own",
         )
     from .config import value_digest
 
     now, then = dict(configuration(known, folder)), known.config
     if value_digest(now) != (known.config_digest or value_digest(then)):
         raise ConfigError(
-            f"run {known.id} had another configuration: {'; '.join(_differences(now, then))}",
-            hint=f"{folder / layout.CONFIG} is what it had; without `resume`, a new run is made",
+            f"run {known.id} had a different configuration: {'; '.join(_differences(now, then))}",
+            hint=f"use {folder / layout.CONFIG}, or leave `resume` out to start a new run",
         )
 
 
@@ -185,14 +185,14 @@ def _differences(now: Mapping[Any, Any], then: Mapping[Any, Any]) -> list[str]:
     found = []
     for key in sorted(here.keys() | there.keys()):
         if key not in there:
-            found.append(f"{key} is {short(here[key])} and was not there")
+            found.append(f"{key} is {short(here[key])} (was not set)")
         elif key not in here:
-            found.append(f"{key} was {short(there[key])} and is not there")
+            found.append(f"{key} is not set (was {short(there[key])})")
         elif value_digest({"value": here[key]}) != value_digest({"value": there[key]}):
-            found.append(f"{key} is {short(here[key])} and was {short(there[key])}")
+            found.append(f"{key} is {short(here[key])} (was {short(there[key])})")
     if len(found) > _MOST:
         found[_MOST:] = [f"and {len(found) - _MOST} more"]
-    return found or ["its keys have other types"]
+    return found or ["its keys have different types"]
 
 
 def _leaves(config: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -119,8 +119,8 @@ class Run(Maps, Viewed, Kept):
         self._given_save_dir = save_dir
         if save_dir is not None and resume is not False:
             raise SaveDirError(
-                f"save_dir={os.fspath(save_dir)!r} was given to a run that is resumed",
-                hint="leave it out: a resumed run keeps its folder",
+                f"save_dir={os.fspath(save_dir)!r} cannot be given to a resumed run",
+                hint="leave save_dir out; a resumed run keeps its folder",
             )
         self._given_resume = resume
         self._earlier: Earlier | None = None
@@ -259,7 +259,7 @@ class Run(Maps, Viewed, Kept):
     def _require_entered(self, name: str) -> None:
         if not self._entered:
             raise RunStateError(
-                f"run.{name} is known only once the run has been entered",
+                f"run.{name} is available only after the run has been entered",
                 hint="`with Run(...) as run:` or `run = Run(...).start()`",
             )
 
@@ -267,7 +267,7 @@ class Run(Maps, Viewed, Kept):
         self._require_entered(name)
         if self._state != "open":
             raise RunStateError(
-                f"run.{name} was called after the run had ended", hint="call it inside the block"
+                f"run.{name} must be called before the run ends", hint="call it inside the block"
             )
 
     # -- numbers -------------------------------------------------------------------------------------------
@@ -312,7 +312,7 @@ class Run(Maps, Viewed, Kept):
         if self._task is not None or attached.current.get() is not None:
             raise RunStateError(
                 "run.publish() was called inside a task of run.map",
-                hint="call it after the map, of the run that maps; what a task logs is published with it",
+                hint="call it after the map, on the run that maps; what tasks log is published with it",
             )
         if self._state == "open":
             self._announce(wanted_by(self._wishes))
@@ -415,7 +415,7 @@ class Run(Maps, Viewed, Kept):
         frame = caller.frame_of_user(sys._getframe(1))
         for forgotten in [run for run in list(_open.values()) if run._forgotten_in(frame, self)]:
             forgotten._log.warn(
-                f"run {forgotten.id} was started again before finish(): it ends as interrupted"
+                f"run {forgotten.id} was started again before finish(); it is marked interrupted"
             )
             forgotten._leave(None, status="interrupted")
         if self._state == "left" and self._task is None:
@@ -537,7 +537,7 @@ class Run(Maps, Viewed, Kept):
     def _leave_with_task(self, keep: bool) -> None:
         """The task is over; `keep`: somebody may still ask for the variables."""
         if self._state == "open":
-            self._log.warn(f"[{self._label}] the task ended before finish(): its run ends as interrupted")
+            self._log.warn(f"[{self._label}] the task ended before finish(); its run is marked interrupted")
             self._leave(None, status="interrupted")
         if not keep:
             self._locals = {}
@@ -703,12 +703,12 @@ class Run(Maps, Viewed, Kept):
             self._discard()
             raise SaveDirError(
                 f"cannot write to save_dir {str(self.save_dir)!r}: {error.strerror or error}",
-                hint="make room there, or set RUNCTX_RESULTS or Run(..., save_dir=...) to another place",
+                hint="free space there, or choose another place by RUNCTX_RESULTS or Run(..., save_dir=...)",
             ) from error
         if self._earlier is not None:
-            with self._step("what the earlier entry left behind"):
+            with self._step("files of the earlier session"):
                 self._earlier.clear()
-        self._log.say("INFO", f"run {self.id} {self._whence()} {_relative(self.save_dir, here())}")
+        self._log.say("INFO", f"{self._beginning()} {self.id} in {_relative(self.save_dir, here())}")
         if self._capture:
             with self._step("captured output"):
                 self._captured = self._log.capture()
@@ -730,10 +730,10 @@ class Run(Maps, Viewed, Kept):
         with self._step("keys that are read"):
             config.watch(self._cfg)
 
-    def _whence(self) -> str:
+    def _beginning(self) -> str:
         if self._earlier is not None:
-            return f"goes on, after {self._lock.sessions[-1].status}, in"
-        return "is new, for there is none to resume, in" if self._given_resume is True else "in"
+            return f"resuming {self._lock.sessions[-1].status} run"
+        return "nothing to resume; started run" if self._given_resume is True else "started run"
 
     def _discard(self) -> None:
         """A run that could not be entered leaves nothing behind, an earlier one as it was, and may be entered again."""
@@ -825,7 +825,9 @@ class Run(Maps, Viewed, Kept):
         from . import lock
 
         self._update(seconds=round(time.perf_counter() - self._clock, 3))
-        more = ": its tasks go on, and `runctx collect` seals it" if self.status == "submitted" else ""
+        more = (
+            "; its tasks are still running; `runctx collect` seals it" if self.status == "submitted" else ""
+        )
         self._log.say(_LEVEL[self.status], f"{self.status} after {self._lock.seconds:.3g} s{more}")
         with self._step("log"):
             self._log.close()
@@ -924,5 +926,5 @@ def _finish_forgotten() -> None:
         elif not is_prompt and all(frame is not None and caller.has_returned(frame) for frame in frames):
             run._leave(None)
         else:
-            run._log.warn(f"the process ends before finish(): run {run.id} ends as interrupted")
+            run._log.warn(f"the process ends before finish(); run {run.id} is marked interrupted")
             run._leave(None, status="interrupted")

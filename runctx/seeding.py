@@ -23,12 +23,12 @@ def whole(seed: SupportsIndex) -> int:
 
     >>> whole("7")
     Traceback (most recent call last):
-    TypeError: seed must be a whole number, not str '7'
+    TypeError: seed must be an int; got '7' (str)
     """
     try:
         return int(operator.index(seed))
     except TypeError:
-        raise TypeError(f"seed must be a whole number, not {type(seed).__name__} {seed!r}") from None
+        raise TypeError(f"seed must be an int; got {seed!r} ({type(seed).__name__})") from None
 
 
 def seed_all(seed: int) -> frozenset[str]:

@@ -112,13 +112,13 @@ def _from_file(path: Path, mtime_ns: int) -> dict[str, Any] | None:
     try:
         table: Any = tomllib.loads(path.read_text("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise SettingsError(f"{path}: not readable as TOML: {error}") from error
+        raise SettingsError(f"{path}: cannot be parsed as TOML: {error}") from error
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read: {error.strerror or error}") from error
     for name in ("tool", "runctx"):
         table = table.get(name, {}) if isinstance(table, dict) else table
         if not isinstance(table, dict):
-            raise SettingsError(f"{path}: {name} must be a table, not {table!r}")
+            raise SettingsError(f"{path}: {name} must be a table; got {table!r}")
     return {key: _typed(value, key, str(path)) for key, value in table.items()} or None
 
 
@@ -148,7 +148,7 @@ def _typed(value: Any, name: str, where: str) -> Any:
     elif isinstance(value, (str, os.PathLike)):
         return os.fspath(value)
     wanted = {tuple: "a list of strings", int: "a whole number", str: "a string"}[type(default)]
-    raise SettingsError(f"{where}: setting {name!r} must be {wanted}, not {value!r}")
+    raise SettingsError(f"{where}: setting {name!r} must be {wanted}; got {value!r}")
 
 
 def _check_trackers(names: Iterable[str], where: str) -> None:
@@ -156,6 +156,6 @@ def _check_trackers(names: Iterable[str], where: str) -> None:
     for name in names:
         if name not in TRACKERS and ":" not in name:
             raise SettingsError(
-                f"{where}: setting 'tracking': there is no tracker {name!r}",
-                hint=f"{', '.join(TRACKERS)}, or the path of a class of yours, as `module:Class`",
+                f"{where}: setting 'tracking': unknown tracker {name!r}",
+                hint=f"{', '.join(TRACKERS)}, or a class of your own, as `module:Class`",
             )

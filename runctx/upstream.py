@@ -86,7 +86,7 @@ def _add(
         parents[parent.id] = None
         status = _status(parent, folder)
         if status != "done":
-            why = f"{path} was read while that run was {status}, not done"
+            why = f"{path} was read while that run was {status}"
             omissions.append(Omission(what=f"upstream run {parent.id}", why=why))
         for earlier in (*parent.upstream, parent):
             locks.setdefault(earlier.id, replace(earlier, upstream=(), origins={}))
@@ -117,6 +117,6 @@ def contradictions(lock: Lock) -> tuple[Omission, ...]:
     for data in lock.inputs:
         said = outputs.get(data.run or "", {}).get(Path(data.path).name)
         if said is not None and data.digest is not None and data.kind == "file" and said != data.digest:
-            why = f"is no longer what run {data.run} wrote: {said} then, {data.digest} now"
+            why = f"changed since run {data.run} wrote it: it was {said}; it is {data.digest}"
             found.append(Omission(what=f"origin of {data.path}", why=why))
     return tuple(found)

@@ -84,7 +84,7 @@ def test_a_part_of_a_file_can_be_converted() -> None:
 def test_what_exists_is_replaced_only_by_force() -> None:
     """A file that is there stays as it was, unless told otherwise; then it is replaced as a whole."""
     Path("out.json").write_text("precious")
-    assert refused("top.py", "out.json") == "error: out.json exists\nhint: give --force to replace it\n"
+    assert refused("top.py", "out.json") == "error: out.json exists\nhint: use --force to replace it\n"
     assert Path("out.json").read_text() == "precious"
     assert convert("top.py", "out.json", "--force").returncode == 0
     assert read("out.json").values == AS_WRITTEN

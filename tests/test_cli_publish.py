@@ -26,7 +26,7 @@ def test_a_glob_says_what_it_passed_over(old: Path) -> None:
     """What a glob finds without lock and configuration is no run, and it is said how many there are."""
     done = CliRunner().invoke(publish, ["old/*"])
     assert (done.exit_code, "published      1" in done.stdout) == (0, True), done.output
-    assert "passed over, without run.lock or configuration: 1\nhint: name such a folder alone" in done.stderr
+    assert "skipped, without run.lock or configuration: 1\nhint: name such a folder by itself" in done.stderr
     assert not (old / "second" / ".runctx").exists()
 
 
@@ -41,5 +41,5 @@ def test_a_folder_of_old_folders_is_no_run(old: Path) -> None:
     done = CliRunner().invoke(publish, ["old"])
     assert (done.exit_code, done.stdout) == (0, "")
     assert done.stderr.endswith(
-        "hint: folders from before runctx are named each, or by a glob such as 'old/*'\n"
+        "hint: name folders from before runctx one by one, or by a glob such as 'old/*'\n"
     )

@@ -266,7 +266,7 @@ class TestRuns:
         assert [row.status for row in runs().rows] == ["broken", "done", "done", "done"]
         for found in (runs().compare(), some.compare()):
             assert [side.lock.id for side in found.sides] == [make_lock(3).id, make_lock(0).id]
-            assert found.hints == ("runs with a broken lock, or gone by now, left out: 2",)
+            assert found.hints == ("left out 2 runs with a broken or missing lock",)
         shutil.rmtree("results/train/2")
         assert len(some.compare().sides) == 2
 
@@ -278,9 +278,9 @@ class TestRuns:
             0.2,
             0.3,
         ]
-        with pytest.raises(QueryError, match="there is only one"):
+        with pytest.raises(QueryError, match="needs at least two runs; got one"):
             compare(live)
-        with pytest.raises(QueryError, match=r"there is none\nhint: no run has config\.q"):
+        with pytest.raises(QueryError, match=r"got none\nhint: no run has config\.q"):
             runs(where="config.q == 1").compare()
         with pytest.raises(NoRunError):
             compare(live, "nothing")

@@ -89,7 +89,7 @@ def test_what_is_no_number_is_refused_by_name_and_nothing_is_written(tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("", "name is empty\nhint: "), (3, "must be a text, not int 3"), (None, "NoneType")]
+    ("name", "said"), [("", "name is empty\nhint: "), (3, "must be a str; got 3"), (None, "NoneType")]
 )
 def test_what_is_no_name_is_refused_in_its_own_words(tmp_path: Path, name: object, said: str) -> None:
     """An empty name is not called a wrong type."""

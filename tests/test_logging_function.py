@@ -283,11 +283,11 @@ def test_functions_by_name(folder):
 @pytest.mark.parametrize(
     ("named", "message", "hint"),
     [
-        ("my_stage", "names no function", "train:log_run"),
-        ("my_stage:log_runs", "there is no 'log_runs' in my_stage", "did you mean 'log_run'?"),
-        ("my_stage:number", "is no function but int", None),
-        ("your_stage:log_run", "there is no module 'your_stage'", "current folder"),
-        ("below/none.py:log_run", "there is no file", "path of a file"),
+        ("my_stage", "does not name a function", "train:log_run"),
+        ("my_stage:log_runs", "no function 'log_runs' in my_stage", "did you mean 'log_run'?"),
+        ("my_stage:number", "must be a function; got int", None),
+        ("your_stage:log_run", "no module 'your_stage'", "current folder"),
+        ("below/none.py:log_run", "no such file: ", "write module:function, or file:function"),
         ("broken_stage:log_run", "ModuleNotFoundError: No module named 'nothing_like_this'", "__main__"),
         ("leaving_stage:log_run", "SystemExit: 3", "__main__"),
         ("below/json.py:log_run", "another module is called json", "rename"),

@@ -129,7 +129,7 @@ def test_after_the_end(here):
     """A run that has ended, or was never entered, maps nothing and says so."""
     with Run(stage="parent", console=False) as run:
         pass
-    with pytest.raises(RunStateError, match="after the run had ended"):
+    with pytest.raises(RunStateError, match="must be called before the run ends"):
         run.map(abs, [1])
     with pytest.raises(RunStateError, match="entered"):
         Run().map(abs, [1])

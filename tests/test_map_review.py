@@ -55,9 +55,9 @@ def test_pipes_in_the_place_of_results_and_metrics(past):
         file = the_only(folder)
         file.unlink()
         os.mkfifo(file)
-    with pytest.raises(LedgerError, match="no regular file"):
+    with pytest.raises(LedgerError, match="not a regular file"):
         past.results()[0]
-    with pytest.raises(LedgerError, match="no regular file"):
+    with pytest.raises(LedgerError, match="not a regular file"):
         past.metrics()
 
 
@@ -294,9 +294,9 @@ def test_no_numbers_after_the_end():
 
     with Run(console=False) as run:
         run.map(leaves, [1], launcher="serial")
-        with pytest.raises(RunStateError, match="after the run had ended"):
+        with pytest.raises(RunStateError, match="must be called before the run ends"):
             left[0].log_async(v=1)
-    with pytest.raises(RunStateError, match="after the run had ended"):
+    with pytest.raises(RunStateError, match="must be called before the run ends"):
         run.log_async(v=1)
     assert run.metrics() == {}
 

@@ -244,7 +244,7 @@ def test_what_is_left_out_is_said(project: Path) -> None:
     shown = curves.of_runs(runs(), ["loss"], limit=3)
     assert [row.config["lr"] for row in shown.rows] == [0.4, 0.3, 0.2]
     first, second = shown.notes
-    assert first == "only the first 3 are drawn, of 5 runs"
+    assert first == "drew the first 3 of 5 runs"
     assert "train-251121-120000-000009" in second and "a line is no point" in second
 
 
@@ -283,7 +283,7 @@ def test_a_metric_of_runs_beyond_the_limit_is_known(project: Path) -> None:
         write(project, number, ({name: 1.0}, 0), metrics={name: one["acc"]})
     shown = curves.of_runs(runs(), ["loss", "acc"], limit=2)
     assert {curve.metric for curve in shown.curves} == {"loss"}
-    assert shown.notes[-1] == "only the first 2 are drawn, of 3 runs"
+    assert shown.notes[-1] == "drew the first 2 of 3 runs"
 
 
 def test_without_runs_and_with_wrong_parameters(project: Path) -> None:
@@ -291,7 +291,7 @@ def test_without_runs_and_with_wrong_parameters(project: Path) -> None:
     with pytest.raises(QueryError, match="no runs to draw"):
         runs().plot("loss")
     one = Metrics({"loss": logged([1.0])})
-    with pytest.raises(ValueError, match="x must be one of step, time, relative, not 'epoch'"):
+    with pytest.raises(ValueError, match="x must be one of step, time, relative; got 'epoch'"):
         one.plot("loss", x="epoch")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="smooth must be"):
         one.plot("loss", smooth=1.0)
@@ -356,7 +356,7 @@ def test_no_more_tasks_than_can_be_told_apart(project: Path) -> None:
     """The first ones of each run, so that no run hides another; the rest is said, and `limit` says otherwise."""
     run = mapped(10)
     assert len(curves.of_runs(runs(), ["loss"]).curves) == curves.LIMIT
-    assert curves.of_metrics(run.metrics(), ["loss"]).notes == ("only 8 of 10 tasks are drawn",)
+    assert curves.of_metrics(run.metrics(), ["loss"]).notes == ("drew 8 of 10 tasks",)
     assert len(run.metrics().plot("loss", limit=0).axes[0].lines) == 10
     mapped(10)
     shown = curves.of_runs(runs(), ["loss"], limit=5)
@@ -364,7 +364,7 @@ def test_no_more_tasks_than_can_be_told_apart(project: Path) -> None:
         *[(0, place) for place in (0, 1, 2)],
         *[(1, place) for place in (0, 1)],
     ]
-    assert "only 5 of 20 tasks are drawn" in shown.notes
+    assert "drew 5 of 20 tasks" in shown.notes
     assert len(curves.of_runs(runs(), ["loss"], limit=0).curves) == 20
 
 
@@ -541,7 +541,7 @@ def test_patterns_name_folders_globs_and_runs(project: Path) -> None:
     )
     assert [curve["config"]["lr"] for curve in data["curves"]] == [0.3]
     assert data["curves"][0]["x"] == list(range(20))
-    assert "there are no runs to draw" in refused("plot", "--where", "config.lr > 9", "--metric", "loss")
+    assert "no runs to draw" in refused("plot", "--where", "config.lr > 9", "--metric", "loss")
 
 
 def test_data_say_what_a_picture_cannot(project: Path) -> None:

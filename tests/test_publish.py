@@ -393,7 +393,7 @@ def test_a_tracker_without_functions_says_so(project: Project, monkeypatch: pyte
     """A logging function that no tracker of the project takes is an error, once the run is published there."""
     run = project.make()
     monkeypatch.setenv("RUNCTX_TRACKING", "tensorboard")
-    with pytest.raises(TrackingError, match="tensorboard takes none"):
+    with pytest.raises(TrackingError, match="tensorboard does not support logging functions"):
         run.publish(load_function())
     assert list((project.root / "tensorboard").glob("**/*tfevents*"))
 
@@ -482,7 +482,7 @@ def test_runs_are_chosen(project: Project) -> None:
     ("arguments", "message"),
     [
         (["nothing-there"], "is called 'nothing-there'"),
-        (["results", "--with", "stage:nothing"], "there is no 'nothing' in stage"),
+        (["results", "--with", "stage:nothing"], "no function 'nothing' in stage"),
         (["results", "--with", "stage"], "names no function"),
         (["results", "--where", "lr <"], ""),
     ],
@@ -536,7 +536,7 @@ def test_what_was_interrupted_goes_on(project: Project, tmp_path: Path, how: str
     twice.unlink(missing_ok=True)
     assert process.returncode == (-signal.SIGKILL if how == "kill -9" else 130), said
     if how != "kill -9":
-        assert "hint: the same command goes on" in said
+        assert "hint: the same command continues" in said
         assert f"published {5 if how == 'Ctrl-C' else 4:>6}" in output
     before = project.shown(*runs)
     assert set(before) == {run.id for run in runs[:5]}

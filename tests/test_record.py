@@ -81,7 +81,7 @@ class TestLoad:
 
     def test_not_there(self, tmp_path):
         """Where no run is, the error names the absolute path and what is missing."""
-        with pytest.raises(NoRunError, match=rf"{tmp_path}/x: there is nothing.*\nhint"):
+        with pytest.raises(NoRunError, match=rf"{tmp_path}/x: no such file or folder.*\nhint"):
             record.load(tmp_path / "x")
         with pytest.raises(NoRunError, match=r"no run\.lock in it or above"):
             record.load(tmp_path)

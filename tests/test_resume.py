@@ -82,7 +82,7 @@ def test_same_run():
     ]
     assert (told.sessions[0].pid, told.sessions[0].seconds) == (os.getpid(), first.seconds)
     said = (first.save_dir / layout.LOG).read_text()
-    assert said.count("goes on, after failed, in") == 2 and said.count("failed after") == 2
+    assert said.count("resuming failed run") == 2 and said.count("failed after") == 2
     assert told.error is None
 
 
@@ -129,7 +129,7 @@ def test_newest_of_none():
     done, _, _ = attempt("a")
     run, calls, _ = attempt("a", resume=True)
     assert run.id != done.id and calls.seen == ["a"]
-    assert "is new, for there is none to resume" in (run.save_dir / layout.LOG).read_text()
+    assert "nothing to resume; started run" in (run.save_dir / layout.LOG).read_text()
     assert not run.lock.sessions and run.lock.resumed is None
 
 
@@ -152,7 +152,7 @@ def test_another_configuration():
     before = {path: path.read_bytes() for path in first.save_dir.rglob("*") if path.is_file()}
     with pytest.raises(ConfigError) as caught:
         Run({**CONFIG, "lr": 0.2, "new": {"a": 1}}, stage="train", resume=first.save_dir).start()
-    assert "lr is 0.2 and was 0.1; new.a is 1 and was not there" in caught.value.message
+    assert "lr is 0.2 (was 0.1); new.a is 1 (was not set)" in caught.value.message
     assert {path: path.read_bytes() for path in first.save_dir.rglob("*") if path.is_file()} == before
 
 
@@ -211,7 +211,7 @@ def test_another_stage():
 
 def test_save_dir_too():
     """A resumed run keeps its folder."""
-    with pytest.raises(SaveDirError, match="was given to a run that is resumed"):
+    with pytest.raises(SaveDirError, match="cannot be given to a resumed run"):
         Run(CONFIG, save_dir="elsewhere", resume=True)
 
 

@@ -832,7 +832,7 @@ class TestSeed:
     @pytest.mark.parametrize("seed", ["7", 1.5, [1]])
     def test_no_number(self, project, seed):
         """What is no whole number is refused before anything is on disk."""
-        with pytest.raises(TypeError, match="whole number"):
+        with pytest.raises(TypeError, match="seed must be an int"):
             Run(seed=seed)
         assert not (project / "results").exists()
 

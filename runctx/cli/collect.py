@@ -11,8 +11,8 @@ from .which import run_argument
 
 @click.command("collect")
 @run_argument
-@click.option("--wait", is_flag=True, help="Wait for tasks that still go on.")
-@click.option("--json", "as_json", is_flag=True, help="The lock, for programs.")
+@click.option("--wait", is_flag=True, help="Wait for tasks that are still running.")
+@click.option("--json", "as_json", is_flag=True, help="The lock as JSON.")
 def collect(run: str, wait: bool, as_json: bool) -> None:
     """Fold what became of a run's tasks into its lock, and seal it.
 

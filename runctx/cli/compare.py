@@ -17,12 +17,16 @@ _LIMIT = 50
 
 @click.command("compare")
 @runs_argument
-@click.option("--where", metavar="EXPR", help="Only runs of which this is true: 'config.lr < 0.1'.")
+@click.option("--where", metavar="EXPR", help="Only runs for which this is true: 'config.lr < 0.1'.")
 @click.option(
-    "--limit", type=click.IntRange(min=0), default=_LIMIT, show_default=True, help="How many; 0: all."
+    "--limit",
+    type=click.IntRange(min=0),
+    default=_LIMIT,
+    show_default=True,
+    help="How many runs at most; 0: all.",
 )
-@click.option("--all", "equal", is_flag=True, help="Also what is equal.")
-@click.option("--json", "as_json", is_flag=True, help="All of it, for programs.")
+@click.option("--all", "equal", is_flag=True, help="Also show what is equal.")
+@click.option("--json", "as_json", is_flag=True, help="All of it as JSON.")
 def compare(names: tuple[str, ...], where: str | None, limit: int, equal: bool, as_json: bool) -> None:
     """Show what differs between runs: configuration, metrics, code, inputs, packages."""
     from ..display.comparison import Table

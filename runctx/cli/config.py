@@ -17,7 +17,7 @@ def config() -> None:
 @config.command("convert")
 @click.argument("source", metavar="FROM")
 @click.argument("target", metavar="TO")
-@click.option("--resolve", is_flag=True, help="Write values in the place of interpolations.")
+@click.option("--resolve", is_flag=True, help="Replace interpolations by their values.")
 @click.option("--force", is_flag=True, help="Replace TO if it exists.")
 def convert(source: str, target: str, resolve: bool, force: bool) -> None:
     """Write a configuration in another format, with all it builds upon.
@@ -55,7 +55,7 @@ def _write(path: Path, data: bytes, force: bool) -> None:
 def _exists(path: Path) -> Exception:
     from ..errors import ConfigError
 
-    return ConfigError(f"{path} exists", hint="give --force to replace it")
+    return ConfigError(f"{path} exists", hint="use --force to replace it")
 
 
 COMMANDS: tuple[Any, ...] = (config,)

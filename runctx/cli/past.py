@@ -13,27 +13,29 @@ if TYPE_CHECKING:
     from ..past.columns import Column
     from ..past.many import Runs
 
-_json = click.option("--json", "as_json", is_flag=True, help="All of it, for programs.")
+_json = click.option("--json", "as_json", is_flag=True, help="All of it as JSON.")
 
 _LIMIT = 50
 
 
 @click.command("ls")
 @click.argument("pattern", required=False)
-@click.option("--where", metavar="EXPR", help="Only runs of which this is true: 'config.lr < 0.1'.")
+@click.option("--where", metavar="EXPR", help="Only runs for which this is true: 'config.lr < 0.1'.")
 @click.option("--stage", metavar="NAME", shell_complete=complete_stage, help="Only runs of this stage.")
 @click.option(
     "--like",
     metavar="RUN",
     shell_complete=complete_run,
-    help="Only runs of the same experiment: equal keys and types.",
+    help="Only runs with the same configuration keys and types as this run.",
 )
 @click.option(
-    "--sort", metavar="KEY[,-KEY]", help="By config.lr, metrics.acc.max ...; -KEY: the largest first."
+    "--sort", metavar="KEY[,-KEY]", help="Sort by config.lr, metrics.acc.max ...; -KEY: largest first."
 )
-@click.option("--columns", metavar="KEY[,KEY]", help="What to show of each run.")
+@click.option("--columns", metavar="KEY[,KEY]", help="Columns to show.")
 @click.option(
-    "--limit", type=click.IntRange(min=0), help=f"How many; 0: all. Default: {_LIMIT}, all in JSON."
+    "--limit",
+    type=click.IntRange(min=0),
+    help=f"How many runs at most; 0: all. Default: {_LIMIT}; all with --json.",
 )
 @_json
 def ls(
@@ -100,7 +102,7 @@ def _table(found: Runs, asked: list[Column]) -> None:
 @click.command("show")
 @run_argument
 @click.option(
-    "--explain", is_flag=True, help="Of each value of the configuration who set it, and what that beat."
+    "--explain", is_flag=True, help="For each value of the configuration: who set it, and what it replaced."
 )
 @_json
 def show(run: str, explain: bool, as_json: bool) -> None:

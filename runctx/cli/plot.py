@@ -30,9 +30,9 @@ def _with_suffix(context: click.Context, option: click.Parameter, out: Path | No
     "metrics",
     metavar="NAME",
     multiple=True,
-    help="What to draw; several times: below each other.",
+    help="Metric to draw; repeat for several.",
 )
-@click.option("--where", metavar="EXPR", help="Only runs of which this is true: 'config.lr < 0.1'.")
+@click.option("--where", metavar="EXPR", help="Only runs for which this is true: 'config.lr < 0.1'.")
 @click.option(
     "--x",
     type=click.Choice(["step", "time", "relative"]),
@@ -44,22 +44,22 @@ def _with_suffix(context: click.Context, option: click.Parameter, out: Path | No
     type=click.FloatRange(0, 1, max_open=True),
     default=0.0,
     metavar="WEIGHT",
-    help="Weight of what was before in a moving average, from 0 to less than 1.",
+    help="Smooth by a moving average: weight of earlier values, from 0 to below 1.",
 )
-@click.option("--log", is_flag=True, help="Values on a logarithmic axis.")
+@click.option("--log", is_flag=True, help="Logarithmic axis of values.")
 @click.option(
     "--limit",
     type=click.IntRange(min=0),
-    help="How many runs, or tasks of them; 0: all. Default: 8, as more are hard to tell apart.",
+    help="How many runs, or tasks of a run, at most; 0: all. Default: 8.",
 )
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
     callback=_with_suffix,
     metavar="FILE",
-    help="Write a picture: .png, .svg or .pdf.",
+    help="Write a picture to this file: .png, .svg or .pdf.",
 )
-@click.option("--json", "as_json", is_flag=True, help="The points, for programs.")
+@click.option("--json", "as_json", is_flag=True, help="The points as JSON.")
 def plot(
     names: tuple[str, ...],
     metrics: tuple[str, ...],

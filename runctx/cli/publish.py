@@ -28,12 +28,14 @@ _SHOWN = 20
 
 @click.command("publish")
 @runs_argument
-@click.option("--with", "function", metavar="MODULE:FUNCTION", help="Call this function with each run, too.")
+@click.option("--with", "function", metavar="MODULE:FUNCTION", help="Also call this function with each run.")
 @click.option(
-    "--stale", is_flag=True, help="Only runs whose last such call was another one's, or that changed since."
+    "--stale",
+    is_flag=True,
+    help="Only runs that were last published with another function, or changed since.",
 )
-@click.option("--where", metavar="EXPR", help="Only runs that this is true of: 'config.lr < 0.1'.")
-@click.option("--json", "as_json", is_flag=True, help="What became of each run, for programs.")
+@click.option("--where", metavar="EXPR", help="Only runs for which this is true: 'config.lr < 0.1'.")
+@click.option("--json", "as_json", is_flag=True, help="The outcome for each run as JSON.")
 def publish(
     names: tuple[str, ...], function: str | None, stale: bool, where: str | None, as_json: bool
 ) -> None:
@@ -50,10 +52,10 @@ def publish(
     called = None if function is None else logging_function.load(function)
     runs = _chosen(names, where)
     if not runs:
-        click.echo("there are no such runs; `runctx ls` lists those that there are", err=True)
+        click.echo("no such runs; `runctx ls` lists all runs", err=True)
         if names and where is None:
             click.echo(
-                "hint: folders from before runctx are named each, or by a glob such as 'old/*'", err=True
+                "hint: name folders from before runctx one by one, or by a glob such as 'old/*'", err=True
             )
     done: list[Outcome] = []
     interrupted = False
@@ -67,7 +69,7 @@ def publish(
     _tell(done, interrupted, as_json)
     if interrupted:
         more = " with --stale" if function and not stale else ""
-        click.echo(f"interrupted\nhint: the same command{more} goes on where it stopped", err=True)
+        click.echo(f"interrupted\nhint: the same command{more} continues where it stopped", err=True)
         sys.exit(130)
     if any(outcome.error for outcome in done):
         sys.exit(1)
@@ -97,7 +99,7 @@ def _chosen(patterns: Sequence[str], where: str | None) -> list[Record]:
     if passed_over:
         # a glob often takes in folders of other things
         click.echo(
-            f"passed over, without run.lock or configuration: {passed_over}\nhint: name such a folder alone",
+            f"skipped, without run.lock or configuration: {passed_over}\nhint: name such a folder by itself",
             err=True,
         )
     runs = list(which(named, where)) if named or not patterns else []

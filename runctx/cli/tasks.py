@@ -16,9 +16,9 @@ _PACE = 2.0
 
 @click.command("status")
 @run_argument
-@click.option("--watch", is_flag=True, help="Look again and again until it has ended.")
+@click.option("--watch", is_flag=True, help="Refresh until the run has ended.")
 @click.option(
-    "--json", "as_json", is_flag=True, help="All of it, for programs; of --watch, a line for each look."
+    "--json", "as_json", is_flag=True, help="All of it as JSON; with --watch, one line per refresh."
 )
 def status(run: str, watch: bool, as_json: bool) -> None:
     """Show how far the tasks of a run have come, wherever they are run."""

@@ -29,13 +29,11 @@ _SERVED = ("http://", "https://", "databricks", "uc:")
 
 @click.command("ui")
 @click.option(
-    "--port", type=click.IntRange(1, 65535), help="Of the server; default: 5000, or the next that is free."
+    "--port", type=click.IntRange(1, 65535), help="Port of the server; default: 5000, or the next free one."
 )
-@click.option(
-    "--no-publish", is_flag=True, help="Show what is in MLflow, and bring nothing up to date there."
-)
+@click.option("--no-publish", is_flag=True, help="Show MLflow as it is; publish nothing.")
 @click.option("--open", "browse", is_flag=True, help="Open the page in the browser.")
-@click.option("--json", "as_json", is_flag=True, help="The address, for programs: one line once it answers.")
+@click.option("--json", "as_json", is_flag=True, help="Print the address as JSON once the server answers.")
 def ui(port: int | None, no_publish: bool, browse: bool, as_json: bool) -> None:
     """Show the project's runs in MLflow's pages.
 
@@ -73,7 +71,7 @@ def _serve(runs: _Runs, port: int | None, publish: bool, browse: bool, as_json: 
         table.arrange(runs.tracker)
         _wait(server)
         _tell(f"{server.address}/{table.page(runs.tracker.experiment_id)}", browse, as_json)
-        _say("Ctrl-C ends the server")
+        _say("press Ctrl-C to stop the server")
         looked = time.monotonic()
         while True:
             time.sleep(1.0)

@@ -129,14 +129,14 @@ def of_runs(
     """
     _check(x, smooth)
     if not runs:
-        raise QueryError("there are no runs to draw", hint="; ".join(map(words.line, runs.hints)) or None)
+        raise QueryError("no runs to draw", hint="; ".join(map(words.line, runs.hints)) or None)
     found, known, notes = _logged(runs, metrics, limit)
-    _require(metrics, known, f"none of {len(runs)} runs has" if len(runs) > 1 else "the run has not")
+    _require(metrics, known, f"none of {len(runs)} runs" if len(runs) > 1 else "the run never")
     if not found:
         raise QueryError(
             f"no points of {words.several(metrics)} are left to draw",
             hint="; ".join(notes)
-            or "locks tell of them, but the folders `metrics` beside the locks are empty or gone",
+            or "the locks mention them, but the folders `metrics` beside the locks are empty or gone",
         )
     rows = [row for row, _ in found]
     told = differences(rows)
@@ -176,7 +176,7 @@ def of_metrics(
     QueryError, ValueError: as for `of_runs`.
     """
     _check(x, smooth)
-    _require(metrics, logged, "the run has not")
+    _require(metrics, logged, "the run never")
     lines, more = _lines([logged], metrics, limit)
     labels = [task or "the run" for task in _tasks([logged], lines)]
     curves = _curves([logged], lines, x, smooth, log)
@@ -194,9 +194,9 @@ def of_metrics(
 
 def _check(x: str, smooth: float) -> None:
     if x not in get_args(Axis):
-        raise ValueError(f"x must be one of {', '.join(get_args(Axis))}, not {x!r}")
+        raise ValueError(f"x must be one of {', '.join(get_args(Axis))}; got {x!r}")
     if not 0 <= smooth < 1:
-        raise ValueError(f"smooth must be at least 0 and less than 1, not {smooth!r}")
+        raise ValueError(f"smooth must be at least 0 and less than 1; got {smooth!r}")
 
 
 def _logged(
@@ -222,15 +222,15 @@ def _logged(
         known |= logged.keys()
         if not logged.keys().isdisjoint(metrics):
             found.append((row, logged))
-    more = [f"only the first {limit} are drawn, of {limit + rest} runs"] * (rest > 0)
+    more = [f"drew the first {limit} of {limit + rest} runs"] * (rest > 0)
     return found, known, [*more, *broken]
 
 
 def _require(metrics: Sequence[str], known: Iterable[str], who: str) -> None:
     there = sorted(name for name in known if not name.startswith(SYSTEM)) or sorted(known)
-    listed = f"there are: {words.several(there)}" if there else "`run.log_async(loss=0.3, step=7)` logs one"
+    listed = f"there are: {words.several(there)}" if there else "log one by `run.log_async(loss=0.3, step=7)`"
     if not metrics:
-        raise QueryError("no metric was named", hint=listed)
+        raise QueryError("name a metric to draw", hint=listed)
     for name in metrics:
         if name not in known:
             hint = meant(name, there)
@@ -276,7 +276,7 @@ def _lines(runs: Sequence[Metrics], metrics: Sequence[str], limit: int) -> tuple
     if rest <= 0:
         return lines, []
     tasks = sum(line.task is not None for line in lines)
-    return lines, [f"only {tasks} of {tasks + rest} tasks are drawn"]
+    return lines, [f"drew {tasks} of {tasks + rest} tasks"]
 
 
 def _parts(series: Series) -> dict[str | None, Series]:

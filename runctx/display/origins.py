@@ -22,7 +22,7 @@ _LONGEST = 120
 
 _BEAT = "  beat"
 
-NOTHING = "who set these values was not recorded: code gave all of them, or an earlier runctx made the run"
+NOTHING = "the origins of these values were not recorded: code set them all, or an older runctx made the run"
 
 
 class Line(NamedTuple):

@@ -25,7 +25,7 @@ _MOST = 50
 _MOST_FAILED = 40
 _SHIFTS = 20
 _COMMITS = 3
-_ALTERED = "have been changed since the lock was sealed"
+_ALTERED = "were changed after the lock was sealed"
 
 
 class Table:
@@ -160,7 +160,7 @@ def session(one: Session) -> str:
 def progress(title: Text, maps: Sequence[MapStatus]) -> RenderableType:
     """How far each map of a run has come."""
     if not maps:
-        return Group(title, Text("  no tasks: it has mapped nothing"))
+        return Group(title, Text("  no tasks"))
     return Group(title, *(Padding(_map(one), (0, 0, 0, 2)) for one in maps))
 
 

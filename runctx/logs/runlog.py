@@ -213,7 +213,7 @@ class RunLog:
         if self._lost == 1:
             self._why = f"{type(error).__name__}: {error}"
             if self.console:
-                capture.say(f"runctx: {self.path} cannot be written, the run goes on: {self._why}\n")
+                capture.say(f"runctx: cannot write {self.path}; the run continues: {self._why}\n")
 
 
 @contextlib.contextmanager
@@ -353,7 +353,7 @@ def _level_number(core: Any, level: str | int) -> int:
         number: int = core.levels[level.upper()].no
     except KeyError:
         raise SettingsError(
-            f"log level: there is no {level!r}", hint=f"there are: {', '.join(core.levels)}"
+            f"unknown log level {level!r}", hint=f"use one of: {', '.join(core.levels)}"
         ) from None
     return number
 

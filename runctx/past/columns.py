@@ -60,7 +60,7 @@ def column(name: str) -> Column:
         return Column(name, lambda row: row.config.get(key), "config")
     if section == "metrics" and dot:
         return Column(name, _of_metric(key), "metrics")
-    raise QueryError(f"nothing is called {name!r}", hint=_slip(name))
+    raise QueryError(f"unknown name {name!r}", hint=_slip(name))
 
 
 def _of_metric(name: str) -> Callable[[Row], Any]:
@@ -117,7 +117,7 @@ def _slip(name: str) -> str:
     if first in _OWN and rest:
         return f"{first} has no parts"
     if first in ("config", "metrics"):
-        return f"say which one, e.g. {first}.{'lr' if first == 'config' else 'loss'}"
+        return f"name a key, for example {first}.{'lr' if first == 'config' else 'loss'}"
     alike = nearest(name, _OWN, 1)
     return f"did you mean {alike[0] if alike else f'config.{name} or metrics.{name}'}?"
 

@@ -111,9 +111,8 @@ class Comparison:
 
     def __init__(self, runs: Sequence[Told], hints: Sequence[str] = ()) -> None:
         if len(runs) < 2:
-            here = "there is only one" if runs else "there is none"
-            hint = "; ".join(hints) or "`runctx ls` lists the runs there are"
-            raise QueryError(f"to compare takes two runs, and {here}", hint=hint)
+            hint = "; ".join(hints) or "`runctx ls` lists all runs"
+            raise QueryError(f"compare needs at least two runs; got {'one' if runs else 'none'}", hint=hint)
         self.sides = tuple(map(_side, runs))
         self.hints = tuple(hints)
 

@@ -235,11 +235,12 @@ def find(which: Told | str | os.PathLike[str], results: Path | None = None, *, d
         some = ", ".join(row.path if row.id == name else row.id for row in called[:5])
         more = ", …" if len(called) > 5 else ""
         raise NoRunError(
-            f"{len(called)} runs are called {name!r}: {some}{more}", hint="give more of it, or a path"
+            f"{len(called)} runs are called {name!r}: {some}{more}",
+            hint="give more letters of the id, or a path",
         )
     if os.sep in name:
-        wrong = f"no {layout.LOCK} in it or above" if os.path.lexists(given) else "there is nothing"
-        raise NoRunError(f"no run at {given}: {wrong}", hint="`runctx ls` lists the runs there are")
+        wrong = f"no {layout.LOCK} in it or above" if os.path.lexists(given) else "no such file or folder"
+        raise NoRunError(f"no run at {given}: {wrong}", hint="`runctx ls` lists all runs")
     raise NoRunError(f"no run in {searched(results)} is called {name!r}", hint=_stages(name, rows))
 
 
@@ -280,7 +281,7 @@ def _newest(rows: Sequence[Row], stage: str | None, done: bool, results: Path | 
         )
     if rows:
         raise NoRunError(f"no run{of_stage} in {there}", hint=_stages(stage or "", rows))
-    raise NoRunError(f"there are no runs yet in {there}", hint="`runctx ls FOLDER` looks elsewhere")
+    raise NoRunError(f"no runs yet in {there}", hint="`runctx ls FOLDER` looks elsewhere")
 
 
 def _stages(name: str, rows: Iterable[Row]) -> str:
@@ -291,4 +292,4 @@ def _stages(name: str, rows: Iterable[Row]) -> str:
     begun = [stage for stage in stages if stage.startswith(name)]
     if alike := begun or nearest(name, stages):
         return f"did you mean the stage {' or '.join(map(repr, alike[:3]))}?"
-    return "`runctx ls` lists the runs there are; elsewhere, give the run's folder"
+    return "`runctx ls` lists all runs; name a run elsewhere by its folder"

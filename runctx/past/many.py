@@ -137,7 +137,7 @@ class Runs(Sequence[Record]):
         ValueError: another mode.
         """
         if mode not in ("max", "min", None):
-            raise ValueError(f"mode must be 'max' or 'min', not {mode!r}")
+            raise ValueError(f"mode must be 'max' or 'min'; got {mode!r}")
         chosen = mode or columns.direction(metric)
         by = columns.best_of(metric, chosen or "max")
         values = enumerate(map(by.of, self.measured))
@@ -163,7 +163,7 @@ class Runs(Sequence[Record]):
 
         sound = [*filter(_can_be_read, self)]
         left_out = len(self) - len(sound)
-        more = [f"runs with a broken lock, or gone by now, left out: {left_out}"] if left_out else []
+        more = [f"left out {left_out} runs with a broken or missing lock"] if left_out else []
         return Comparison(sound, [*self.hints, *more])
 
     def plot(

@@ -133,8 +133,8 @@ class Record(Kept):
         """
         if self._save_dir is None:
             raise NoRunError(
-                f"the folder of run {self.lock.id} was not found (it was {self.lock.save_dir})",
-                hint="what its lock said is still here; load the folder itself if it was moved",
+                f"cannot find the folder of run {self.lock.id} (it was {self.lock.save_dir})",
+                hint="its lock can still be read; if the folder was moved, load it from there",
             )
         return self._save_dir
 

@@ -102,7 +102,7 @@ def read_row(folder: str | os.PathLike[str]) -> Row:
     path = os.fspath(folder)
     file = os.path.join(path, layout.LOCK)
     if not os.path.isfile(file):  # a pipe would block for ever
-        return _broken(path, f"{file}: there is no such file")
+        return _broken(path, f"{file}: no such file")
     try:
         with open(file, "rb") as stream:
             return replace(parse(stream.read(yamlfile.MAX_BYTES + 1), file), path=path)
@@ -137,7 +137,7 @@ def parse(data: bytes, where: str = layout.LOCK) -> Row:
     """
     for key in _REQUIRED:
         if _start(data, key) < 0:
-            raise LockError(f"{where}: not a whole lock: there is no {key}")
+            raise LockError(f"{where}: incomplete lock: {key} is missing")
     try:
         plain = _quick_head(data) or read_sections(data, _HEAD)
         if isinstance(schema := plain.get("schema"), int) and schema > SCHEMA:

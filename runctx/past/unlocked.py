@@ -62,7 +62,7 @@ def record_of(folder: Path, redactor: Redactor | None = None) -> Record:
     folder = folder.absolute()
     files = list(_files(folder))
     if not files:
-        raise NoRunError(f"no files in {folder}", hint="`runctx ls` lists the runs there are")
+        raise NoRunError(f"no files in {folder}", hint="`runctx ls` lists all runs")
     config, digest, omissions = _config(folder, redactor or Redactor())
     started = _stamp(folder) or datetime.fromtimestamp(min(changed for _, changed in files), UTC)
     saved = outputs.collect(
@@ -125,7 +125,7 @@ def _config(folder: Path, redactor: Redactor) -> tuple[dict[Any, Any], str, list
     except yamlfile.BrokenYaml as error:
         return {}, digest, [Omission(what=name, why=f"not read as YAML: {error}")]
     if not isinstance(plain, dict):
-        return {}, digest, [Omission(what=name, why=f"a mapping was expected, not {type(plain).__name__}")]
+        return {}, digest, [Omission(what=name, why=f"must be a mapping; got {type(plain).__name__}")]
     return redactor.mapping(plain), digest, []
 
 

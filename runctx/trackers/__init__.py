@@ -48,7 +48,7 @@ def tracker_of(name: str, wishes: Settings) -> Tracker:
         raise
     except Exception as error:  # a class of the project's, and its module, may raise anything
         raise SettingsError(
-            f"setting 'tracking': there is no tracker {name!r}: {type(error).__name__}: {error}",
-            hint=f"{', '.join(_OURS)}, off, or the path of a class of yours, as `module:Class`",
+            f"setting 'tracking': cannot load tracker {name!r}: {type(error).__name__}: {error}",
+            hint=f"{', '.join(_OURS)}, off, or a class of your own, as `module:Class`",
         ) from error
     return tracker

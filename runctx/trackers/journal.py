@@ -181,11 +181,11 @@ def _named(name: Any) -> str:
     if name == "":
         raise TypeError("a metric's name is empty\nhint: log_async(loss=0.3) or log_async({'val/loss': 0.3})")
     if not isinstance(name, str):
-        raise TypeError(f"a metric's name must be a text, not {type(name).__name__} {name!r}")
+        raise TypeError(f"a metric's name must be a str; got {name!r} ({type(name).__name__})")
     try:
         name.encode()
     except UnicodeEncodeError:
-        raise TypeError(f"a metric's name must be a text that can be written, not {name!r}") from None
+        raise TypeError(f"a metric's name must be text in UTF-8; got {name!r}") from None
     return name
 
 
@@ -193,11 +193,11 @@ def _number(name: str, value: Any) -> float | str:
     kind = type(value)
     if kind is not float and kind is not int:
         if isinstance(value, (str, bytes)) or getattr(value, "ndim", None):
-            raise TypeError(f"metric {name!r} must be one number, not {kind.__name__} {value!r:.80}")
+            raise TypeError(f"metric {name!r} must be one number; got {value!r:.80} ({kind.__name__})")
         try:
             value = float(value)
         except (TypeError, ValueError, OverflowError, RuntimeError) as error:
-            raise TypeError(f"metric {name!r} must be a number, not {kind.__name__}: {error}") from error
+            raise TypeError(f"metric {name!r} must be a number; got {kind.__name__}: {error}") from error
     try:
         return value if _LEAST < value < _MOST else str(float(value))
     except OverflowError:
@@ -210,9 +210,9 @@ def _whole(step: Any) -> int | None:
     try:
         whole = operator.index(step)
     except TypeError:
-        raise TypeError(f"step must be a whole number, not {type(step).__name__} {step!r:.80}") from None
+        raise TypeError(f"step must be an int; got {step!r:.80} ({type(step).__name__})") from None
     if not _FIRST <= whole <= _LAST:
-        raise TypeError(f"step must be a whole number of 64 bits, not one of {whole.bit_length() + 1}")
+        raise TypeError(f"step must fit into 64 bits; got {whole.bit_length() + 1} bits")
     return whole
 
 

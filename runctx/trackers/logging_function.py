@@ -254,16 +254,16 @@ def load(named: str) -> Callable[[Any], Any]:
     place, _, name = named.rpartition(":")
     if not place or not name:
         raise TrackingError(
-            f"{named!r} names no function of a module",
-            hint="module:function, e.g. train:log_run, or a file, e.g. src/train.py:log_run",
+            f"{named!r} does not name a function",
+            hint="write module:function, for example train:log_run, or file:function, for example src/train.py:log_run",
         )
     found: Any = _module_at(place)
     for part in name.split("."):
         if not hasattr(found, part):
-            raise TrackingError(f"there is no {name!r} in {place}", hint=_there_is(found, part))
+            raise TrackingError(f"no function {name!r} in {place}", hint=_there_is(found, part))
         found = getattr(found, part)
     if not callable(found):
-        raise TrackingError(f"{named} is no function but {type(found).__name__}")
+        raise TrackingError(f"{named} must be a function; got {type(found).__name__}")
     function: Callable[[Any], Any] = found
     return function
 
@@ -272,7 +272,7 @@ def _module_at(place: str) -> ModuleType:
     is_file = place.endswith(".py") or os.sep in place
     file = os.path.abspath(place)
     if is_file and not os.path.isfile(file):
-        raise TrackingError(f"there is no file {file}", hint="module:function, or the path of a file")
+        raise TrackingError(f"no such file: {file}", hint="write module:function, or file:function")
     folder = os.path.dirname(file) if is_file else os.getcwd()
     if folder not in sys.path:
         sys.path.insert(0, folder)
@@ -282,8 +282,8 @@ def _module_at(place: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name not in (name, name.partition(".")[0]):
             raise _not_imported(place, error) from error
-        hint = "modules are looked for in the current folder; the path of a file will do as well"
-        raise TrackingError(f"there is no module {place!r} in {os.getcwd()}", hint=hint) from error
+        hint = "modules are looked up in the current folder; a path to a file works too"
+        raise TrackingError(f"no module {place!r} in {os.getcwd()}", hint=hint) from error
     except (Exception, SystemExit) as error:
         raise _not_imported(place, error) from error
     if is_file and os.path.realpath(distributions.module_file(name) or "") != os.path.realpath(file):
@@ -296,7 +296,7 @@ def _module_at(place: str) -> ModuleType:
 
 def _not_imported(place: str, error: BaseException) -> TrackingError:
     text = f"{place} cannot be imported: {type(error).__name__}: {error}"
-    return TrackingError(text, hint='what a script does belongs below `if __name__ == "__main__":`')
+    return TrackingError(text, hint='put what the script does below `if __name__ == "__main__":`')
 
 
 def _there_is(holder: Any, name: str) -> str | None:

@@ -76,8 +76,8 @@ class Publication:
         """
         if self._file in _calling.get():
             raise TrackingError(
-                f"{self.save_dir}: its logging function publishes the run it is called with",
-                hint="it is called while the run is published: it need not do so itself",
+                f"{self.save_dir}: the logging function publishes the run that it is called with",
+                hint="leave run.publish() out of it; the run is being published already",
             )
         with self._alone(patience):
             state = self.state()
@@ -104,7 +104,7 @@ class Publication:
             held.acquire()
         except Timeout:
             raise TrackingError(
-                f"{self.save_dir}: another process has been publishing it to {self.tracker.name} for {patience:g} s",
+                f"{self.save_dir}: another process is still publishing it to {self.tracker.name} after {patience:g} s",
                 hint="try again when it has ended",
             ) from None
         except (OSError, NotImplementedError):
@@ -169,7 +169,7 @@ class Sending:
     def call(self, function: Callable[[Record], Any], digest: str) -> None:
         """Call the user's logging function, and keep its digest once it has returned."""
         if not isinstance(self.view, Extensible):
-            raise TrackingError(f"{self._publication.tracker.name} takes no logging function")
+            raise TrackingError(f"{self._publication.tracker.name} does not support logging functions")
         self._state.function = ""
         self._kept()
         outer = _calling.set(_calling.get() | {self._publication._file})

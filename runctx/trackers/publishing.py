@@ -337,6 +337,6 @@ def _tried(
 def _takes_none(trackers: Sequence[Tracker]) -> TrackingError:
     names = ", ".join(tracker.name for tracker in trackers)
     return TrackingError(
-        f"the logging function was not called: {names} takes none",
+        f"the logging function was not called: {names} does not support logging functions",
         hint='add MLflow to the trackers: tracking = ["mlflow", ...] in [tool.runctx]',
     )

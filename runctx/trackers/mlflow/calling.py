@@ -132,9 +132,8 @@ class _Held:
             was = self._known.setdefault(param.key, param.value)
             if was != param.value:
                 raise TrackingError(
-                    f"parameter {param.key!r} is {was!r:.200} in MLflow already, and was logged as "
-                    f"{param.value!r:.200}",
-                    hint=f"MLflow cannot change a parameter: mlflow.set_tag({param.key!r}, ...) can be repeated",
+                    f"parameter {param.key!r} is already {was!r:.200} in MLflow; got {param.value!r:.200}",
+                    hint=f"MLflow cannot change a parameter; use mlflow.set_tag({param.key!r}, ...) instead",
                 )
             self.params[param.key] = param.value
         self.metrics += metrics

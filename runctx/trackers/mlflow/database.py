@@ -112,10 +112,10 @@ class Database:
         """What is wrong with a file is known at once: MLflow tries for minutes."""
         if self.file is None:
             if self.uri.startswith("sqlite:"):
-                raise sqlite3.DatabaseError("a database in memory would be gone with the process")
+                raise sqlite3.DatabaseError("a database in memory would be lost with the process")
             return
         if "?" in os.fspath(self.root) and self.root in self.file.parents:
-            raise sqlite3.DatabaseError("MLflow takes no path with a question mark")
+            raise sqlite3.DatabaseError("MLflow cannot use a path with a question mark")
         if self.file.exists():
             with open(layout.open_regular(self.file), "rb") as stream:
                 if stream.read(16) not in (b"", b"SQLite format 3\0"):
@@ -136,13 +136,11 @@ class Database:
         text = Redactor().text(text.replace(self.uri, self.destination))
         text = re.sub(r"\s+", " ", re.split(r"\n\[SQL|\n\(Background", text)[0])
         if "locked" in text.lower() or type(error).__name__ == "Timeout":
-            hint = "another program has kept it locked; try again when it has ended"
+            hint = "another program keeps it locked; try again when it has ended"
         elif self.file is not None:
-            hint = (
-                "it must be a database of this version of MLflow, in a place with room that you may write to"
-            )
+            hint = "check that MLflow of this version made it, that you may write to it, and that the disk has room"
         elif self._is_server:
-            hint = "does the server run? Nothing is lost: `runctx publish` brings the run there later"
+            hint = "check that the server runs; nothing is lost, and `runctx publish` sends the run later"
         else:
             hint = "`tracking_uri` can be sqlite:///FILE, an address such as http://localhost:5000, or a database"
         return TrackingError(f"MLflow at {self.destination}: {text[:500]}", hint)

@@ -100,8 +100,8 @@ class Server:
             self._said.seek(0)
             said = self._said.read().decode(errors="replace").strip()[-_SHOWN:]
             raise TrackingError(
-                f"MLflow's server on port {self.port} has ended by itself; it said:\n{said or 'nothing'}",
-                hint="`--port` takes another port, if this one is in use",
+                f"MLflow's server on port {self.port} ended by itself; its output:\n{said or 'nothing'}",
+                hint="choose another port with `--port` if this one is in use",
             )
 
     def answers(self) -> bool:
@@ -133,7 +133,7 @@ class Server:
         while not self.answers():
             if time.monotonic() > end:
                 raise TrackingError(
-                    f"MLflow's server on port {self.port} has not answered for {patience:g} s"
+                    f"MLflow's server on port {self.port} did not answer within {patience:g} s"
                 )
             time.sleep(0.1)
 
@@ -160,7 +160,8 @@ def _free_port() -> int:
         if _is_free(port):
             return port
     raise TrackingError(
-        f"the ports {FIRST_PORT} to {FIRST_PORT + _PORTS - 1} are all in use", hint="give another as `--port`"
+        f"the ports {FIRST_PORT} to {FIRST_PORT + _PORTS - 1} are all in use",
+        hint="choose another with `--port`",
     )
 
 
@@ -168,7 +169,7 @@ def _only_if_free(port: int) -> int:
     if not _is_free(port):
         raise TrackingError(
             f"port {port} is in use on this machine",
-            hint="give another as `--port`; without, one that is free is taken",
+            hint="choose another with `--port`, or leave it out to take a free one",
         )
     return port
 

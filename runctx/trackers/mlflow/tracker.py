@@ -208,8 +208,8 @@ class MLflowView:
             self._entity = self._tracker.fetched(self.ref)
             if self._entity is None:
                 raise TrackingError(
-                    f"MLflow at {self._tracker.destination}: run {self.ref} was removed meanwhile",
-                    hint="publish it again: another one is made",
+                    f"MLflow at {self._tracker.destination}: run {self.ref} was removed in the meantime",
+                    hint="publish it again to make a new one",
                 )
         return self._entity
 
