@@ -253,7 +253,7 @@ class TestExplain:
         """A lock without origins says so, and shows the values; one without configuration says that."""
         text = told("show", "results/train/2", "--explain")
         assert "lr    0.0\nname  sgd\n" in text
-        assert "was not recorded" in text
+        assert "were not recorded" in text
         write_run(Path(), make_lock(61, config={}))
         assert told("show", "latest", "--explain") == "no configuration\n"
 

@@ -131,7 +131,7 @@ class TestOneName:
 
     def test_nothing_is_done(self, project):
         """The error says what there is instead."""
-        with pytest.raises(NoRunError, match=rf"there are no runs yet in {project}/out"):
+        with pytest.raises(NoRunError, match=rf"no runs yet in {project}/out"):
             Run.latest("fit")
         failed = made(fails=True)
         with pytest.raises(NoRunError, match=rf"no run of stage 'fit' .* the newest, {failed.id}, is failed"):
