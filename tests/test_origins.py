@@ -319,7 +319,7 @@ def test_runs(tmp_path: Path) -> None:
     with Run({"lr": 1}, [past.save_dir], save_dir=tmp_path / "second", console=False) as second:
         pass
     assert (second.origins, explain(second).resolved) == ({}, {"lr": 1})
-    assert "was not recorded" in repr(explain(second))
+    assert "were not recorded" in repr(explain(second))
     assert second.lock.upstream == (replace(past.lock, origins={}),)
 
 
