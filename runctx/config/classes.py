@@ -187,9 +187,9 @@ def _find(cls: type) -> _Source | None:
     module = sys.modules.get(cls.__module__)
     file = getattr(module, "__file__", None)
     name = cls.__qualname__.replace("<locals>.", "")
-    if file is None:
-        return _in_cells(name) if cls.__module__ == "__main__" else None
-    return _classes_of(os.path.abspath(file)).get(name)
+    # an editor may set `__file__` in a kernel, where the class stands in a cell all the same
+    in_cells = _in_cells(name) if cls.__module__ == "__main__" else None
+    return in_cells or (_classes_of(os.path.abspath(file)).get(name) if file else None)
 
 
 def _classes_of(file: str) -> dict[str, _Source]:
@@ -207,6 +207,8 @@ def _classes_of(file: str) -> dict[str, _Source]:
 def _in_cells(name: str) -> _Source | None:
     """In the cells of this notebook or console, the newest first."""
     shell = getattr(sys.modules.get("IPython.core.getipython"), "get_ipython", lambda: None)()
+    if sys.modules.get("__main__") is not getattr(shell, "user_module", None):
+        return None  # no shell, or it runs a script by `%run`
     cells = getattr(shell, "user_ns", {}).get("In")
     mentions = re.compile(rf"^\s*class\s+{re.escape(name.rpartition('.')[2])}\b", re.MULTILINE)
     for number, code in reversed(list(enumerate(cells if isinstance(cells, list) else ()))):
