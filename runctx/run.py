@@ -596,7 +596,10 @@ class Run(Maps, Viewed, Kept):
                 *_inside(root, results, base / wanted),
                 *places.patterns(wishes, root),
             ),
+            inputs=tuple(os.path.join(base, path) for path in paths),
             max_file_size=wishes.max_file_size,
+            max_snapshot_size=wishes.max_snapshot_size,
+            show=self._console,
             message=f"{run_id}\n\nThe work tree as run {run_id} found it.",
             cache=layout.cache_dir(),
         )

@@ -42,7 +42,9 @@ class Settings:
     exclude: tuple[str, ...] = ()
     """Globs (`re:` for a regular expression) of changed or untracked files the snapshot leaves out."""
     max_file_size: int = 10_000_000
-    """Bytes; a larger changed or untracked file is left out of the snapshot, with a warning."""
+    """Bytes; a larger changed or new file is left out of the snapshot; of a new one there is a warning."""
+    max_snapshot_size: int = 50_000_000
+    """Bytes of new files in a snapshot; beyond it the largest folders are left out, with a warning."""
     max_output_size: int = 10_000_000_000
     """Bytes of output hashed at exit, smallest files first; the rest is recorded by size and time only."""
     tracking: tuple[str, ...] = ("mlflow",)

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from runctx.errors import SettingsError
 from runctx.snapshot import Snapshot, branch, find_repository, take
+from runctx.snapshot.ignores import is_ignored
 
 MINE = "refs/heads/run_logs"
 
@@ -122,6 +123,7 @@ def _no_user_configuration(shared: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(home / ".config"))
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    monkeypatch.delenv("GIT_CONFIG_GLOBAL", raising=False)
     for level in ("GLOBAL", "XDG", "SYSTEM"):
         pygit2.settings.search_path[pygit2.enums.ConfigLevel[level]] = str(home)
 
@@ -530,6 +532,72 @@ def ignored_in_many_ways(tree: Tree) -> None:
         tree.write(name)
 
 
+def split_index_and_attributes(tree: Tree) -> None:
+    tree.write(".gitattributes", "*.txt text\n")
+    tree.commit()
+    split_index(tree)
+    tree.write("a.txt", "a\r\n")
+
+
+def sparse_index_and_attributes(tree: Tree) -> None:
+    tree.write(".gitattributes", "*.txt text\n")
+    tree.commit()
+    sparse_index(tree)
+    tree.write("pkg/deep/a.txt", "a\r\n")
+
+
+def submodule_is_a_file_now(tree: Tree) -> None:
+    submodule_moved(tree)
+    shutil.rmtree(tree.root / "lib")
+    tree.write("lib", "a file\n")
+
+
+def submodule_is_a_folder_now(tree: Tree) -> None:
+    submodule_moved(tree)
+    shutil.rmtree(tree.root / "lib")
+    tree.write("lib/a.py", "a folder\n")
+
+
+def submodule_is_gone(tree: Tree) -> None:
+    submodule_moved(tree)
+    shutil.rmtree(tree.root / "lib")
+
+
+def links_not_supported(tree: Tree) -> None:
+    links(tree)
+    tree.commit()
+    tree.git("config", "core.symlinks", "false")
+    for name in ("to_file", "to_folder"):
+        (tree.root / name).unlink()
+        tree.write(name, "b.py")
+    tree.write("new.py", "new\n")
+
+
+def case_ignored(tree: Tree) -> None:
+    tree.git("config", "core.ignorecase", "true")
+    tree.write("A.py", "another\n")
+    tree.write("NEW.py", "new\n")
+    tree.write("x.LOG", "ignored\n")
+    (tree.root / "b.py").rename(tree.root / "B.py")
+
+
+def assumed_unchanged_and_gone(tree: Tree) -> None:
+    tree.git("update-index", "--assume-unchanged", "a.py")
+    (tree.root / "a.py").unlink()
+    tree.write("new.py", "new\n")
+
+
+def conflicts_and_filters(tree: Tree) -> None:
+    with_filter(tree)
+    conflict(tree)
+
+
+def worktree_configuration(tree: Tree) -> None:
+    tree.git("config", "extensions.worktreeConfig", "true")
+    tree.git("config", "--worktree", "core.autocrlf", "true")
+    tree.write("new.txt", "a\r\n")
+
+
 SCENARIOS: list[Callable[[Tree], None]] = [
     everything_at_once,
     links,
@@ -556,6 +624,16 @@ SCENARIOS: list[Callable[[Tree], None]] = [
     nested_repository,
     submodule_moved,
     ignored_in_many_ways,
+    split_index_and_attributes,
+    sparse_index_and_attributes,
+    submodule_is_a_file_now,
+    submodule_is_a_folder_now,
+    submodule_is_gone,
+    links_not_supported,
+    case_ignored,
+    assumed_unchanged_and_gone,
+    conflicts_and_filters,
+    worktree_configuration,
 ]
 
 
@@ -567,6 +645,35 @@ def test_tree_is_that_of_git_add(tree: Tree, scenario: Callable[[Tree], None]) -
     assert {item.what for item in first.source.skipped} <= {"vendor/inner"}  # a repository: its commit only
     assert tree.check().source == first.source
     assert tree.check(cache=tree.cache / "other").source == first.source
+
+
+@pytest.mark.parametrize("source", ["global file", "variables", "hasconfig"])
+def test_configuration_from_anywhere(tree: Tree, source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What git is told by variables or by includes that depend on a remote holds in a snapshot too."""
+    ignores = tree.cache.parent / "ignores"
+    ignores.write_text("*.secret\n")
+    settings = {"core.excludesFile": str(ignores), "core.autocrlf": "input", "user.name": "Somebody Else"}
+    file = tree.cache.parent / "gitconfig"
+    for name, value in settings.items():
+        tree.git("config", "--file", str(file), name, value)
+    if source == "global file":
+        monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(file))
+    elif source == "variables":
+        monkeypatch.setenv("GIT_CONFIG_COUNT", str(len(settings)))
+        for n, (name, value) in enumerate(settings.items()):
+            monkeypatch.setenv(f"GIT_CONFIG_KEY_{n}", name)
+            monkeypatch.setenv(f"GIT_CONFIG_VALUE_{n}", value)
+    else:
+        tree.git("config", "remote.origin.url", "https://example.org/lab/a.git")
+        tree.git("config", "includeIf.hasconfig:remote.*.url:https://example.org/**.path", str(file))
+    tree.git("config", "--unset", "user.name")
+    tree.write("my.secret")
+    tree.write("new.txt", "a\r\n")
+    taken = tree.check()
+    assert taken.blob(tree.root / "my.secret") is None
+    assert tree.git("cat-file", "blob", f"{MINE}:new.txt") == "a"
+    assert tree.git("log", "-1", "--format=%an", MINE) == "Somebody Else"
+    assert is_ignored(tree.root, tree.root / "results.secret")
 
 
 # -- generated work trees ---------------------------------------------------------------------------
@@ -721,6 +828,54 @@ def test_unreadable_files_are_listed(shared: Path) -> None:
     in_child(work, NOBODY)
 
 
+@pytest.mark.parametrize("mode", [0o000, 0o444, 0o111])
+def test_closed_folder_is_not_deleted(shared: Path, mode: int) -> None:
+    """Tracked files in a folder that may not be read are neither deleted nor forgotten: they stay, and it is said."""
+    tree = make_tree(shared / "r", shared / "cache")
+    (tree.root / "pkg/deep").chmod(mode)
+    tree.write("b.py", "changed\n")
+    give_away(shared)
+
+    def work() -> None:
+        taken = tree.take()
+        inside = tree.root / "pkg/deep/c.py"
+        assert taken.blob(inside) == "git:" + tree.git("rev-parse", "HEAD:pkg/deep/c.py")
+        assert taken.blob(tree.root / "b.py") == "git:" + tree.git("hash-object", "b.py")
+        assert any("pkg/deep" in item.why for item in taken.omissions), taken
+
+    in_child(work, NOBODY)
+
+
+@pytest.mark.parametrize("trusted_by", ["the line", "a variable"])
+@pytest.mark.parametrize("attributes", [False, True])
+def test_foreign_repository(shared: Path, attributes: bool, trusted_by: str) -> None:
+    """A repository of another user is recorded once git trusts it; before, the omission has the line to write."""
+    tree = make_tree(shared / "r", shared / "cache")
+    if attributes:
+        with_filter(tree)
+    tree.write("a.py", "changed\n")
+    subprocess.run(["chmod", "-R", "a+rwX", str(shared)], check=True)
+
+    def trust(line: str) -> None:
+        *_, name, value = line.split()
+        if trusted_by == "the line":
+            subprocess.run(line.split(), check=True)
+        else:
+            os.environ.update(GIT_CONFIG_COUNT="1", GIT_CONFIG_KEY_0=name, GIT_CONFIG_VALUE_0=value)
+
+    def work() -> None:
+        line = f"git config --global --add safe.directory {tree.root}"
+        if os.geteuid() == NOBODY:
+            (omission,) = tree.take().omissions
+            assert omission.why.endswith(f"; hint: {line}"), omission
+        trust(line)
+        taken = tree.take()
+        assert taken.source.dirty and not taken.source.skipped, taken
+        assert taken.omissions == (), taken
+
+    in_child(work, NOBODY)
+
+
 @pytest.mark.parametrize("closed", [".git", ".git/objects", ".git/refs/heads"])
 def test_unwritable_repository_is_an_omission(shared: Path, closed: str) -> None:
     """Where git's folder may not be written to, the run learns so, quickly, and what is known is kept."""
@@ -813,6 +968,85 @@ def test_failing_filter_is_listed(tree: Tree) -> None:
     taken = tree.take()
     assert {"edited.rot", "new.rot"} <= {item.what for item in taken.source.skipped}
     assert taken.blob(tree.root / "a.py") == "git:" + tree.git("hash-object", "a.py")
+
+
+def test_one_bad_file_costs_no_other(tree: Tree) -> None:
+    """Files that cannot be converted are listed, each with git's reason; all others are converted and recorded."""
+    tree.git("config", "filter.rot.clean", "tr a-z n-za-m")
+    tree.git("config", "filter.bad.clean", "false")
+    tree.git("config", "filter.bad.required", "true")
+    tree.write(".gitattributes", "*.rot filter=rot\n*.bad filter=bad\n*.ps1 working-tree-encoding=UTF-16\n")
+    tree.write("old.rot", "old\n")
+    tree.commit()
+    for name in ("a.rot", "z.rot", "old.rot"):
+        tree.write(name, "hello\n")
+    tree.write("new.bad", "x")
+    tree.write("good.ps1", "x".encode("utf-16"))
+    tree.write("odd.ps1", b"\x00\xd8\x00")
+    taken = tree.take()
+    skipped = {item.what: item.why for item in taken.source.skipped}
+    assert set(skipped) == {"new.bad", "odd.ps1"}
+    assert all("git cannot store it" in why for why in skipped.values())
+    for name in ("a.rot", "z.rot", "old.rot"):
+        assert tree.git("cat-file", "blob", f"{MINE}:{name}") == "uryyb"
+    assert tree.git("cat-file", "blob", f"{MINE}:good.ps1") == "x"
+
+
+@pytest.mark.parametrize("attributes", ["", "* text=auto\n"])
+@pytest.mark.parametrize("name", [b"GIT~1", b"git~1/x", b".git ", b"a\\b", b".gitmodules", b"con", b".GIT"])
+def test_names_that_git_refuses(tree: Tree, name: bytes, attributes: str) -> None:
+    """A name that git would not take is listed; whatever else has changed is recorded."""
+    if attributes:
+        tree.write(".gitattributes", attributes)
+    tree.write("a.py", "changed\n")
+    tree.write("new.py", "new\n")
+    others = tree.expected()
+    path = tree.root / os.fsdecode(name)
+    path.parent.mkdir(exist_ok=True)
+    path.symlink_to("elsewhere")
+    taken = tree.take()
+    try:
+        assert taken.source.tree == tree.expected()
+    except AssertionError:  # git itself does not take it, and stages nothing
+        assert taken.source.tree == others
+        assert [item.what for item in taken.source.skipped] == [os.fsdecode(name)]
+
+
+@pytest.mark.parametrize("file", [".git/index", ".git/info/exclude", ".gitignore", ".gitattributes"])
+def test_pipes_in_place_of_files(tree: Tree, file: str) -> None:
+    """Where a pipe lies in place of a file that git reads, nothing waits for it."""
+    tree.write("a.py", "changed\n")
+    (tree.root / file).unlink(missing_ok=True)
+    os.mkfifo(tree.root / file)
+    (omission,) = tree.take().omissions
+    assert file in omission.why and "not a regular file" in omission.why
+
+
+def test_existing_objects_are_made_young(tree: Tree) -> None:
+    """An object that exists already counts as new, so that a `git gc` at the same moment does not remove it."""
+    for attributes in ("", "* text=auto\n"):
+        if attributes:
+            tree.write(".gitattributes", attributes)
+            tree.commit()
+        name = tree.write("a.py", f"changed {attributes}")
+        blob = tree.git("hash-object", "-w", "a.py")
+        file = tree.root / ".git/objects" / blob[:2] / blob[2:]
+        os.utime(file, (1e9, 1e9))
+        assert tree.take().blob(name) == f"git:{blob}"
+        assert file.stat().st_mtime > 1.5e9
+
+
+def test_log_branch_that_is_a_symbolic_reference(tree: Tree) -> None:
+    """Where the log branch stands for another branch, that one is not moved."""
+    tree.git("branch", "other")
+    tree.git("symbolic-ref", MINE, "refs/heads/other")
+    before = tree.git("rev-parse", "other")
+    tree.write("a.py", "changed\n")
+    taken = tree.take()
+    assert tree.git("rev-parse", "other") == before
+    assert tree.git("symbolic-ref", MINE) == "refs/heads/other"
+    assert taken.source.commit != taken.source.head
+    assert "symbolic" in taken.omissions[0].why
 
 
 def test_hanging_filter_is_stopped(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1006,27 +1240,30 @@ def age(tree: Tree, names: list[str]) -> None:
 
 def test_remembered_files_are_not_read_again(tree: Tree) -> None:
     """Files read once are recognised, in this process and in others; a broken memory is no memory."""
-    names = [f"many/{n}.py" for n in range(60)]
+    reads = tree.root.parent / "reads"
+    tree.git("config", "filter.counted.clean", f"echo read >> {reads}; cat")
+    tree.write(".gitattributes", "*.dat filter=counted\n")
+    tree.commit()
+    names = [f"many/{n}.dat" for n in range(30)]
     for name in names:
-        tree.write(name, f"{name}\n")
+        tree.write(name, f"{name}\n".rjust(100_000))
     age(tree, names)
-    first = tree.check()
-    (memory,) = tree.cache.glob("*.blobs")
+    first = tree.take()
+    (memory,) = tree.cache.glob("*.added")
+    assert tree.take().source == first.source
+    in_child(work_without_memory(tree, first))  # a new process: what it knows comes from the file
+    assert reads.read_text().split() == ["read"] * len(names)
     assert tree.check().source == first.source
-
-    def work() -> None:  # a new process: its memory comes from the file
-        from runctx.snapshot import opened
-
-        opened._local.__dict__.clear()
-        assert tree.check().source == first.source
-        assert opened.opened(tree.root).memory.recall(b"many/1.py", os.lstat(tree.root / "many/1.py"))
-
-    in_child(work)
     for broken in (b"", b"\x93garbage", memory.read_bytes()[:-7], b"\x92\x02\x80"):
         memory.write_bytes(broken)
         in_child(work_without_memory(tree, first))
-    assert tree.write(names[3], "x" * len(names[3]) + "\n")
+    tree.write(names[3], "x" * 100_000)
+    (tree.root / names[4]).unlink()
+    tree.write(".git/info/exclude", f"/{names[5]}\n")
+    tree.write("a.py", "changed\n")
     assert tree.check().source.tree != first.source.tree
+    tree.write("a.py", "# a.py\n")
+    tree.check()
 
 
 def work_without_memory(tree: Tree, first: Snapshot) -> Callable[[], None]:
@@ -1034,7 +1271,7 @@ def work_without_memory(tree: Tree, first: Snapshot) -> Callable[[], None]:
         from runctx.snapshot import opened
 
         opened._local.__dict__.clear()
-        assert tree.check().source == first.source
+        assert tree.take().source == first.source
 
     return work
 
@@ -1043,7 +1280,7 @@ def test_pruned_objects_are_written_again(tree: Tree) -> None:
     """A remembered id is believed only while the repository still has the object."""
     names = [f"many/{n}.py" for n in range(40)]
     for name in names:
-        tree.write(name, f"{name}\n")
+        tree.write(name, f"{name}\n".rjust(100_000))
     age(tree, names)
     first = tree.check()
     tree.git("branch", "-D", "run_logs")
@@ -1063,17 +1300,19 @@ def test_copied_repository(tree: Tree, tmp_path: Path) -> None:
     """In a copied repository, whose index knows none of its files, a snapshot is right, and soon quick."""
     for n in range(20):
         tree.write(f"f{n:02}.py", f"{n}\n")
+    tree.write(".gitattributes", "* -text\n")  # libgit2 does not answer
     tree.commit()
     shutil.copytree(tree.root, tmp_path / "copy", symlinks=True)
     copy = Tree(tmp_path / "copy", tree.cache)
     assert not copy.check().source.dirty
     (refreshed,) = tree.cache.glob("*.index")
-    inode = refreshed.stat().st_ino
     copy.write("f03.py", "changed\n")
     copy.write("new.py")
     (copy.root / "f04.py").unlink()
     assert copy.check().source.dirty
-    assert [path.stat().st_ino for path in tree.cache.glob("*.index")] == [inode]
+    assert [*tree.cache.glob("*.index")] == [refreshed]
+    looked_at = copy.git("diff-files", "--name-only", GIT_INDEX_FILE=str(refreshed)).split()
+    assert looked_at == ["f03.py", "f04.py"], "the others are known by their times"
 
 
 def test_large_index_is_listed_by_git(tree: Tree) -> None:

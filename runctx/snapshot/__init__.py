@@ -1,15 +1,20 @@
-"""What exactly was the source? The work tree, as a git commit on a branch of its own.
+"""Record the work tree as a git commit on a branch of its own.
 
 `take` writes objects and moves the log branch, and changes nothing else: not HEAD, not the index, not the
 work tree, no other reference. The tree it records is the one `git add -A` would have staged, apart from what
-it lists as skipped. Nothing that goes wrong stops the caller: it is told as an omission.
+it lists as skipped. Nothing that goes wrong stops the caller: it becomes an omission.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
-from collections.abc import Iterable, Mapping
+import stat
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,8 +25,7 @@ from ..model import Omission, Source
 if TYPE_CHECKING:
     import pygit2
 
-    from .contents import Contents
-    from .memory import Identity
+    from .limits import Limits
     from .opened import Opened
     from .trees import Entry
 
@@ -29,6 +33,9 @@ __all__ = ["Snapshot", "find_repository", "take"]
 
 _RECENT = 20_000_000
 """Nanoseconds by which a file's time may lag behind the clock's: the kernel's tick, generously."""
+
+_SILENCE = 1.0
+"""Seconds after which a snapshot that is not ready gives a sign of life."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,7 +50,6 @@ class Snapshot:
     """The work tree; None outside a repository."""
     _tree: bytes | None = field(default=None, repr=False)
     _moment: int = 0
-    _identities: Mapping[bytes, Identity] = field(default_factory=dict, repr=False)
 
     def blob(self, path: str | os.PathLike[str]) -> str | None:
         """`git:hex` of a file's content in the snapshot; None if it is not in there.
@@ -60,26 +66,23 @@ class Snapshot:
         A file whose times are as they were is taken as unchanged; if they are not, its content decides. A
         file that git converts (line endings, filters) counts as changed once its times differ.
         """
-        from .contents import LeftOutError, read_regular
-        from .memory import identity
         from .trees import blob_id
 
         inside = self._inside(path)
         entry = self._entry(inside) if inside is not None else None
         if inside is None or entry is None:
             return True
+        file = os.fsencode(self.root or "") + b"/" + inside
         try:
-            found = os.lstat(os.fsencode(self.root or "") + b"/" + inside)
-            held = self._identities.get(inside)
-            if held is None:
-                if max(found.st_mtime_ns, found.st_ctime_ns) < self._moment - _RECENT:
-                    return False
-            elif held == identity(found):
+            found = os.lstat(file)
+            if max(found.st_mtime_ns, found.st_ctime_ns) < self._moment - _RECENT:
                 return False
-            content, _ = read_regular(os.fsencode(self.root or "") + b"/" + inside)
-        except (OSError, LeftOutError):
-            return True  # removed, or no longer a file
-        return blob_id(content) != entry[1]
+            if not stat.S_ISREG(found.st_mode):
+                return True
+            with open(file, "rb") as opened:
+                return blob_id(opened.read()) != entry[1]
+        except OSError:
+            return True  # removed, or no longer readable
 
     def _inside(self, path: str | os.PathLike[str]) -> bytes | None:
         """The path relative to the work tree, also if it was reached through a link to it."""
@@ -128,7 +131,10 @@ def take(
     branch: str = "run_logs",
     include: Iterable[str] = (),
     exclude: Iterable[str] = (),
+    inputs: Iterable[str] = (),
     max_file_size: int = 10_000_000,
+    max_snapshot_size: int = 50_000_000,
+    show: bool = False,
     message: str,
     cache: Path,
 ) -> Snapshot:
@@ -142,9 +148,11 @@ def take(
     ----------
     include: patterns of files to record although git ignores them (see `runctx.snapshot.patterns`).
     exclude: patterns of changed or untracked files to leave as they are in HEAD. The tracked ones are listed
-    as
-        skipped.
+        as skipped.
+    inputs: absolute files, folders and globs; untracked files among them are listed as skipped.
     max_file_size: bytes; a larger changed or untracked file is left as it is in HEAD, and listed as skipped.
+    max_snapshot_size: bytes; untracked files are left out until the rest is no larger together.
+    show: say on stderr what is going on, when it takes longer than a second.
     message: of the commit.
     cache: folder for what changed files hashed to; may vanish at any time.
 
@@ -152,10 +160,17 @@ def take(
     ------
     SettingsError: a pattern or the branch's name is not valid. Nothing else is raised: see `omissions`.
     """
+    from .limits import Limits
     from .patterns import matcher
 
-    include, exclude = tuple(include), tuple(exclude)
-    matcher(include), matcher(exclude)  # a user's mistake is said before anything else
+    include = tuple(include)
+    limits = Limits(
+        excluded=matcher(tuple(exclude)),
+        inputs=tuple(inputs),
+        max_file_size=max_file_size,
+        max_snapshot_size=max_snapshot_size,
+    )
+    matcher(include)  # a user's mistake is said before anything else
     _check_branch(branch)
     top = find_repository(root)
     if top is None:
@@ -163,10 +178,32 @@ def take(
         return Snapshot(source=Source(), omissions=(Omission(what="source", why=why),))
     draft = _Draft(root=top, source=Source(repository=top.name))
     try:
-        _fill(draft, branch, include, exclude, max_file_size, message, Path(cache))
+        with _sign_of_life(f"recording the source in {top}") if show else contextlib.nullcontext():
+            _fill(draft, branch, include, limits, message, Path(cache))
     except Exception as error:  # tracking never kills the run: whatever it is, it is written down
         draft.omit("source", f"{type(error).__name__}: {error}".replace("\n", " "))
     return draft.finished()
+
+
+@contextlib.contextmanager
+def _sign_of_life(what: str) -> Iterator[None]:
+    """Say on stderr, after a second, what takes so long, and at the end how long it took."""
+    began = time.monotonic()
+    said = threading.Event()
+
+    def say() -> None:
+        said.set()
+        print(f"runctx: {what} ...", file=sys.stderr, flush=True)
+
+    timer = threading.Timer(_SILENCE, say)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        if said.is_set():
+            print(f"runctx: {what} took {time.monotonic() - began:.1f} s", file=sys.stderr, flush=True)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -178,7 +215,6 @@ class _Draft:
     omissions: list[Omission] = field(default_factory=list)
     tree: bytes | None = None
     moment: int = 0
-    identities: Mapping[bytes, Identity] = field(default_factory=dict)
 
     def omit(self, what: str, why: str) -> None:
         self.omissions.append(Omission(what=what, why=why))
@@ -190,20 +226,16 @@ class _Draft:
             root=self.root,
             _tree=self.tree,
             _moment=self.moment,
-            _identities=self.identities,
         )
 
 
 def _fill(
-    draft: _Draft,
-    branch: str,
-    include: tuple[str, ...],
-    exclude: tuple[str, ...],
-    max_file_size: int,
-    message: str,
-    cache: Path,
+    draft: _Draft, branch: str, include: tuple[str, ...], limits: Limits, message: str, cache: Path
 ) -> None:
-    from .memory import moment
+    from .changes import Change, included, list_changes
+    from .command import GitError
+    from .contents import write_tree
+    from .limits import choose
     from .opened import opened
     from .trees import EMPTY
 
@@ -213,61 +245,32 @@ def _fill(
         return
     head = _describe(draft, here)
     head_tree = head.tree_id.raw if head is not None else EMPTY
-    draft.moment = moment()
-    contents = _contents(draft, here, head_tree, include, exclude, max_file_size, cache)
-    tree = _tree(here, head_tree, contents.edits)
-    draft.tree, draft.identities = tree, contents.identities
+    draft.moment = time.time_ns()
+    changes, omissions, by_git = list_changes(here, cache)
+    draft.omissions += omissions
+    if include:
+        try:
+            changes += [Change(path, new=True) for path in included(here, include, limits.excluded)]
+        except GitError as error:
+            draft.omit("included files", str(error))
+    choice = choose(here, changes, limits)
+    if (warning := choice.warning(here)) is not None:
+        draft.omissions.append(warning)
+    tree = head_tree
+    if choice.stage or choice.keep or any(change.staged for change in changes):
+        new = {change.path.rstrip(b"/") for change in changes if change.new}
+        tree = write_tree(here, head_tree, choice, new, cache, by_git=by_git)
+    draft.tree = tree
     draft.source = replace(
         draft.source,
         tree=f"git:{tree.hex()}",
-        dirty=tree != head_tree or bool(contents.skipped),
-        skipped=tuple(contents.skipped),
+        dirty=tree != head_tree or bool(choice.skipped),
+        skipped=tuple(Omission(what=what, why=why) for what, why in choice.skipped.items()),
     )
     if tree == head_tree:
         draft.source = replace(draft.source, commit=draft.source.head)
     else:
         _commit(draft, here, tree, head, branch, message)
-
-
-def _contents(
-    draft: _Draft,
-    here: Opened,
-    head_tree: bytes,
-    include: tuple[str, ...],
-    exclude: tuple[str, ...],
-    max_file_size: int,
-    cache: Path,
-) -> Contents:
-    from .changes import Change, included, list_changes
-    from .contents import record
-    from .patterns import matcher
-
-    excluded = matcher(exclude)
-    changes, omissions = list_changes(here, cache)
-    draft.omissions += omissions
-    if include:
-        try:
-            changes += [Change(path, tracked=False) for path in included(here, include, excluded)]
-        except TimeoutError as error:
-            draft.omit("included files", str(error))
-    remembered = cache / f"{here.key}.blobs"
-    here.memory.load(remembered, len(changes))
-    contents = record(here, changes, head_tree, excluded, max_file_size)
-    here.memory.save(remembered, {change.path for change in changes})
-    return contents
-
-
-def _tree(here: Opened, head_tree: bytes, edits: Mapping[bytes, Entry | None]) -> bytes:
-    """The work tree's tree; the one of the last snapshot, if nothing has changed since."""
-    from .trees import has, rewrite
-
-    if here.rewritten is not None and here.rewritten[:2] == (head_tree, edits):
-        known = here.rewritten[2]
-        if has(here.odb, known):
-            return known
-    tree = rewrite(here.odb, head_tree, edits)
-    here.rewritten = (head_tree, edits, tree)
-    return tree
 
 
 def _describe(draft: _Draft, here: Opened) -> pygit2.Commit | None:
@@ -295,9 +298,9 @@ def _commit(
     from .branch import NotOnBranchError, commit_tree
 
     try:
-        commit = commit_tree(
-            here.repo, pygit2.Oid(raw=tree), head.id if head is not None else None, branch, message
-        )
+        names = here.config.get("user.name") or "runctx", here.config.get("user.email") or "runctx@localhost"
+        parent = head.id if head is not None else None
+        commit = commit_tree(here.repo, pygit2.Oid(raw=tree), parent, branch, message, names)
     except NotOnBranchError as kept:
         commit = kept.commit
         draft.omit("source.commit", f"{kept.why}; commit {commit} exists until git collects it")

@@ -1,4 +1,4 @@
-"""How does a tree become a commit on the log branch, whoever else commits to it at the same moment?"""
+"""Commit a tree to the log branch, whoever else commits to it at the same moment."""
 
 from __future__ import annotations
 
@@ -33,7 +33,12 @@ class NotOnBranchError(Exception):
 
 
 def commit_tree(
-    repo: pygit2.Repository, tree: pygit2.Oid, head: pygit2.Oid | None, branch: str, message: str
+    repo: pygit2.Repository,
+    tree: pygit2.Oid,
+    head: pygit2.Oid | None,
+    branch: str,
+    message: str,
+    author: tuple[str, str],
 ) -> pygit2.Oid:
     """The commit that holds `tree` on `branch`: its tip when that already does, else a new one after it.
 
@@ -44,6 +49,8 @@ def commit_tree(
     ------
     NotOnBranchError: the commit was made, but the branch is checked out, locked, or cannot be written.
     """
+    import pygit2
+
     deadline = time.monotonic() + PATIENCE
     unexplained = 0
     while True:
@@ -51,14 +58,17 @@ def commit_tree(
         if tip is not None and _holds(tip, tree, head):
             return tip.id
         parents = list(dict.fromkeys(id for id in (tip and tip.id, head) if id is not None))
-        signature = _signature(repo)
+        signature = pygit2.Signature(*author)
         commit = repo.create_commit(None, signature, signature, message, tree, parents)
         if checked_out(repo, branch):
             raise NotOnBranchError(commit, f"branch {branch} is checked out, and moving it would move HEAD")
+        if reference is not None and isinstance(reference.target, str):
+            why = f"branch {branch} is a symbolic reference, and moving it would move {reference.target}"
+            raise NotOnBranchError(commit, why)
         try:
             _move(repo, branch, reference, commit)
             return commit
-        except (ValueError, OSError, _git_error()) as error:
+        except (ValueError, OSError, pygit2.GitError) as error:
             unexplained = 0 if _contended(repo, branch, tip) else unexplained + 1
             if unexplained > UNEXPLAINED or time.monotonic() > deadline:
                 raise NotOnBranchError(commit, f"branch {branch} cannot be moved: {error}") from error
@@ -145,18 +155,3 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def _signature(repo: pygit2.Repository) -> pygit2.Signature:
-    import pygit2
-
-    try:
-        return repo.default_signature
-    except (KeyError, ValueError, pygit2.GitError):  # no user.name or user.email
-        return pygit2.Signature("runctx", "runctx@localhost")
-
-
-def _git_error() -> type[Exception]:
-    import pygit2
-
-    return pygit2.GitError

@@ -1,243 +1,246 @@
-"""Which tree entry does each changed path get, as `git add` would write it?"""
+"""Write the tree of a work tree: the index, with what was chosen of the changes.
+
+libgit2 writes it from the index in memory where it stores files as git does. Git itself writes it from a copy of the
+index wherever it does not, and wherever much is to be stored: the copy is kept, and remembers what its files hashed to.
+"""
 
 from __future__ import annotations
 
 import os
-import stat
+import shutil
 import tempfile
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+import time
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ..model import Omission
-from .changes import Change, copy_index, has_attributes
+import msgspec
+
+from .changes import base_index
 from .command import GitError, git
-from .memory import Identity, identity, moment
+from .limits import Choice, Identity
 from .opened import Opened
-from .trees import EXECUTABLE, FILE, GITLINK, LINK, Entry, store_blob
-from .trees import has as has_object
+from .trees import has, lookup
+
+if TYPE_CHECKING:
+    import pygit2
+
+_SMALL, _FEW = 2_000_000, 200
+"""Bytes and files up to which libgit2 hashes them anew in less time than git takes to start."""
+_FINE = 50_000_000
+"""Nanoseconds in which two changes may bear one time."""
+_WEEK = 7 * 24 * 3600.0
+"""Seconds for which an object that was written is sure to be there: git prunes after two weeks."""
+_PATIENCE, _EACH = 20.0, 5.0
+"""Seconds to find out which files git cannot store, and for one attempt."""
+_FORMAT = 1
+_IGNORED = "Ignoring path "
+"""What git says of a path that it would write to no index, `GIT~1` for example."""
 
 
-class LeftOutError(Exception):
-    """This path cannot or shall not be recorded; the message is one sentence that says why."""
+class _Added(msgspec.Struct, frozen=True, array_like=True):
+    """An index to which files were added."""
+
+    format: int
+    born: float
+    """When the first of them was: seconds since the epoch."""
+    mtime_ns: int
+    """Of the index: an entry as young as it is one git looks at again (racy-git)."""
+    paths: dict[bytes, bool]
+    """What was added, and whether it is new."""
+    index: bytes
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Contents:
-    """What the changed paths come to."""
-
-    edits: dict[bytes, Entry | None] = field(default_factory=dict)
-    """Entry by path; None where there is nothing any more. A path that is absent stays as in HEAD."""
-    identities: dict[bytes, Identity] = field(default_factory=dict)
-    """Stat data of each file that was read."""
-    skipped: list[Omission] = field(default_factory=list)
-
-
-def record(
-    opened: Opened,
-    changes: Iterable[Change],
-    head: bytes,
-    excluded: Callable[[str], bool],
-    max_file_size: int,
-) -> Contents:
-    """Store what is new in the object database.
+def write_tree(
+    here: Opened, head: bytes, choice: Choice, new: set[bytes], cache: Path, *, by_git: bool
+) -> bytes:
+    """The id of the tree; paths that cannot be stored are added to `choice.skipped`.
 
     Parameters
     ----------
     head: id of HEAD's tree, the empty tree before the first commit.
-    excluded: whether a path, relative to the repository, is to stay as it is in HEAD.
-    max_file_size: bytes; larger files are skipped, as are unreadable ones, sockets, devices and pipes.
+    new: paths that are in neither HEAD nor the index.
+    by_git: whether only git stores these files right.
+
+    Raises
+    ------
+    pygit2.GitError, command.GitError, OSError: the repository cannot be written to.
     """
-    contents = Contents()
-    changes = list(changes)
-    converts = _Conversions(opened, changes)
-    git_decides: list[bytes] = []
-    for change in changes:
-        path = change.path.rstrip(b"/")
-        if excluded(os.fsdecode(path)):
-            if change.tracked:
-                _skip(contents, path, "excluded by a pattern; the version of HEAD stands in")
-        elif change.gone or change.settled is not None:
-            contents.edits[path] = change.settled
-        else:
-            try:
-                entry = _entry(opened, change, converts, contents.identities, max_file_size)
-            except LeftOutError as why:
-                contents.edits.pop(path, None)
-                _skip(contents, path, str(why))
-                continue
-            except FileNotFoundError:
-                contents.edits[path] = None
-                continue
-            if entry is None:
-                git_decides.append(path)
-            else:
-                contents.edits[path] = entry
-                if entry[0] == GITLINK and not change.tracked:
-                    _skip(contents, path, "a repository of its own: only its commit is recorded")
-    if git_decides:
-        _as_git_adds_them(opened, git_decides, head, contents)
-    return contents
-
-
-def read_regular(path: bytes) -> tuple[bytes, os.stat_result]:
-    """A regular file's bytes and their stat data; never waits for a pipe, never follows a link."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as file:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise LeftOutError("neither a file nor a link")
-        return file.read(), found
-
-
-def _skip(contents: Contents, path: bytes, why: str) -> None:
-    contents.skipped.append(Omission(what=path.decode("utf-8", "backslashreplace"), why=why))
-
-
-def _entry(
-    opened: Opened, change: Change, converts: _Conversions, identities: dict[bytes, Identity], limit: int
-) -> Entry | None:
-    """The entry of what lies at the path now; None if only git can tell."""
-    path = opened.bytes_root + change.path.rstrip(b"/")
-    try:
-        found = os.lstat(path)
-        if stat.S_ISLNK(found.st_mode):
-            return LINK, store_blob(opened.odb, os.readlink(path))
-        if stat.S_ISDIR(found.st_mode):
-            return GITLINK, _nested_head(path)
-        if not stat.S_ISREG(found.st_mode):
-            raise LeftOutError("neither a file nor a link")
-        if found.st_size > limit:
-            raise LeftOutError(f"{found.st_size} bytes, more than the {limit} of max_file_size")
-        if converts.by_filter(change.path):
-            return None
-        mode = _file_mode(opened, change, found)
-        id = opened.memory.recall(change.path, found)
-        if id is None or not has_object(opened.odb, id):
-            hashed_at = moment()
-            content, found = read_regular(path)
-            if len(content) > limit:
-                raise LeftOutError(f"grew beyond the {limit} bytes of max_file_size while it was read")
-            if converts.by_text_rules(content):
-                return None
-            id = store_blob(opened.odb, content)
-            if not _looks_convertible(content):
-                opened.memory.learn(change.path, found, id, hashed_at)
-        identities[change.path] = identity(found)
-        return mode, id
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise FileNotFoundError(change.path) from error  # removed since the changes were listed
-    except PermissionError as error:
-        raise LeftOutError(f"cannot be read: {error.strerror}") from error
-
-
-def _file_mode(opened: Opened, change: Change, found: os.stat_result) -> int:
-    if change.mode in (FILE, EXECUTABLE, LINK):  # a link: a file stands for it where core.symlinks is false
-        return change.mode
-    executable = opened.flag("core.filemode", True) and found.st_mode & 0o100
-    return EXECUTABLE if executable else FILE
-
-
-def _nested_head(path: bytes) -> bytes:
     import pygit2
 
-    try:
-        head = pygit2.Repository(os.fsdecode(path), pygit2.enums.RepositoryOpenFlag.NO_SEARCH).head
-    except (pygit2.GitError, KeyError, ValueError, OSError) as error:
-        raise LeftOutError(f"a nested repository without a commit that could be recorded: {error}") from error
-    return head.peel(pygit2.Commit).id.raw
-
-
-def _looks_convertible(content: bytes) -> bool:
-    """Whether line-ending or keyword rules, if there are any, could change it."""
-    return b"\r\n" in content or b"$Id" in content
-
-
-class _Conversions:
-    """Which files does git store differently from how they lie in the work tree?"""
-
-    def __init__(self, opened: Opened, changes: list[Change]) -> None:
-        self._opened = opened
-        self._attributes = (
-            any(change.path.endswith(b".gitattributes") for change in changes)
-            or has_attributes(opened)
-            or _nested_attributes(opened, changes)
-        )
-        self._text_rules = (
-            self._attributes
-            or opened.flag("core.autocrlf", False)
-            or (opened.config.get("core.autocrlf", "").lower() == "input")
-        )
-
-    def by_filter(self, path: bytes) -> bool:
-        """Whether a `filter` or `working-tree-encoding` is set for it."""
-        if not self._attributes:
-            return False
+    moment = time.time_ns()
+    state = (head, here.key(), dict(choice.stage), list(choice.keep))
+    if here.last is not None and here.last[0] == state and has(here.odb, here.last[1]):
+        return here.last[1]
+    skipped = len(choice.skipped)
+    tree = None
+    if not by_git and _is_small(choice.stage):
         try:
-            name = path.decode("utf-8")
-        except UnicodeDecodeError:
-            return True  # libgit2's binding cannot be asked about it
-        look_up = self._opened.repo.get_attr
-        return any(isinstance(look_up(name, rule), str) for rule in ("filter", "working-tree-encoding"))
-
-    def by_text_rules(self, content: bytes) -> bool:
-        """Whether line endings or `$Id$` may be rewritten."""
-        return self._text_rules and _looks_convertible(content)
-
-
-def _nested_attributes(opened: Opened, changes: Iterable[Change]) -> bool:
-    folders: set[bytes] = set()
-    for change in changes:
-        folder = change.path.rpartition(b"/")[0]
-        while folder and folder not in folders:
-            folders.add(folder)
-            folder = folder.rpartition(b"/")[0]
-    return any(os.path.exists(opened.bytes_root + folder + b"/.gitattributes") for folder in folders)
+            tree = _by_libgit2(here, head, choice, new, strict=True)
+        except (pygit2.GitError, OSError, KeyError, ValueError):
+            pass  # an unreadable file, a name that it does not take: git says which
+    if tree is None:
+        try:
+            tree = _by_git(here, head, choice, new, cache)
+        except GitError:
+            tree = _by_libgit2(here, head, choice, new, strict=False)
+    if len(choice.skipped) == skipped and _are_older(choice.stage.values(), moment):
+        here.last = (state, tree)
+    return tree
 
 
-def _as_git_adds_them(opened: Opened, paths: list[bytes], head: bytes, contents: Contents) -> None:
-    """Let git add these files to a private index: its filters run, as in the user's own `git add`."""
+def _is_small(stage: dict[bytes, Identity | None]) -> bool:
+    return len(stage) <= _FEW and sum(seen[0] for seen in stage.values() if seen) <= _SMALL
+
+
+def _are_older(seen: Iterable[Identity | None], moment: int) -> bool:
+    """Whether a later change of these files would bear another time."""
+    return all(one is None or max(one[1:3]) + _FINE < moment for one in seen)
+
+
+def _by_libgit2(here: Opened, head: bytes, choice: Choice, new: set[bytes], *, strict: bool) -> bytes:
+    """The tree; without `strict`, git is not there to store what libgit2 cannot, which is skipped."""
+    index = here.repo.index
     try:
-        entries = _added_by_git(opened, paths, head)
-    except (GitError, OSError) as error:
-        for path in paths:
-            contents.edits.pop(path, None)
-            _skip(
-                contents, path, f"stored through a filter or text rules of git, which did not work: {error}"
-            )
-        return
-    for path in paths:
-        if path in entries:
-            contents.edits[path] = entries[path]
+        return _in_memory(here, index, head, choice, new, strict)
+    finally:
+        index.read(True)  # as it is on disk
+
+
+def _in_memory(
+    here: Opened, index: pygit2.Index, head: bytes, choice: Choice, new: set[bytes], strict: bool
+) -> bytes:
+    import pygit2
+
+    gone = [path for path, seen in choice.stage.items() if seen is None]
+    for path in gone:
+        _remove(index, path)
+    for path in choice.stage.keys() - set(gone):
+        if not strict and (why := _unfit(here, path)):
+            choice.skip(path, why, new=path in new)
         else:
-            contents.edits.pop(path, None)  # converted, it is what HEAD has
+            index.add(os.fsdecode(path))
+    for path in choice.keep:
+        entry = lookup(here.odb, head, path)
+        if entry is None:
+            _remove(index, path)
+        else:
+            mode = pygit2.enums.FileMode(entry[0])
+            index.add(pygit2.IndexEntry(os.fsdecode(path), pygit2.Oid(raw=entry[1]), mode))
+    return bytes(index.write_tree().raw)
 
 
-def _added_by_git(opened: Opened, paths: list[bytes], head: bytes) -> dict[bytes, Entry | None]:
+def _remove(index: pygit2.Index, path: bytes) -> None:
+    try:
+        index.remove(os.fsdecode(path))
+    except (OSError, KeyError):
+        pass  # a new file that is gone again
+
+
+def _unfit(here: Opened, path: bytes) -> str:
+    if here.filtered([path]):
+        return "stored through a filter or an encoding of git, and there is no git command"
+    return "" if os.access(here.bytes_root + path, os.R_OK) else "cannot be read"
+
+
+def _by_git(here: Opened, head: bytes, choice: Choice, new: set[bytes], cache: Path) -> bytes:
+    objects = here.common_dir / "objects"
+    if not os.access(objects, os.W_OK):
+        raise GitError(f"{objects} cannot be written to")
+    if shutil.which("git") is None:
+        raise GitError("there is no git command")
+    memory = cache / f"{here.key()}.added"
+    known = _read(memory)
     with tempfile.TemporaryDirectory(prefix="runctx-") as folder:
         index = Path(folder, "index")
-        if os.path.exists(opened.index_path):
-            copy_index(opened, index)
-        from_stdin = ("--pathspec-from-file=-", "--pathspec-file-nul")
-        # without a split index: it would write a shared part beside the user's
-        plain = ("-c", "core.splitIndex=false", "-c", "core.safecrlf=false")
-        git(opened.root, *plain, "add", "--force", *from_stdin, stdin=b"\0".join(paths), index=index)
-        output, _ = git(
-            opened.root,
-            "diff-index",
-            "--cached",
-            "--raw",
-            "-z",
-            "--no-renames",
-            "--abbrev=40",
-            head.hex(),
-            index=index,
-        )
-    fields = iter(output.split(b"\0"))
-    changed: dict[bytes, Entry | None] = {}
-    for line in fields:
-        if line:
-            _, mode, _, id, _ = line[1:].split(b" ")
-            entry = (int(mode, 8), bytes.fromhex(id.decode()))
-            changed[next(fields)] = entry if entry[0] else None
-    return {path: changed[path] for path in paths if path in changed}
+        if known is not None:
+            index.write_bytes(known.index)
+            os.utime(index, ns=(known.mtime_ns, known.mtime_ns))
+            try:
+                return _written(here, head, choice, new, index, known, memory)
+            except GitError:  # its objects were pruned
+                index.unlink()
+        base = base_index(here, cache) or Path(here.index_path)
+        if base.exists():
+            shutil.copy2(base, index)
+        return _written(here, head, choice, new, index, None, memory)
+
+
+def _written(
+    here: Opened,
+    head: bytes,
+    choice: Choice,
+    new: set[bytes],
+    index: Path,
+    known: _Added | None,
+    memory: Path,
+) -> bytes:
+    stage = dict(choice.stage)
+    undone = []
+    for path, was_new in known.paths.items() if known is not None else ():
+        if path not in stage:
+            if was_new:
+                undone.append(path)
+            else:
+                stage[path] = None
+    # a folder takes the place of a file that is gone, and rules apply until the removal of what holds them
+    first = [path for path, seen in stage.items() if seen is None and not path.endswith(b".gitattributes")]
+    last = [path for path, seen in stage.items() if seen is None and path.endswith(b".gitattributes")]
+    present = [path for path, seen in stage.items() if seen is not None]
+    _add(here, index, [*first, *present, *last], choice, new)
+    lines = [b"0 %s\t%b" % (b"0" * 40, path) for path in undone]
+    for path in choice.keep:
+        mode, id = lookup(here.odb, head, path) or (0, bytes(20))
+        lines.append(b"%o %b\t%b" % (mode, id.hex().encode(), path))
+    if lines:
+        git(here.root, "update-index", "-z", "--index-info", stdin=b"\0".join(lines) + b"\0", index=index)
+    output, _ = git(here.root, "write-tree", index=index)
+    if not _is_small(choice.stage) and not any(path.endswith(b".gitattributes") for path in stage):
+        born = known.born if known is not None else time.time()
+        paths = {path: path in new for path in stage}
+        _save(memory, _Added(_FORMAT, born, index.stat().st_mtime_ns, paths, index.read_bytes()))
+    return bytes.fromhex(output.decode())
+
+
+def _add(here: Opened, index: Path, paths: list[bytes], choice: Choice, new: set[bytes]) -> None:
+    """Add files, or their absence, to the index; what git refuses is looked for by halves and skipped."""
+    options = ("update-index", "-z", "--add", "--remove", "--replace", "--stdin")
+    deadline = None
+    pending = [paths] if paths else []
+    while pending:
+        part = pending.pop()
+        try:
+            limit = None if deadline is None else min(_EACH, max(deadline - time.monotonic(), 0.1))
+            _, said = git(here.root, *options, stdin=b"\0".join(part) + b"\0", index=index, seconds=limit)
+        except GitError as refused:
+            Path(f"{index}.lock").unlink(missing_ok=True)  # of one that was killed
+            deadline = deadline or time.monotonic() + _PATIENCE
+            if len(part) == 1 or time.monotonic() > deadline:
+                for path in part:
+                    choice.skip(path, f"git cannot store it: {refused}", new=path in new)
+            else:
+                half = len(part) // 2
+                pending += [part[half:], part[:half]]
+            continue
+        for line in said.splitlines():
+            if line.startswith(_IGNORED):
+                why = "git does not store a file of that name"
+                choice.skip(os.fsencode(line.removeprefix(_IGNORED)), why, new=True)
+
+
+def _read(memory: Path) -> _Added | None:
+    try:
+        known = msgspec.msgpack.decode(memory.read_bytes(), type=_Added)
+    except (OSError, msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+    return known if known.format == _FORMAT and known.born > time.time() - _WEEK else None
+
+
+def _save(memory: Path, added: _Added) -> None:
+    from ..layout import write_atomically
+
+    try:
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(memory, msgspec.msgpack.encode(added))
+    except OSError:
+        pass  # disposable: the next snapshot hashes again

@@ -1,8 +1,7 @@
-"""What tree results from another one when some of its paths change?
+"""Read git's trees, and compute the ids of blobs and trees where no repository is.
 
-Git's tree objects are read and written here as the bytes they are (https://git-scm.com/docs/gitformat-pack
-has no say in them: `mode SP name NUL id`, sorted by name, a folder as if its name ended in `/`). That
-handles names which are not UTF-8, and only folders on the way to a changed path are ever read.
+Git's tree objects are the bytes `mode SP name NUL id`, sorted by name, a folder as if its name ended in `/`.
+Read as bytes, names need not be UTF-8, and a tree of thousands of files costs little.
 """
 
 from __future__ import annotations
@@ -20,8 +19,6 @@ Entry = tuple[int, bytes]
 TREE, LINK, GITLINK, FILE, EXECUTABLE = 0o040000, 0o120000, 0o160000, 0o100644, 0o100755
 EMPTY = bytes.fromhex("4b825dc642cb6eb9a060e54bf8d69288fbee4904")
 """Id of the tree without entries."""
-
-_COMMIT_TYPE, _TREE_TYPE, _BLOB_TYPE = 1, 2, 3
 
 
 def blob_id(content: bytes) -> bytes:
@@ -44,11 +41,6 @@ def tree_bytes(known: Mapping[bytes, Entry]) -> bytes:
         (name + b"/" if mode == TREE else name, name, mode, id) for name, (mode, id) in known.items()
     )
     return b"".join(b"%o %b\0%b" % (mode, name, id) for _, name, mode, id in ordered)
-
-
-def store_blob(odb: pygit2.Odb, content: bytes) -> bytes:
-    """Put a file's content into the object database, unless it is there; its id."""
-    return _store(odb, _BLOB_TYPE, blob_id(content), content)
 
 
 def has(odb: pygit2.Odb, id: bytes) -> bool:
@@ -74,57 +66,14 @@ def entries(odb: pygit2.Odb, tree: bytes) -> dict[bytes, Entry]:
     return found
 
 
-def rewrite(odb: pygit2.Odb, tree: bytes, edits: Mapping[bytes, Entry | None]) -> bytes:
-    """Store the tree with the edits' entries at their paths, nothing where an edit is None; its id."""
-    return _rewrite(odb, tree, _nested(edits)) or EMPTY if edits else tree
-
-
-class _Folder:
-    """The edits below one folder."""
-
-    __slots__ = ("folders", "leaves")
-
-    def __init__(self) -> None:
-        self.leaves: dict[bytes, Entry | None] = {}
-        self.folders: dict[bytes, _Folder] = {}
-
-
-def _nested(edits: Mapping[bytes, Entry | None]) -> _Folder:
-    top = _Folder()
-    for path, entry in edits.items():
-        *above, name = path.split(b"/")
-        folder = top
-        for part in above:
-            folder = folder.folders.setdefault(part, _Folder())
-        folder.leaves[name] = entry
-    return top
-
-
-def _rewrite(odb: pygit2.Odb, tree: bytes | None, edits: _Folder) -> bytes | None:
-    known = entries(odb, tree) if tree else {}
-    for name, leaf in edits.leaves.items():
-        if leaf is None and known.get(name, (TREE,))[0] != TREE:
-            del known[name]
-    for name, folder in edits.folders.items():  # after removals: a file may have become a folder
-        mode, id = known.get(name, (0, b""))
-        below = _rewrite(odb, id if mode == TREE else None, folder)
-        if below is not None:
-            known[name] = (TREE, below)
-        elif mode == TREE:
-            del known[name]
-    for name, leaf in edits.leaves.items():  # last: a folder may have become a file
-        if leaf is not None:
-            known[name] = leaf
-    return _store_tree(odb, known) if known else None
-
-
-def _store_tree(odb: pygit2.Odb, known: Mapping[bytes, Entry]) -> bytes:
-    raw = tree_bytes(known)
-    return _store(odb, _TREE_TYPE, object_id(b"tree", raw), raw)
-
-
-def _store(odb: pygit2.Odb, kind: int, id: bytes, raw: bytes) -> bytes:
-    # libgit2 compresses the whole object before it looks whether it exists: 7 s for 300 MB
-    if not has(odb, id):
-        odb.write(kind, raw)
-    return id
+def lookup(odb: pygit2.Odb, tree: bytes, path: bytes) -> Entry | None:
+    """The entry at a path; None if there is none."""
+    entry: Entry = (TREE, tree)
+    for name in path.split(b"/"):
+        if entry[0] != TREE:
+            return None
+        below = entries(odb, entry[1]).get(name)
+        if below is None:
+            return None
+        entry = below
+    return entry
