@@ -69,6 +69,7 @@ PATTERNS = (
         "\\[a\\]",
         "x/**/*.py",
     ),
+    *("*a*.*y*", "**/x/**/y/**/*", "x/**/**/a", "*/*/*", "*.*.*", "**/", "a/**/"),
 )
 
 
@@ -95,3 +96,13 @@ def test_fixed_folder_holds_all_that_is_named(pattern: str) -> None:
     folder = fixed_folder(pattern)
     named = [path for path in PATHS if matcher((pattern,))(path)]
     assert all(path.startswith(folder + "/") for path in named if folder)
+
+
+@pytest.mark.parametrize(
+    "pattern", ["*a" * 12 + "b", "**/a/" * 12 + "b", "a" + "*" * 60 + "b", "**/*a*/" * 6 + "b"]
+)
+def test_many_wildcards_are_no_burden(pattern: str) -> None:
+    """A pattern with a dozen wildcards is matched at once: the steps grow with the path, not with a power of it."""
+    deep = "/".join(["a" * 40] * 30)
+    assert not matcher((pattern,))("a" * 3000)
+    assert not matcher((pattern,))(deep)

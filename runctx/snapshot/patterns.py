@@ -1,4 +1,4 @@
-"""Which paths do the user's patterns name?
+"""Match paths against the user's patterns.
 
 A glob is matched against the path relative to the repository, with `/`. As in gitignore, a pattern without
 `/` names a file or folder at any depth, one that ends in `/` only folders, `**` any number of folders, and
@@ -66,34 +66,45 @@ def _expression(pattern: str) -> str:
 
 
 def _from_glob(pattern: str) -> str:
-    below = "/" if pattern.endswith("/") else "(?:/|$)"
-    anywhere = "/" not in pattern.rstrip("/")
+    """The expression. What follows a wildcard is looked for once (`(?>`): else a dozen of them would take minutes."""
+    below = "/" if pattern.endswith("/") else r"(?:/|\Z)"
     segments = pattern.strip("/").split("/")
-    expression = r"\A(?:.*/)?" if anywhere else r"\A"
-    for n, segment in enumerate(segments):
-        last = n == len(segments) - 1
+    if "/" not in pattern.rstrip("/") and segments != ["**"]:
+        segments.insert(0, "**")  # at any depth
+    groups: list[list[str]] = [[]]
+    for segment in segments:
         if segment == "**":
-            expression += ".+" if last else "(?:.*/)?"
+            groups.append([])
         else:
-            expression += _segment(segment) + ("" if last else "/")
-    return expression + below.replace("$", r"\Z")
+            groups[-1].append(_segment(segment))
+    first, *middle = ["/".join(group) for group in groups]
+    if not middle:
+        return rf"\A{first}{below}"
+    *middle, last = middle
+    expression = r"\A" + (f"{first}/" if first else "")
+    expression += "".join(f"(?>(?:[^/]*/)*?{group}/)" for group in middle if group)
+    return expression + (f"(?:.*/)?{last}" if last else ".+") + below
 
 
 def _segment(glob: str) -> str:
-    expression, at = "", 0
+    pieces, at = [""], 0
     while at < len(glob):
         char, at = glob[at], at + 1
         if char == "*":
-            expression += "[^/]*"
+            pieces.append("")
         elif char == "?":
-            expression += "[^/]"
+            pieces[-1] += "[^/]"
         elif char == "[" and (end := glob.find("]", at + 1 + glob.startswith(("!", "^"), at))) > 0:
             members = glob[at:end].replace("\\", "\\\\").replace("[", "\\[")
             negated = members[:1] in ("!", "^")
-            expression += f"(?!/)[{'^' + members[1:] if negated else members}]"
+            pieces[-1] += f"(?!/)[{'^' + members[1:] if negated else members}]"
             at = end + 1
         else:
             if char == "\\" and at < len(glob):
                 char, at = glob[at], at + 1
-            expression += re.escape(char)
-    return expression
+            pieces[-1] += re.escape(char)
+    first, *middle = pieces
+    if not middle:
+        return first
+    *middle, last = middle
+    return first + "".join(f"(?>[^/]*?{piece})" for piece in middle if piece) + f"[^/]*{last}"

@@ -16,7 +16,7 @@ import os
 import secrets
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from importlib.machinery import all_suffixes
 from pathlib import Path
@@ -32,8 +32,6 @@ from .code import MANIFEST, OURSELVES, Code, Entry, Manifest, Part, verify
 
 if TYPE_CHECKING:
     import pygit2
-
-    from ...snapshot.opened import Opened
 
 LARGE = 10_000_000
 """Bytes; a larger tracked file, unless it is code, is not written out again for each run."""
@@ -175,7 +173,9 @@ def _read_tree(project: _Project, draft: _Draft, tree: bytes) -> None:
     here = opened(Path(os.fsdecode(draft.original)))
     project.odb = here.odb
     found = list(_files(here.odb, tree))
-    filtered = _filtered(here, [path for path, _, _ in found])
+    paths = [path for path, _, _ in found]
+    converts = any(here.attributes()) or any(path.endswith(b".gitattributes") for path in paths)
+    filtered = here.filtered(paths) if converts else set()
     left: dict[str, list[bytes]] = {why: [] for why in (_IS_ORIGINAL, _IS_SUBMODULE, _IS_NOWHERE)}
     for path, mode, id in found:
         original = os.path.join(draft.original, path)
@@ -184,7 +184,7 @@ def _read_tree(project: _Project, draft: _Draft, tree: bytes) -> None:
             why = _IS_SUBMODULE
         elif not os.path.lexists(original):
             why = None if has(here.odb, id) else _IS_NOWHERE
-        elif mode != LINK and (filtered(path) or _is_large(original)):
+        elif mode != LINK and (path in filtered or _is_large(original)):
             why = _IS_ORIGINAL
         elif not has(here.odb, id):
             raise LedgerError(
@@ -219,24 +219,6 @@ def _files(odb: pygit2.Odb, tree: bytes, above: bytes = b"") -> Iterator[tuple[b
             yield from _files(odb, id, above + name + b"/")
         else:
             yield above + name, mode, id
-
-
-def _filtered(here: Opened, paths: list[bytes]) -> Callable[[bytes], bool]:
-    """Which files does git store otherwise than they lie in the work tree (line endings aside)?"""
-    from ...snapshot.changes import has_attributes
-
-    if not has_attributes(here) and not any(path.endswith(b".gitattributes") for path in paths):
-        return lambda path: False
-
-    def decide(path: bytes) -> bool:
-        try:
-            name = path.decode()
-        except UnicodeDecodeError:
-            return False  # libgit2's binding cannot be asked about it
-        look_up = here.repo.get_attr
-        return any(isinstance(look_up(name, rule), str) for rule in ("filter", "working-tree-encoding"))
-
-    return decide
 
 
 def _is_large(original: bytes) -> bool:
