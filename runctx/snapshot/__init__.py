@@ -7,14 +7,13 @@ it lists as skipped. Nothing that goes wrong stops the caller: it becomes an omi
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import stat
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -177,33 +176,43 @@ def take(
         why = f"{os.path.abspath(root)} is not in a git work tree"
         return Snapshot(source=Source(), omissions=(Omission(what="source", why=why),))
     draft = _Draft(root=top, source=Source(repository=top.name))
+    sign = _SignOfLife(f"recording the source in {top}", show)
     try:
-        with _sign_of_life(f"recording the source in {top}") if show else contextlib.nullcontext():
-            _fill(draft, branch, include, limits, message, Path(cache))
+        _fill(draft, branch, include, limits, message, Path(cache), sign)
     except Exception as error:  # tracking never kills the run: whatever it is, it is written down
         draft.omit("source", f"{type(error).__name__}: {error}".replace("\n", " "))
+    finally:
+        sign.end()
     return draft.finished()
 
 
-@contextlib.contextmanager
-def _sign_of_life(what: str) -> Iterator[None]:
-    """Say on stderr, after a second, what takes so long, and at the end how long it took."""
-    began = time.monotonic()
-    said = threading.Event()
+class _SignOfLife:
+    """Says on stderr, a second after it was asked to watch, what takes so long, and at the end how long it took."""
 
-    def say() -> None:
-        said.set()
-        print(f"runctx: {what} ...", file=sys.stderr, flush=True)
+    def __init__(self, what: str, show: bool) -> None:
+        self._what, self._show = what, show
+        self._began = time.monotonic()
+        self._timer: threading.Timer | None = None
+        self._said = False
 
-    timer = threading.Timer(_SILENCE, say)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-        if said.is_set():
-            print(f"runctx: {what} took {time.monotonic() - began:.1f} s", file=sys.stderr, flush=True)
+    def watch(self) -> None:
+        if self._show and self._timer is None:
+            self._timer = threading.Timer(_SILENCE, self._say)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def end(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            if self._said:
+                self._print(f"took {time.monotonic() - self._began:.1f} s")
+
+    def _say(self) -> None:
+        self._said = True
+        self._print("...")
+
+    def _print(self, how: str) -> None:
+        print(f"runctx: {self._what} {how}", file=sys.stderr, flush=True)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -230,11 +239,17 @@ class _Draft:
 
 
 def _fill(
-    draft: _Draft, branch: str, include: tuple[str, ...], limits: Limits, message: str, cache: Path
+    draft: _Draft,
+    branch: str,
+    include: tuple[str, ...],
+    limits: Limits,
+    message: str,
+    cache: Path,
+    sign: _SignOfLife,
 ) -> None:
-    from .changes import Change, included, list_changes
+    from .changes import Change, included, is_quick, list_changes
     from .command import GitError
-    from .contents import write_tree
+    from .contents import is_small, write_tree
     from .limits import choose
     from .opened import opened
     from .trees import EMPTY
@@ -246,6 +261,8 @@ def _fill(
     head = _describe(draft, here)
     head_tree = head.tree_id.raw if head is not None else EMPTY
     draft.moment = time.time_ns()
+    if not is_quick(here):
+        sign.watch()
     changes, omissions, by_git = list_changes(here, cache)
     draft.omissions += omissions
     if include:
@@ -258,6 +275,8 @@ def _fill(
         draft.omissions.append(warning)
     tree = head_tree
     if choice.stage or choice.keep or any(change.staged for change in changes):
+        if by_git or not is_small(choice.stage):
+            sign.watch()
         new = {change.path.rstrip(b"/") for change in changes if change.new}
         tree = write_tree(here, head_tree, choice, new, cache, by_git=by_git)
     draft.tree = tree

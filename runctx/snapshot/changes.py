@@ -52,10 +52,9 @@ def list_changes(here: Opened, cache: Path) -> Listing:
     ------
     command.GitError: neither git nor libgit2 can tell.
     """
-    plain = here.is_plain()
-    if plain and not here.slow and here.index().entries <= _MANY:
+    if is_quick(here):
         listed = _by_libgit2(here)
-        if listed is not None and not any(map(_is_odd, listed)):
+        if listed is not None and not _is_odd(here, listed):
             return Listing(listed, [], by_git=False)
     try:
         listed, omissions = _by_git(here, cache)
@@ -65,12 +64,27 @@ def list_changes(here: Opened, cache: Path) -> Listing:
             raise
         why = f"{refused}; libgit2 was asked instead, which knows no filters, sparse checkouts or submodules"
         return Listing(rest, [Omission(what="exact list of changed files", why=why)], by_git=True)
-    return Listing(listed, omissions, by_git=not plain or any(map(_is_odd, listed)))
+    return Listing(listed, omissions, by_git=not here.is_plain() or _is_odd(here, listed))
 
 
-def _is_odd(change: Change) -> bool:
-    """A nested repository, or rules that libgit2 has not been compared on."""
-    return change.path.endswith((b"/", b".gitattributes", b".gitignore", b".gitmodules"))
+def is_quick(here: Opened) -> bool:
+    """Whether libgit2 knows how to list the changes, in less time than git takes."""
+    return here.is_plain() and not here.slow and here.index().entries <= _MANY
+
+
+def _is_odd(here: Opened, changes: list[Change]) -> bool:
+    """Whether there is a nested repository, or rules that libgit2 has not been compared on."""
+    if any(
+        change.path.endswith((b"/", b".gitattributes", b".gitignore", b".gitmodules")) for change in changes
+    ):
+        return True
+    folders: set[bytes] = set()
+    for change in changes:
+        folder = change.path.rpartition(b"/")[0]
+        while folder and folder not in folders:
+            folders.add(folder)
+            folder = folder.rpartition(b"/")[0]
+    return any(os.path.lexists(here.bytes_root + folder + b"/.gitattributes") for folder in folders)
 
 
 _STAGED = 1 | 1 << 1 | 1 << 2 | 1 << 3 | 1 << 4

@@ -74,7 +74,7 @@ def write_tree(
         return here.last[1]
     skipped = len(choice.skipped)
     tree = None
-    if not by_git and _is_small(choice.stage):
+    if not by_git and is_small(choice.stage):
         try:
             tree = _by_libgit2(here, head, choice, new, strict=True)
         except (pygit2.GitError, OSError, KeyError, ValueError):
@@ -89,7 +89,8 @@ def write_tree(
     return tree
 
 
-def _is_small(stage: dict[bytes, Identity | None]) -> bool:
+def is_small(stage: dict[bytes, Identity | None]) -> bool:
+    """Whether hashing that anew takes less time than git takes to start."""
     return len(stage) <= _FEW and sum(seen[0] for seen in stage.values() if seen) <= _SMALL
 
 
@@ -195,7 +196,7 @@ def _written(
     if lines:
         git(here.root, "update-index", "-z", "--index-info", stdin=b"\0".join(lines) + b"\0", index=index)
     output, _ = git(here.root, "write-tree", index=index)
-    if not _is_small(choice.stage) and not any(path.endswith(b".gitattributes") for path in stage):
+    if not is_small(choice.stage) and not any(path.endswith(b".gitattributes") for path in stage):
         born = known.born if known is not None else time.time()
         paths = {path: path in new for path in stage}
         _save(memory, _Added(_FORMAT, born, index.stat().st_mtime_ns, paths, index.read_bytes()))

@@ -78,11 +78,14 @@ class Choice:
         """One sentence on the new files that are left out although git does not ignore them."""
         if not self.left:
             return None
-        parts = [f"{what} ({_count(sizes)}, {why})" for what, sizes, why, _ in self.left[:_SHOWN]]
+        parts = [f"{what} ({_count(sizes)}: {why})" for what, sizes, why, _ in self.left[:_SHOWN]]
         more = f" and {len(self.left) - _SHOWN} more" if len(self.left) > _SHOWN else ""
         lines = " ".join(dict.fromkeys(left.line for left in self.left[:_SHOWN]))
-        hint = f"hint: if they are no source, add to {here.root / '.gitignore'}: {lines}"
-        return Omission(what="new files", why=f"not in the snapshot: {', '.join(parts)}{more}; {hint}")
+        ignore = here.root / ".gitignore"
+        hint = (
+            f"hint: raise the limit under [tool.runctx] or, if they are no source, add to {ignore}: {lines}"
+        )
+        return Omission(what="new files", why=f"left out of the snapshot: {', '.join(parts)}{more}; {hint}")
 
 
 def choose(here: Opened, changes: Iterable[Change], limits: Limits) -> Choice:
@@ -149,12 +152,12 @@ def _choose_new(here: Opened, new: dict[bytes, os.stat_result], limits: Limits, 
             found = new.pop(path)
             choice.skip(path, why, new=True)
             if stat.S_ISREG(found.st_mode):
-                choice.left.append(Left(_shown(path), [found.st_size], "max_file_size", _line(path)))
+                choice.left.append(Left(_shown(path), [found.st_size], "over max_file_size", _line(path)))
     for what, paths in _excess(here, {path: _on_disk(new[path].st_size) for path in new}, limits):
         sizes = [new.pop(path).st_size for path in paths]
-        choice.left.append(Left(_shown(what) or "others", sizes, "max_snapshot_size", _line(what)))
+        choice.left.append(Left(_shown(what) or "others", sizes, "over max_snapshot_size", _line(what)))
     for left in choice.left:
-        choice.skipped.setdefault(left.what, f"{_count(left.sizes)} that are new: {left.why}")
+        choice.skipped.setdefault(left.what, f"new, and left out together: {_count(left.sizes)}, {left.why}")
     choice.stage.update((path, identity(found)) for path, found in new.items())
 
 
