@@ -660,7 +660,7 @@ def test_a_worker_believes_the_lock_alone(make_repo: MakeRepo, tmp_path: Path) -
     forged = submitted(root, tmp_path)
     shutil.rmtree(made.folder)
     shutil.copytree(forged.folder, made.folder, symlinks=True)
-    with pytest.raises(LedgerError, match=f"is not {made.tree}"):
+    with pytest.raises(LedgerError, match=f"does not match tree {made.tree}"):
         code.verify(made)
 
 
