@@ -171,7 +171,7 @@ class TestIdentity:
     @pytest.mark.parametrize(
         ("code", "stage"),
         [
-            ("import digit_stage; run = digit_stage.main()", "digit_stage"),
+            ("run = digit_stage.main()", "digit_stage"),
             ("run = importlib.reload(digit_stage).main()", "digit_stage"),
             ("%%time\nrun = digit_stage.main()", "digit_stage"),
             ("%run digit_stage.py", "digit_stage"),
@@ -186,6 +186,7 @@ class TestIdentity:
             "from runctx import Run\n\ndef main():\n    with Run() as run:\n        return run\n"
             "if __name__ == '__main__':\n    run = main()\n"
         )
+        kernel.run("import digit_stage")
         assert not kernel.run(code).error
         assert kernel.value("run.stage") == stage
 

@@ -60,9 +60,11 @@ def pristine(given: Any) -> Any:
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:
-    if field.default_factory is not dataclasses.MISSING:
-        return field.default_factory()
-    return MISSING if field.default is dataclasses.MISSING else field.default
+    missing = type(dataclasses.MISSING)  # a class that was sent to a worker holds a copy of it
+    factory: Any = field.default_factory
+    if not isinstance(factory, missing):
+        return factory()
+    return MISSING if isinstance(field.default, missing) else field.default
 
 
 def _arguments(given: Any, defaults: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
