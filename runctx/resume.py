@@ -86,29 +86,39 @@ def take_up(
     return _taken(folder, _hold(folder), stage, configuration)
 
 
-def newest(results: Path, stage: str, configuration: Configuration) -> Earlier | None:
-    """The newest run of this stage and configuration that did not come to its end, and is not running.
+def newest(results: Path, stage: str, configuration: Configuration) -> tuple[Earlier | None, str]:
+    """The newest run of this stage and configuration that did not come to its end.
+
+    Returns
+    -------
+    The run, if there is one; if there is none, what differs from the newest unfinished run of the stage.
 
     Raises
     ------
-    RunStateError: its tasks still go on: an older run, or a new one, would do them a second time.
+    RunStateError: it, or one of its tasks, still goes on: all would be done a second time.
     """
     from .past import index
 
+    differs = ""
     for row in index.runs(results).rows if results.is_dir() else ():
         if row.stage != stage or row.status not in _UNFINISHED:
             continue
         folder = Path(row.path).resolve()
         try:
-            _check(lock.read(folder), folder, stage, configuration)  # the locks of other runs are not touched
-            alive = _hold(folder)
-        except (NoRunError, LockError, RunStateError, ConfigError):
-            continue  # broken, resumed by somebody else, or another configuration
-        return _taken(folder, alive, stage, configuration)
-    return None
+            known = lock.read(folder)
+            _check(known, folder, stage, configuration)  # the locks of other runs are not touched
+        except (NoRunError, LockError):
+            continue
+        except ConfigError as error:
+            differs = differs or (error.message if row.status != "running" else "")
+            continue
+        if row.status == "running":
+            raise _busy(known, folder)
+        return _taken(folder, _hold(folder), stage, configuration), ""
+    return None, differs
 
 
-_UNFINISHED = frozenset({"failed", "interrupted", "crashed", "submitted"})
+_UNFINISHED = frozenset({"running", "failed", "interrupted", "crashed", "submitted"})
 
 
 def _taken(

@@ -117,13 +117,12 @@ class Run(Maps, Viewed, Kept):
         self._given_inputs = inputs_.given(inputs)
         self._given_stage = stage
         self._given_save_dir = save_dir
-        if save_dir is not None and resume is not False:
-            raise SaveDirError(
-                f"save_dir={os.fspath(save_dir)!r} cannot be given to a resumed run",
-                hint="leave save_dir out; a resumed run keeps its folder",
-            )
+        if resume is not False:
+            _refuse_save_dir(save_dir)
         self._given_resume = resume
         self._earlier: Earlier | None = None
+        self._not_resumed: str | None = None
+        """Why the newest unfinished run is not resumed, if one was looked for; empty if there is none."""
         self._seed = None if seed is None else seeding.whole(seed)
         self._capture = capture
         self._console = console
@@ -656,9 +655,15 @@ class Run(Maps, Viewed, Kept):
         self, cfg: DictConfig, results: Path, stage: str, redactor: Redactor, program: str
     ) -> Earlier | None:
         """The run to go on with, which from here on is nobody else's."""
-        if self._given_resume is False:
+        from . import config
+
+        wanted, given = self._given_resume, stage if self._given_stage else None
+        if wanted is False and (wanted := config.resume_of(self._given_cfg)):
+            given = stage  # a script may enter runs of several stages
+            _refuse_save_dir(self._given_save_dir)
+        if wanted is False:
             return None
-        from . import config, resume
+        from . import resume
 
         def as_recorded(then: Lock, folder: Path) -> dict[Any, Any]:
             again = config.open_config(cfg)
@@ -667,11 +672,10 @@ class Run(Maps, Viewed, Kept):
             values = redactor.mapping(config.to_plain(again))
             return redactor.mapping(values) if config.origins_of(again, program, redactor) else values
 
-        if self._given_resume is True:
-            self._earlier = resume.newest(results, stage, as_recorded)
+        if wanted is True:
+            self._earlier, self._not_resumed = resume.newest(results, stage, as_recorded)
         else:
-            given = stage if self._given_stage else None
-            self._earlier = resume.take_up(self._given_resume, results, given, as_recorded)
+            self._earlier = resume.take_up(wanted, results, given, as_recorded)
         self._alive = self._earlier.alive if self._earlier else None
         return self._earlier
 
@@ -712,6 +716,8 @@ class Run(Maps, Viewed, Kept):
             with self._step("files of the earlier session"):
                 self._earlier.clear()
         self._log.say("INFO", f"{self._beginning()} {self.id} in {_relative(self.save_dir, here())}")
+        if self._not_resumed:
+            self._log.warn(f"not resumed: {self._not_resumed}")
         if self._capture:
             with self._step("captured output"):
                 self._captured = self._log.capture()
@@ -736,7 +742,7 @@ class Run(Maps, Viewed, Kept):
     def _beginning(self) -> str:
         if self._earlier is not None:
             return f"resuming {self._lock.sessions[-1].status} run"
-        return "nothing to resume; started run" if self._given_resume is True else "started run"
+        return "started run" if self._not_resumed is None else "nothing to resume; started run"
 
     def _discard(self) -> None:
         """A run that could not be entered leaves nothing behind, an earlier one as it was, and may be entered again."""
@@ -868,6 +874,14 @@ def _place_of(frame: FrameType) -> str:
     file = frame.f_code.co_filename
     name = notebook.cell_name(file) or (_relative(Path(file), here()) if os.path.isabs(file) else file)
     return f"{name}:{frame.f_lineno}"
+
+
+def _refuse_save_dir(save_dir: str | os.PathLike[str] | None) -> None:
+    if save_dir is not None:
+        raise SaveDirError(
+            f"save_dir={os.fspath(save_dir)!r} cannot be given to a resumed run",
+            hint="leave save_dir out; a resumed run keeps its folder",
+        )
 
 
 def _make_folder(cfg: DictConfig, wanted: Path, local: datetime, program: str) -> Path:

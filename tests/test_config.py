@@ -464,6 +464,41 @@ def test_a_mandatory_input_is_told_in_one_line(given_: Any, tmp_path: Path) -> N
     assert not (tmp_path / "run").exists()
 
 
+@dataclass
+class ForLibraries:
+    params: dict[str, Any] = field(default_factory=lambda: {"metric": ["auc", {"at": 5}], "lr": 0.1})
+    out: Path = Path("a/b")
+    colour: Colour = Colour.RED
+    unused: int = 1
+
+
+def test_plain_values(tmp_path: Path) -> None:
+    """`run.plain()` gives Python's own dicts and lists, whole or of one key; that is reading them."""
+    with Run(from_cli(ForLibraries, ["unused=2"]), save_dir=tmp_path / "run", console=False) as run:
+        params = run.plain("params")
+        assert (type(params), type(params["metric"]), type(params["metric"][1])) == (dict, list, dict)
+        params["metric"].append("changed")
+        assert run.cfg.params.metric == ["auc", {"at": 5}]
+        with pytest.raises(ConfigError, match=r"^unknown key 'parms'"):
+            run.plain("parms")
+        with pytest.raises(ConfigError, match=r"^unknown key 'unused\.x'"):
+            run.plain("unused.x")
+    assert run.keys_read == ("params.lr", "params.metric")
+    assert "never read: unused" in (tmp_path / "run" / "run.log").read_text()
+    back = Run.load(run.save_dir, ForLibraries)
+    assert (
+        back.plain()
+        == run.plain()
+        == {
+            "params": {"metric": ["auc", {"at": 5}], "lr": 0.1},
+            "out": "a/b",
+            "colour": "RED",
+            "unused": 2,
+        }
+    )
+    assert back.plain("params.metric.1.at") == 5
+
+
 def test_keys_complete() -> None:
     """A shell completes `cfg.` and `cfg.opt.`: the keys are attributes that `dir` knows."""
     cfg = resolved(Frozen())

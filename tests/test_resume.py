@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 
-from runctx import Run, layout, lock
+from runctx import Run, from_cli, layout, lock
+from runctx.config import merged
 from runctx.errors import ConfigError, LockError, NoRunError, RunStateError, SaveDirError, TaskError
 from runctx.past import index
 
@@ -133,6 +136,94 @@ def test_newest_of_none():
     assert not run.lock.sessions and run.lock.resumed is None
 
 
+def test_unfinished_one_that_differs():
+    """A new run warns which keys differ from the newest unfinished run of its stage."""
+    attempt("a", bad="a")
+    new, _, _ = attempt("a", bad="a")
+    with Run({**CONFIG, "lr": 0.2}, stage="train", resume=True, console=False) as run:
+        pass
+    said = (run.save_dir / layout.LOG).read_text()
+    assert f"not resumed: run {new.id} had another configuration: lr is 0.2 and was 0.1" in said
+    assert said.count("not resumed") == 1
+    assert "not resumed" not in (attempt("a", resume=True)[0].save_dir / layout.LOG).read_text()
+
+
+SCRIPT = """
+import sys
+from dataclasses import dataclass
+from runctx import Run, from_cli
+
+@dataclass
+class Config:
+    lr: float = 0.1
+    wait: bool = False
+
+def work(task):
+    if task and sys.argv[-1] == "--fail":
+        raise ValueError("bad")
+    return task
+
+if "--fail" in sys.argv:
+    cfg = from_cli(Config, [argument for argument in sys.argv[1:] if argument != "--fail"])
+else:
+    cfg = from_cli(Config)
+with Run(cfg, console=True) as run:
+    print(run.id, run.save_dir, flush=True)
+    if cfg.wait:
+        sys.stdin.read()
+    run.map(work, [0, 1, 2], launcher="serial")
+"""
+
+
+def shell(*arguments: str) -> subprocess.CompletedProcess[str]:
+    Path("train.py").write_text(SCRIPT)
+    command = [sys.executable, "train.py", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_from_the_shell(project):
+    """`--resume` takes the newest unfinished run of this configuration, `--resume RUN` the one that is named."""
+    first = shell("lr=0.3", "--fail")
+    assert first.returncode == 1
+    id, folder = first.stdout.split()
+    for arguments in (["--resume", id], ["--resume", folder], ["--resume=latest"], ["--resume", "train"]):
+        again = shell(*arguments, "lr=0.3", "--fail")
+        assert again.stdout.split() == [id, folder], again.stderr
+    other = shell("--resume", id)
+    assert "had another configuration: lr is 0.1 and was 0.3" in other.stderr and other.returncode == 1
+    new = shell("lr=0.4", "--resume")
+    assert "lr is 0.4 and was 0.3" in new.stderr and new.stdout.split()[0] != id and not new.returncode
+    last = shell("--resume", "lr=0.3")  # what follows is no name of a run
+    assert last.stdout.split() == [id, folder] and not last.returncode
+    told = lock.read(Path(folder))
+    assert (told.status, len(told.sessions), told.tasks[0].done) == ("done", 5, 3)
+    assert "no run in" in shell("--resume", "nothing").stderr
+
+
+def test_one_that_still_goes_on(project):
+    """`--resume` beside a process that does the same is an error, not everything a second time."""
+    Path("train.py").write_text(SCRIPT)
+    command = [sys.executable, "train.py", "wait=true"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as going:
+        id = going.stdout.readline().split()[0]
+        beside = subprocess.run([*command, "--resume"], capture_output=True, text=True, timeout=60, input="")
+        going.stdin.close()
+        going.wait(60)
+    assert beside.returncode == 1 and not beside.stdout
+    assert f"run {id} is still running: process {going.pid} on" in beside.stderr
+    assert len(index.runs().rows) == 1
+
+
+def test_the_command_line_and_a_save_dir():
+    """A configuration that asks to resume cannot be given another folder, and one made of it asks the same."""
+    cfg = merged(from_cli(CONFIG, ["--resume"]), {"lr": 0.2})
+    with pytest.raises(SaveDirError, match="was given to a run that is resumed"):
+        Run(cfg, save_dir="elsewhere").start()
+    with pytest.raises(RunStateError, match="is of stage 'train', not 'other'"):
+        first, _, _ = attempt("a", bad="a")
+        Run(from_cli(CONFIG, ["--resume", first.id]), stage="other").start()
+
+
 def test_crashed_is_resumed():
     """A run whose process is gone is unfinished, and its session says crashed."""
     first, _, _ = attempt("ab", bad="b")
@@ -168,7 +259,12 @@ def test_alive():
     with Run(CONFIG, stage="train", console=False) as run:
         with pytest.raises(RunStateError, match=f"still running: process {os.getpid()} on"):
             Run(CONFIG, resume=run.save_dir, console=False).start()
-        assert attempt("a", resume=True)[0].id != run.id
+        with pytest.raises(RunStateError, match=f"still running: process {os.getpid()} on"):
+            attempt("a", resume=True)  # all would be done twice
+        other = Run({**CONFIG, "lr": 0.2}, stage="train", resume=True, console=False)
+        with other:  # as a sweep does
+            assert other.id != run.id
+        assert "not resumed" not in (other.save_dir / layout.LOG).read_text()
         assert run.status == "running"
     assert lock.read(run.save_dir).status == "done"
 

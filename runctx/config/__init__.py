@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from .objects import subclasses_in, to_class
     from .opened import open_config
     from .origins import origins_of
-    from .reads import keys_read, never_read, unnoticed, watch
+    from .reads import keys_read, never_read, plain_of, unnoticed, watch
     from .resolved import (
         fill_in,
         from_plain,
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     )
     from .structure import structure_digest
     from .text import from_text, value_digest
+    from .trace import resume_of
 
 __all__ = [
     "add_arguments",
@@ -41,7 +42,9 @@ __all__ = [
     "never_read",
     "open_config",
     "origins_of",
+    "plain_of",
     "refuse_missing",
+    "resume_of",
     "sample",
     "save_dir_of",
     "spaced",
@@ -64,12 +67,13 @@ _MODULES = {
     "commandline.arguments": "add_arguments",
     "files.compose": "load",
     "origins": "origins_of",
-    "reads": "keys_read never_read unnoticed watch",
+    "reads": "keys_read never_read plain_of unnoticed watch",
     "objects": "subclasses_in to_class",
     "opened": "open_config",
     "resolved": "fill_in from_plain interpolated latest_runs refuse_missing save_dir_of to_plain to_yaml",
     "structure": "structure_digest",
     "text": "from_text value_digest",
+    "trace": "resume_of",
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
 

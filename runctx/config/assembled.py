@@ -59,6 +59,7 @@ def assemble(base: DictConfig, given: Branch, added: frozenset[Path] = frozenset
     trace = Trace(completed(tree, config), raw(config))
     if before is not None:
         trace.below, trace.closed = (*before.below, before.reads), before.closed
+        trace.resume = before.resume
     attach(config, trace)
     return config
 

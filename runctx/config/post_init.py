@@ -42,7 +42,7 @@ def settled(config: DictConfig) -> DictConfig:
     trace.before = config
     if before is not None:
         trace.reads, trace.below, trace.forks = before.reads, before.below, before.forks
-        trace.composed = before.composed
+        trace.composed, trace.resume = before.composed, before.resume
     trace.reads |= read
     attach(done, trace)
     return done

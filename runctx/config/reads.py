@@ -17,9 +17,13 @@ from typing import Any
 from omegaconf import DictConfig, Node
 from omegaconf.base import UnionNode
 
+from ..errors import ConfigError
 from . import concatenation
 from .derivation.evaluation import path_of
+from .known import tree_of
 from .layers import Path, Setting, dotted, leaves
+from .nearest import did_you_mean
+from .resolved import to_plain
 from .trace import Trace, trace_of
 
 
@@ -55,6 +59,36 @@ def watch(config: DictConfig) -> None:
             trace.reads
         ):  # a copy of a leaf of another configuration, which wants to know, too
             leaf.__dict__[_WATCH] = _Watch(trace.reads, path, watch)
+
+
+def plain_of(config: DictConfig, key: str | None = None) -> Any:
+    """The values, or those at a dotted key, as dicts, lists, strings and numbers; they have been read then.
+
+    Raises
+    ------
+    ConfigError: there is no such key.
+
+    >>> plain_of(DictConfig({"opt": {"betas": [0.9, 0.99]}}), "opt")
+    {'betas': [0.9, 0.99]}
+    """
+    values: Any = to_plain(config)
+    trace = trace_of(config)
+    known = [dotted(path) for path, _ in leaves(tree_of(config))]
+    for name in key.split(".") if key else ():
+        names = (
+            values
+            if isinstance(values, dict)
+            else dict(enumerate(values))
+            if isinstance(values, list)
+            else {}
+        )
+        found = next((each for each in names if str(each) == name), None)
+        if found is None:
+            raise ConfigError(f"unknown key {key!r}", hint=did_you_mean(key or "", known))
+        values = names[found]
+    if trace is not None:
+        trace.reads.update(each for each in known if not key or f"{each}.".startswith(f"{key}."))
+    return values
 
 
 @contextlib.contextmanager

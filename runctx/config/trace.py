@@ -50,6 +50,7 @@ class Trace:
         "forks",
         "needs",
         "reads",
+        "resume",
         "tree",
         "values",
         "within",
@@ -72,6 +73,8 @@ class Trace:
         """For a configuration that `compose` made, whatever layers were laid upon it since."""
         self.before: DictConfig | None = None
         """The configuration without what `__post_init__` set, once that has run."""
+        self.resume: bool | str = False
+        """What `--resume` asked for, as `Run(resume=...)` takes it."""
         self.closed = ""
         """The class whose `__post_init__` has run in the program, and cannot run again: no layer can be laid."""
 
@@ -94,3 +97,9 @@ def trace_of(config: Container) -> Trace | None:
     """That of the configuration `config` is part of; None if it was made without layers."""
     trace: Any = config._get_root()._get_node_flag(_FLAG)
     return trace if isinstance(trace, Trace) else None
+
+
+def resume_of(given: Any) -> bool | str:
+    """What the command line that made a configuration says of `resume`."""
+    trace = trace_of(given) if isinstance(given, Container) else None
+    return trace.resume if trace is not None else False

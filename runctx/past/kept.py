@@ -18,6 +18,31 @@ if TYPE_CHECKING:
 class Kept(Told):
     """Attributes that are read from files; each is read when it is asked for."""
 
+    def plain(self, key: str | None = None) -> Any:
+        """The configuration, or what lies at a dotted key of it, as dicts, lists, strings and numbers.
+
+        For libraries that want these: `lgb.train(run.plain("params"), ...)`, `json.dump(run.plain(), file)`. A path is
+        its text and an Enum its name; they may be changed, and nothing of the run changes with them.
+
+        Raises
+        ------
+        ConfigError: there is no such key.
+
+        >>> import tempfile
+        >>> from runctx import Run
+        >>> with Run({"opt": {"betas": [0.9, 0.99]}}, save_dir=f"{tempfile.mkdtemp()}/a", console=False) as run:
+        ...     run.plain("opt")
+        {'betas': [0.9, 0.99]}
+        """
+        from .. import config
+
+        return config.plain_of(config.open_config(self.cfg), key)
+
+    @property
+    def cfg(self) -> Any:
+        """The configuration."""
+        raise NotImplementedError
+
     @property
     def tasks(self) -> TaskTable:
         """What became of each task of `run.map` so far; prints as a table, `.failed` are those that failed.

@@ -71,6 +71,11 @@ _OPTIONS = (
         "set keys; as many as follow, up to the next option",
         {"action": "extend", "default": [], "nargs": "+", "metavar": "K=V"},
     ),
+    _Option(
+        ("--resume",),
+        "go on with RUN, or with the newest run of this stage and configuration that did not come to its end",
+        {"nargs": "?", "const": True, "default": False, "metavar": "RUN"},
+    ),
     _Option(("--explain",), "say who set each value, and exit", _FLAG),
     _Option(("--print-config",), "print the resulting values as YAML, and exit", _FLAG),
 )
@@ -85,6 +90,7 @@ class _Asked(NamedTuple):
     experiment: list[str]
     overrides_path: list[str]
     tokens: list[Token]
+    resume: bool | str
     explain: bool
     print_config: bool
     help: bool
@@ -140,7 +146,8 @@ def from_cli(
     """The configuration, with what the command line says of it laid on top; a later layer beats an earlier one.
 
     The layers: `config` itself, `_base_` files, `--config FILE`, `--experiment KEY`, `--overrides-path FILE`, and
-    `a.b=1`, with or without `-o`. `--help`, `--explain` and `--print-config` print and exit.
+    `a.b=1`, with or without `-o`. `--help`, `--explain` and `--print-config` print and exit; a `Run` with this
+    configuration does what `--resume [RUN]` says.
 
     Parameters
     ----------
@@ -231,12 +238,16 @@ def _asked(argv: Sequence[str] | argparse.Namespace | None, config: DictConfig) 
 
 
 def _understood(found: argparse.Namespace, bare: Sequence[str], arguments: Sequence[str]) -> _Asked:
+    resume: bool | str = found.runctx_resume
+    if isinstance(resume, str) and "=" in resume and not os.path.exists(resume):  # --resume lr=0.3
+        bare, resume = [resume, *bare], True
     placed = _placed([*found.runctx_override, *bare], arguments)
     return _Asked(
         config=found.runctx_config,
         experiment=found.runctx_experiment,
         overrides_path=found.runctx_overrides_path,
         tokens=[Token(text, Layer(kind="override", name=f"argument {n}")) for n, text in placed],
+        resume=resume,
         explain=found.runctx_explain,
         print_config=found.runctx_print_config,
         help=getattr(found, _HELP.dest, False) or getattr(found, _HELP_BESIDE_OTHERS.dest, False),
@@ -327,6 +338,8 @@ def _from_cli(
     if asked.print_config:
         _print_and_exit(_yaml(config))
     refuse_missing(config)
+    if asked.resume and (trace := trace_of(config)) is not None:
+        trace.resume = asked.resume
     reads.watch(config)
     return config
 
