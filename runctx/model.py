@@ -252,6 +252,8 @@ class Lock:
     """Dotted key -> qualified name of the dataclass there, where it is a subclass of the one that is declared."""
     latest: dict[str, str] = field(default_factory=dict)
     """Stage -> folder: the runs that `${latest:STAGE}` in the configuration meant."""
+    choices: dict[str, str] = field(default_factory=dict)
+    """Group -> the file that was chosen of it, several by commas: of `compose`, or of the Hydra job."""
     origins: dict[str, tuple[Origin, ...]] = field(default_factory=dict)
     """Dotted key -> who set it, the winner first, then those it beat. When one dict in the code set all, only of what
     was computed."""

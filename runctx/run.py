@@ -557,6 +557,7 @@ class Run(Maps, Viewed, Kept):
 
         cfg = config.open_config(self._given_cfg)
         config.refuse_missing(cfg)  # `???` is no input
+        chosen = config.choices_of(cfg)
         results = wishes.root / wishes.results
         earlier = self._find_earlier(cfg, results, stage, redactor, program)
         started = earlier.lock.started if earlier else entered
@@ -625,6 +626,7 @@ class Run(Maps, Viewed, Kept):
             command=replace(invoked, argv=tuple(map(redactor.text, invoked.argv))),
             seed=self._seed,
             config=values,
+            choices=chosen,
             latest=dict(config.latest_runs(cfg)),
             source=taken.source,
             inputs=tuple(

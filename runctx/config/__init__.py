@@ -24,10 +24,11 @@ if TYPE_CHECKING:
     )
     from .structure import structure_digest
     from .text import from_text, value_digest
-    from .trace import resume_of
+    from .trace import choices_of, resume_of
 
 __all__ = [
     "add_arguments",
+    "choices_of",
     "fill_in",
     "from_plain",
     "from_text",
@@ -73,7 +74,7 @@ _MODULES = {
     "resolved": "fill_in from_plain interpolated latest_runs refuse_missing save_dir_of to_plain to_yaml",
     "structure": "structure_digest",
     "text": "from_text value_digest",
-    "trace": "resume_of",
+    "trace": "choices_of resume_of",
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
 

@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 
 from omegaconf import DictConfig, ListConfig, Node, OmegaConf, UnionNode
 
+from . import hydra
 from .classes import is_structured, place_of
 from .derivation.evaluation import anchored
 from .layers import Branch, Layer, Setting, plain
@@ -27,7 +28,7 @@ def tree_of(config: DictConfig, program: str = "the program") -> Branch:
     trace = trace_of(config)
     said_by_program = _Said(Layer(kind="program", name=program), None)
     if trace is None:
-        return _node_tree(config, said_by_program)
+        return hydra.with_overrides(_node_tree(config, said_by_program))
     if trace.values is None:
         return trace.tree
     return _with_changes(trace.tree, trace.values, raw(config), said_by_program)

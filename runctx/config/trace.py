@@ -8,6 +8,7 @@ from typing import Any
 
 from omegaconf import Container, DictConfig
 
+from . import hydra
 from .derivation.arithmetic import provide
 from .layers import Branch
 from .layers import Path as Keys
@@ -103,3 +104,11 @@ def resume_of(given: Any) -> bool | str:
     """What the command line that made a configuration says of `resume`."""
     trace = trace_of(given) if isinstance(given, Container) else None
     return trace.resume if trace is not None else False
+
+
+def choices_of(config: Container) -> dict[str, str]:
+    """Group -> what was chosen, several by commas; of a configuration that was not composed, of the Hydra job."""
+    trace = trace_of(config)
+    if trace is None or trace.composed is None:
+        return hydra.choices()
+    return {group: ",".join(names) for group, names in trace.composed.groups.items() if names}
