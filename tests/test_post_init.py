@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 from dataclasses import InitVar, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -161,6 +163,49 @@ def test_each_task(tmp_path: Path) -> None:
     with Run(Config(), save_dir=tmp_path / "run", console=False) as run:
         assert list(run.map(work, [10, 20], into="epochs", launcher="serial")) == [(1, 11), (2, 22)]
         assert list(run.map(work, grid({"warmup": [3]}), into="", launcher="threading")) == [(3, 103)]
+
+
+SCRIPT = """
+from dataclasses import InitVar, dataclass, field
+from runctx import Run, from_cli
+
+@dataclass
+class Layer:
+    width: int = 1
+
+@dataclass
+class Conv(Layer):
+    kernel: int = 3
+
+@dataclass
+class Config:
+    epochs: int = 100
+    warmup: int = 0
+    layers: list[Layer] = field(default_factory=lambda: [Layer(), Conv()])
+    total: int = field(init=False)
+    extra: InitVar[int] = 3
+
+    def __post_init__(self, extra):
+        self.warmup = self.warmup or self.epochs // 10
+        self.total = self.epochs + extra
+
+def main(cfg: Config = Config()):
+    with Run(cfg) as run:
+        return run.cfg.warmup, cfg.total, run.cfg.layers[1].kernel, len(cfg.layers + [None])
+
+if __name__ == "__main__":
+    for cfg in (Config(), Config, from_cli(Config, ["layers[1].width=7"])):
+        with Run(cfg, console=False) as run:
+            print(list(run.map(main, [10, 20], into="epochs", n_jobs=2)))
+"""
+
+
+def test_in_workers(tmp_path: Path) -> None:
+    """A class of the script, which workers get by value, has its subclasses and its `__post_init__` there, too."""
+    (tmp_path / "train.py").write_text(SCRIPT)
+    command = [sys.executable, "train.py"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    assert ended.stdout.splitlines() == ["[(1, 13, 3, 3), (2, 23, 3, 3)]"] * 3, ended.stderr
 
 
 def test_inner_ones_run_first(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from ..errors import ConfigError
 from .classes import is_structured, types_of
 from .declared import inner, required
 from .layers import Path, dotted
+from .pristine import is_unset
 from .wording import first_line
 
 Ready = Callable[[Any, Path, Any], None]
@@ -105,7 +106,7 @@ def run_post_init(instance: Any) -> None:
     cls = type(instance)
     variables = [f for f in cls.__dataclass_fields__.values() if f._field_type is dataclasses._FIELD_INITVAR]  # type: ignore[attr-defined]
     for variable in variables:
-        if variable.default is dataclasses.MISSING:
+        if is_unset(variable.default):
             raise ConfigError(
                 f"{cls.__name__}.__post_init__ needs the InitVar {variable.name}, which a configuration does not hold",
                 hint=f"give {variable.name} a default, or make it a field",

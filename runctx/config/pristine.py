@@ -60,11 +60,15 @@ def pristine(given: Any) -> Any:
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:
-    missing = type(dataclasses.MISSING)  # a class that was sent to a worker holds a copy of it
     factory: Any = field.default_factory
-    if not isinstance(factory, missing):
+    if not is_unset(factory):
         return factory()
-    return MISSING if isinstance(field.default, missing) else field.default
+    return MISSING if is_unset(field.default) else field.default
+
+
+def is_unset(default: Any) -> bool:
+    """Whether a field has no default; a class that was sent to a worker holds a copy of `dataclasses.MISSING`."""
+    return isinstance(default, type(dataclasses.MISSING))
 
 
 def _arguments(given: Any, defaults: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
