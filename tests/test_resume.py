@@ -143,7 +143,7 @@ def test_unfinished_one_that_differs():
     with Run({**CONFIG, "lr": 0.2}, stage="train", resume=True, console=False) as run:
         pass
     said = (run.save_dir / layout.LOG).read_text()
-    assert f"not resumed: run {new.id} had another configuration: lr is 0.2 and was 0.1" in said
+    assert f"not resumed: run {new.id} had a different configuration: lr is 0.2 (was 0.1)" in said
     assert said.count("not resumed") == 1
     assert "not resumed" not in (attempt("a", resume=True)[0].save_dir / layout.LOG).read_text()
 
@@ -190,9 +190,9 @@ def test_from_the_shell(project):
         again = shell(*arguments, "lr=0.3", "--fail")
         assert again.stdout.split() == [id, folder], again.stderr
     other = shell("--resume", id)
-    assert "had another configuration: lr is 0.1 and was 0.3" in other.stderr and other.returncode == 1
+    assert "had a different configuration: lr is 0.1 (was 0.3)" in other.stderr and other.returncode == 1
     new = shell("lr=0.4", "--resume")
-    assert "lr is 0.4 and was 0.3" in new.stderr and new.stdout.split()[0] != id and not new.returncode
+    assert "lr is 0.4 (was 0.3)" in new.stderr and new.stdout.split()[0] != id and not new.returncode
     last = shell("--resume", "lr=0.3")  # what follows is no name of a run
     assert last.stdout.split() == [id, folder] and not last.returncode
     told = lock.read(Path(folder))
@@ -217,7 +217,7 @@ def test_one_that_still_goes_on(project):
 def test_the_command_line_and_a_save_dir():
     """A configuration that asks to resume cannot be given another folder, and one made of it asks the same."""
     cfg = merged(from_cli(CONFIG, ["--resume"]), {"lr": 0.2})
-    with pytest.raises(SaveDirError, match="was given to a run that is resumed"):
+    with pytest.raises(SaveDirError, match="cannot be given to a resumed run"):
         Run(cfg, save_dir="elsewhere").start()
     with pytest.raises(RunStateError, match="is of stage 'train', not 'other'"):
         first, _, _ = attempt("a", bad="a")
