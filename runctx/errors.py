@@ -7,6 +7,7 @@ RunctxError
 ├── LedgerError      what run.map keeps on disk is broken, or cannot be written      (also an OSError)
 ├── LockError        a run.lock is broken, hostile or from the future            (also a ValueError)
 ├── NoRunError       there is no run at that path                                (also a FileNotFoundError)
+├── NotesError       tags or a note cannot be read or kept                    (also a ValueError)
 ├── QueryError       an expression that selects runs cannot be read                (also a ValueError)
 ├── RemoteError      the exception of a task; its class cannot be had here       (also a RuntimeError)
 ├── ResultError      a result cannot be read back, or not without trust          (also a ValueError)
@@ -65,6 +66,10 @@ class LockError(RunctxError, ValueError):
 
 class NoRunError(RunctxError, FileNotFoundError):
     """There is no run at that path."""
+
+
+class NotesError(RunctxError, ValueError):
+    """Tags or the note of a run cannot be read or kept."""
 
 
 class QueryError(RunctxError, ValueError):

@@ -18,6 +18,7 @@ from .errors import SaveDirError
 LOCK = "run.lock"
 CONFIG = "config.yaml"
 LOG = "run.log"
+NOTES = "run.notes"
 INPUTS = "inputs"
 OUTPUTS = "outputs.b3"
 METRICS = "metrics"
@@ -33,7 +34,7 @@ ARTIFACTS = "mlruns"
 FOLDERS = frozenset({INPUTS, METRICS, TASKS, SOURCE})
 """Names in save_dir that a user might choose as well."""
 
-OWN = FOLDERS | {LOCK, CONFIG, LOG, OUTPUTS, STATE}
+OWN = FOLDERS | {LOCK, CONFIG, LOG, NOTES, OUTPUTS, STATE}
 """Names in save_dir that are ours: whatever else lies there is what the user saved."""
 
 
@@ -63,6 +64,11 @@ class RunFiles:
     @property
     def log(self) -> Path:
         return self.root / LOG
+
+    @property
+    def notes(self) -> Path:
+        """Tags and a note, which may change after the record is sealed."""
+        return self.root / NOTES
 
     @property
     def inputs(self) -> Path:

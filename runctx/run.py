@@ -20,7 +20,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from . import caller, layout, liveness, notebook, places, seeding, settings
+from . import caller, layout, liveness, notebook, notes, places, seeding, settings
 from . import inputs as inputs_
 from .errors import RunStateError, SaveDirError
 from .gathering import here, status_of
@@ -75,6 +75,7 @@ class Run(Maps, Viewed, Kept):
         the newest one of this stage and configuration that did not come to its end (if there is none, a new run is
         made). `run.map` does what is not done yet; `${now:...}` means the first start.
     seed: seeds random, numpy and torch where they are imported, and is recorded.
+    tags, note: said of the run from the beginning; `run.tag`, `run.note = ...` and `runctx tag` change them later.
     capture: also write what is printed, by C code and child processes too, to run.log.
     console: show log lines on stderr too.
 
@@ -109,6 +110,8 @@ class Run(Maps, Viewed, Kept):
         save_dir: str | os.PathLike[str] | None = None,
         resume: bool | Told | str | os.PathLike[str] = False,
         seed: int | None = None,
+        tags: str | Iterable[str] = (),
+        note: str = "",
         capture: bool = False,
         console: bool = True,
     ) -> None:
@@ -124,6 +127,7 @@ class Run(Maps, Viewed, Kept):
         self._not_resumed: str | None = None
         """Why the newest unfinished run is not resumed, if one was looked for; empty if there is none."""
         self._seed = None if seed is None else seeding.whole(seed)
+        self._tags, self._note = notes.check(tags, note), note
         self._capture = capture
         self._console = console
         self._state: Literal["new", "open", "leaving", "left"] = "new"
@@ -249,7 +253,8 @@ class Run(Maps, Viewed, Kept):
 
         if not self._entered:
             return None
-        return display.run_html(self.lock, self.status, failed_in(self.save_dir, self.lock))
+        said = notes.readable(self.save_dir)
+        return display.run_html(self.lock, self.status, failed_in(self.save_dir, self.lock), said)
 
     @property
     def _entered(self) -> bool:
@@ -302,6 +307,10 @@ class Run(Maps, Viewed, Kept):
         task = attached.current.get() or self._task
         journal = self._journal or self._opened_journal()
         journal.append(named, step, None if task is None else task.key)
+
+    def _own_redactor(self) -> Redactor:
+        self._require_entered("tag()")
+        return self._redactor
 
     def _to_publish(self) -> tuple[Record, settings.Settings]:
         from .past.record import Record
@@ -714,6 +723,10 @@ class Run(Maps, Viewed, Kept):
                 f"cannot write to save_dir {str(self.save_dir)!r}: {error.strerror or error}",
                 hint="free space there, or choose another place by RUNCTX_RESULTS or Run(..., save_dir=...)",
             ) from error
+        if self._tags or self._note:
+            with self._step("tags and note"):
+                notes.change(self.save_dir, self._redactor, add=self._tags, note=self._note or None)
+            self._tags, self._note = (), ""  # opened again, it has what was made of them meanwhile
         if self._earlier is not None:
             with self._step("files of the earlier session"):
                 self._earlier.clear()

@@ -216,8 +216,15 @@ class TestShow:
             assert "loss 0.125" in (Run.load(run.save_dir)._repr_html_() or "")
 
     def test_names(self):
-        """A run is named by path, id, the beginning of an id, `latest` and `-`."""
-        for name in ("results/evaluate/9", "results/evaluate/9/run.lock", "eval", "latest", "-"):
+        """A run is named by path, stage, the beginning of an id, `latest` and `-`."""
+        for name in (
+            "results/evaluate/9",
+            "results/evaluate/9/run.lock",
+            "evaluate",
+            "evaluate-25",
+            "latest",
+            "-",
+        ):
             assert told("show", name).startswith(make_lock(9, stage="evaluate").id)
 
 
@@ -296,7 +303,7 @@ class TestErrors:
         """What the user can put right is `error:` and `hint:` on stderr, exit code 2, nothing on stdout."""
         for arguments, expected in (
             (("show", "nothing"), f"error: no run in {Path.cwd()}/results is called 'nothing'\nhint: "),
-            (("tree", "train"), "error: 3 runs are called 'train': "),
+            (("tree", "train-25"), "error: 3 runs are called 'train-25': "),
             (("ls", "nowhere"), "error: no folder "),
             (("show", "results/x"), "error: no run at "),
         ):
@@ -392,3 +399,44 @@ class TestTerminal:
             json.dumps(lock.to_plain(second.lock))
         )
         assert f"└── {first.id}  done" in told("tree", "latest")
+
+
+class TestShell:
+    """What a shell asks, and how soon it is answered."""
+
+    @pytest.mark.parametrize(
+        ("words", "offered"),
+        [
+            ("show tra", {"train", *(make_lock(number).id for number in (2, 3, 4))}),
+            ("rm eval", {"evaluate", make_lock(9, stage="evaluate").id}),
+            ("note lat", {"latest"}),
+            ("compare latest evaluate-", {make_lock(9, stage="evaluate").id}),
+            ("ls --stage tr", {"train"}),
+            ("ls --like evaluate-", {make_lock(9, stage="evaluate").id}),
+            ("-C results/evaluate tag tr", set()),
+        ],
+    )
+    def test_completion(self, words, offered):
+        """Commands that take runs offer stages and ids of the project; where none begins so, files."""
+        count = len(words.split())
+        asked = {
+            "_RUNCTX_COMPLETE": "bash_complete",
+            "COMP_WORDS": f"runctx {words}",
+            "COMP_CWORD": str(count),
+        }
+        done = runctx(**asked)
+        kinds = [line.partition(",") for line in done.stdout.splitlines()]
+        assert {value for kind, _, value in kinds if kind == "plain"} == offered
+        assert done.stderr == ""
+
+    @pytest.mark.parametrize("command", ["--version", "ls", "show latest", "tag latest", "status latest"])
+    def test_nothing_slow_is_loaded(self, command):
+        """What needs neither MLflow nor a configuration loads neither, nor anything else that takes long."""
+        slow = "mlflow omegaconf numpy pandas matplotlib pygit2 joblib submitit loguru tqdm IPython"
+        code = (
+            "import sys\nfrom runctx.cli import main\n"
+            f"try:\n    main({command.split()!r})\nexcept SystemExit as end:\n    assert not end.code\n"
+            f"print(sorted(set({slow.split()!r}) & set(sys.modules)), file=sys.stderr)"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert done.stderr == "[]\n"

@@ -16,6 +16,7 @@ BUILTIN_BASES = {
     errors.LaunchError: RuntimeError,
     errors.LedgerError: OSError,
     errors.LockError: ValueError,
+    errors.NotesError: ValueError,
     errors.NoRunError: FileNotFoundError,
     errors.QueryError: ValueError,
     errors.RemoteError: RuntimeError,

@@ -13,7 +13,7 @@ import click
 
 from .. import __version__
 from ..errors import RunctxError
-from . import collect, compare, config, past, plot, publish, tasks, ui
+from . import collect, compare, config, notes, past, plot, publish, remove, tasks, ui
 
 
 class _Group(click.Group):
@@ -53,5 +53,7 @@ for _command in (
     *config.COMMANDS,
     *ui.COMMANDS,
     *publish.COMMANDS,
+    *notes.COMMANDS,
+    *remove.COMMANDS,
 ):
     main.add_command(_command)

@@ -107,16 +107,20 @@ def _table(found: Runs, asked: list[Column]) -> None:
 @_json
 def show(run: str, explain: bool, as_json: bool) -> None:
     """Show what one run recorded."""
+    from .. import notes
     from ..lock import to_plain
     from ..past import record
     from . import output
 
     past = record.load(run)
+    said = notes.readable(past.save_dir)
     if explain:
         _explain(past.lock, as_json)
         return
     if as_json:
-        output.json({**to_plain(past.lock), "status": past.status})
+        output.json(
+            {**to_plain(past.lock), "status": past.status, **{k: v for k, v in to_plain(said).items() if v}}
+        )
         return
     from ..config.explanation import of_lock
     from ..display import terminal
@@ -125,7 +129,7 @@ def show(run: str, explain: bool, as_json: bool) -> None:
 
     lock, status = with_metrics(past.lock, past.save_dir, past.status), past.status
     unread, failed = of_lock(lock).unread or (), failed_in(past.save_dir, lock)
-    output.show(terminal.run(lock, status, past.save_dir, unread, failed))
+    output.show(terminal.run(lock, status, past.save_dir, unread, failed, said))
 
 
 def _explain(lock: Lock, as_json: bool) -> None:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .. import layout
-from ..errors import NoRunError, RunctxError
+from ..errors import RunctxError
 from ..redact import Redactor
-from .which import runs_argument, which
+from .which import is_run, runs_argument, which
 
 if TYPE_CHECKING:
     from ..past.record import Record
@@ -88,7 +88,7 @@ def _chosen(patterns: Sequence[str], where: str | None) -> list[Record]:
     passed_over = 0
     for pattern in patterns:
         folders = list(_matches(pattern))
-        if len(folders) == 1 and _is_run(pattern):
+        if len(folders) == 1 and is_run(pattern):
             named.append(pattern)
             continue
         old = [folder for folder in folders if _is_unlocked(folder, is_named=len(folders) == 1)]
@@ -126,17 +126,6 @@ def _has_run(folder: Path) -> bool:
     from ..past import index
 
     return layout.find_run(folder) is not None or len(index.runs(folder)) > 0
-
-
-def _is_run(name: str) -> bool:
-    """Whether a run is called so: a stage may have the name of a folder of code."""
-    from ..past import index
-
-    try:
-        index.find(name)
-    except NoRunError:
-        return False
-    return True
 
 
 def _has_files(folder: Path) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import RunctxError
+from ..errors import NoRunError, RunctxError
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -43,20 +43,16 @@ def complete_stage(context: click.Context, parameter: click.Parameter, incomplet
 _OFFERED = 100
 
 
-def complete_run(
-    context: click.Context, parameter: click.Parameter, incomplete: str
-) -> list[CompletionItem | str]:
-    """What the shell offers for the name of a run: stages and ids, the newest first, and files."""
+def complete_run(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """What the shell offers for the name of a run: stages and ids, the newest first; where none begins so, files."""
     from click.shell_completion import CompletionItem
 
-    ids = [row.id for row in _rows(context) if row.id.startswith(incomplete)]
-    names = [name for name in ("latest",) if name.startswith(incomplete)]
-    return [
-        *names,
-        *complete_stage(context, parameter, incomplete),
-        *ids[:_OFFERED],
-        CompletionItem(incomplete, type="file"),
-    ]
+    rows = _rows(context)
+    stages = dict.fromkeys(row.stage for row in rows)
+    ids = [row.id for row in rows if row.id.startswith(incomplete)]
+    names = [name for name in ("latest", *stages) if name.startswith(incomplete)]
+    found = [CompletionItem(name) for name in (*names, *ids[:_OFFERED])]
+    return found or [CompletionItem(incomplete, type="file")]  # bash takes either
 
 
 def _rows(context: click.Context) -> tuple[Row, ...]:
@@ -94,12 +90,23 @@ def which(names: Sequence[str], where: str | None = None, *, as_given: bool = Fa
     return runs if where is None else runs.where(where)
 
 
+def is_run(name: str) -> bool:
+    """Whether a run is called so: a stage may have the name of a folder of code."""
+    from ..past import index
+
+    try:
+        index.find(name)
+    except NoRunError:
+        return False
+    return True
+
+
 def _runs(name: str) -> Runs:
     from ..past import index
 
-    is_glob = glob.has_magic(name)
-    if is_glob or os.path.isdir(os.path.expanduser(name)):
+    is_folder = os.path.isdir(os.path.expanduser(name))
+    if is_folder or glob.has_magic(name):
         found = index.runs(name)
-        if found or is_glob:  # else a stage may be called like a folder of code
+        if found or not (is_folder and is_run(name)):
             return found
     return index.runs(index.find(name))

@@ -125,9 +125,9 @@ def _cells(row: Row) -> list[Text]:
 
 
 def _last(row: Row, values: Mapping[str, str]) -> Text:
-    what = Text()
+    what = Text(" ".join(words.tags(row)), "cyan")
     if row.error:
-        what.append(words.error(row), "red")
+        what.append(" " if what else "").append(words.error(row), "red")
     for one in shown(values):
         key, sign, value = one.partition("=")
         what.append(" " if what else "").append(key + sign, "dim").append(value)

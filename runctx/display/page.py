@@ -6,6 +6,7 @@ import html
 from collections.abc import Iterator, Mapping, Sequence
 
 from ..model import Lock
+from ..notes import NO_NOTES, Notes
 from ..past.row import Row
 from . import tasks, words
 from .beside import beside
@@ -31,17 +32,23 @@ _MOST = 12
 """Values of a configuration, inputs and outputs that are shown."""
 
 
-def run_html(lock: Lock, shown_status: str, failed: Mapping[str, Sequence[str]] | None = None) -> str:
+def run_html(
+    lock: Lock,
+    shown_status: str,
+    failed: Mapping[str, Sequence[str]] | None = None,
+    notes: Notes = NO_NOTES,
+) -> str:
     """A run: what one looks for first.
 
     Parameters
     ----------
     failed: map -> short texts of tasks that failed.
+    notes: its tags and its note.
     """
     lines = "".join(
         f'<tr><td style="{_CELL};opacity:.65">{name}</td>'
         f'<td style="{_CELL};white-space:normal">{content}</td></tr>'
-        for name, content in _lines(lock, failed or {})
+        for name, content in _lines(lock, failed or {}, notes)
     )
     return (
         f'<div style="border-left:3px solid {_colour(shown_status)};padding-left:10px">'
@@ -82,10 +89,14 @@ def lineage_html(lock: Lock, statuses: Mapping[str, str]) -> str:
     return f'<div style="overflow-x:auto">{picture(lock, statuses, COLOURS, _GREY)}</div>'
 
 
-def _lines(lock: Lock, failed: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str]]:
+def _lines(lock: Lock, failed: Mapping[str, Sequence[str]], notes: Notes) -> Iterator[tuple[str, str]]:
     if lock.error is not None:
         told = f"{lock.error.type.removeprefix('builtins.')}: {lock.error.message}"
         yield "error", f'<span style="color:{COLOURS["failed"]}">{_text(told)}</span>'
+    if notes.tags:
+        yield "tags", _several(notes.tags)
+    if notes.note:
+        yield "note", _below(notes.note.splitlines())
     duration = f", took {words.took(lock.seconds)}" if lock.seconds is not None else ""
     again = f", resumed {words.date(lock.resumed)}" if lock.resumed is not None else ""
     yield "started", _text(words.date(lock.started) + again + duration)
@@ -128,7 +139,7 @@ def _row(row: Row, more: Sequence[str], values: Mapping[str, str]) -> str:
         _text(words.commit(row.commit, row.dirty)),
         *map(_text, more),
     ]
-    last = _text(" ".join(filter(None, (words.error(row), *shown(values)))))
+    last = _text(" ".join(filter(None, (*words.tags(row), words.error(row), *shown(values)))))
     narrow = "".join(f'<td style="{_CELL}">{cell}</td>' for cell in cells)
     return f'<tr>{narrow}<td style="{_WIDE}">{last}</td></tr>'
 

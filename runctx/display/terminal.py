@@ -14,6 +14,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from ..model import Data, Environment, Failure, Lock, Summary, Tasks
+from ..notes import NO_NOTES, Notes
 from ..past.lineage import Edge, edges, inside, known_runs
 from . import tasks, words
 
@@ -52,6 +53,7 @@ def run(
     folder: Path,
     unread: Sequence[str] = (),
     failed: Mapping[str, Sequence[str]] | None = None,
+    notes: Notes = NO_NOTES,
 ) -> RenderableType:
     """What a lock says, section by section, what went wrong first; empty sections are left out.
 
@@ -59,11 +61,12 @@ def run(
     ----------
     unread: keys of the configuration that nobody read.
     failed: map -> short texts of tasks that failed.
+    notes: its tags and its note.
     """
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column(overflow="fold")
-    for name, content in _sections(lock, folder, unread, failed or {}):
+    for name, content in _sections(lock, folder, unread, failed or {}, notes):
         grid.add_row(Text(name), content)
     title = Text.assemble((words.line(lock.id, 200), "bold"), "  ", status(shown_status))
     wrong = _failure(lock.error) if lock.error is not None else ()
@@ -89,8 +92,12 @@ class _AsItIs:
 
 
 def _sections(
-    lock: Lock, folder: Path, unread: Sequence[str], failed: Mapping[str, Sequence[str]]
+    lock: Lock, folder: Path, unread: Sequence[str], failed: Mapping[str, Sequence[str]], notes: Notes
 ) -> Iterator[tuple[str, RenderableType]]:
+    if notes.tags:
+        yield "tags", Text(", ".join(words.line(tag, 100) for tag in notes.tags), "cyan")
+    if notes.note:
+        yield "note", Text(words.lines(notes.note))
     duration = f", took {words.took(lock.seconds)}" if lock.seconds is not None else ""
     when = words.when(lock.started)
     ago = f" ({when})" if when.endswith("ago") else ""

@@ -205,6 +205,11 @@ def told(row: Row) -> str:
     return path(row.path) if row.status == "broken" else line(row.id, 80)
 
 
+def tags(row: Row) -> list[str]:
+    """As a listing has them."""
+    return [f"#{line(tag, 100)}" for tag in row.tags]
+
+
 DIRTY = "* the work tree differed from HEAD; the commit holds it as it was"
 """What the star says."""
 

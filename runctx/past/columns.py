@@ -33,7 +33,7 @@ class Column:
     """As it is written, e.g. `metrics.loss.min`."""
     of: Callable[[Row], Any]
     """None where the run has no such value, or has null."""
-    section: Literal["config", "metrics", ""] = ""
+    section: Literal["config", "metrics", "tags", ""] = ""
     """The attribute of a row that holds it; empty for what every run has."""
 
     @property
@@ -60,6 +60,8 @@ def column(name: str) -> Column:
         return Column(name, lambda row: row.config.get(key), "config")
     if section == "metrics" and dot:
         return Column(name, _of_metric(key), "metrics")
+    if section == "tags" and dot:
+        return Column(name, lambda row: key in row.tags or None, "tags")
     raise QueryError(f"unknown name {name!r}", hint=_slip(name))
 
 
@@ -100,6 +102,8 @@ _OWN: dict[str, Callable[[Row], Any]] = {
     "started": started,
     "error": _error,
     "parents": lambda row: list(row.parents),  # as the lists of a configuration
+    "tags": lambda row: list(row.tags) or None,
+    "note": _attribute("note"),
 }
 _BRACKETS = re.compile(r"\[(['\"]?)(.*?)\1\]")
 

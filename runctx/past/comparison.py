@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .. import lock as locks
 from ..errors import NoRunError, QueryError
 from ..model import Lock, Summary
+from ..notes import NO_NOTES, Notes, readable
 from ..told import Told
 from .columns import SYSTEM, direction
 from .lineage import inside, known_runs
@@ -92,6 +93,7 @@ class Side:
     lock: Lock
     status: str
     folder: Path | None
+    notes: Notes
     metrics: Mapping[str, Summary]
     """As they are now; those of the machine left out."""
 
@@ -188,7 +190,8 @@ def _side(run: Told) -> Side:
     metrics = {
         name: told for name, told in (found or run.lock.metrics).items() if not name.startswith(SYSTEM)
     }
-    return Side(lock=run.lock, status=status, folder=folder, metrics=metrics)
+    notes = NO_NOTES if folder is None else readable(folder)
+    return Side(lock=run.lock, status=status, folder=folder, notes=notes, metrics=metrics)
 
 
 def _plain(value: Any) -> Any:
@@ -225,6 +228,8 @@ def _of_run(side: Side) -> dict[str, Any]:
         "error": lock.error and lock.error.type.removeprefix("builtins."),
         "seconds": lock.seconds,
         "seed": lock.seed,
+        "tags": ", ".join(side.notes.tags) or None,
+        "note": side.notes.note or None,
         "commit": lock.source.commit and lock.source.commit.removeprefix("git:"),
     }
     return {key: value for key, value in told.items() if value is not None}

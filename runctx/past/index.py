@@ -10,6 +10,7 @@ import glob
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from .record import Record, left_behind, load, row_now
 from .remembered import Entry, row_of
 from .row import Row, plain_config, read_row
 
-_LOCK = os.fsencode(os.sep + layout.LOCK)
+_LOCK, _NOTES = (os.fsencode(os.sep + name) for name in (layout.LOCK, layout.NOTES))
 _COPIES = os.fsencode(layout.ARTIFACTS)
 
 
@@ -69,7 +70,8 @@ def runs(
     if stage is not None:
         of_stage = [entry for entry in entries if row_of(entry).stage == stage]
         if entries and not of_stage:
-            hints = (f"no run is of stage {stage!r}; {_stages(stage, map(row_of, entries))}",)
+            alike = _meant(stage, map(row_of, entries))
+            hints = tuple(f"no run is of stage {stage!r}; {hint}" for hint in alike)
         entries = of_stage
     if like is not None:
         entries = _alike(entries, load(like).lock)
@@ -86,11 +88,11 @@ def _entries(roots: Sequence[bytes]) -> list[Entry]:
     for root in roots:
         for folder, found in _walk(root):
             held = known.get(folder)
-            if held is None or held.signature != remembered.signature(found):
+            if held is None or held.signature != remembered.signature(*found):
                 held = _read(folder, found)
                 if held is None:
                     continue
-                if held.packed and remembered.is_settled(found):
+                if held.packed and remembered.is_settled(*found):
                     fresh.append(held)
             entries[folder] = held
     remembered.remember(cache, fresh, [folder for folder in known if folder not in entries])
@@ -152,14 +154,14 @@ def _expanded(pattern: str) -> Iterator[bytes]:
             yield os.fsencode(path)
 
 
-def _walk(root: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
-    """Each run's folder in or below `root`, with what the file system says of its lock."""
+def _walk(root: bytes) -> Iterator[tuple[bytes, list[os.stat_result]]]:
+    """Each run's folder in or below `root`, with what the file system says of its lock and its notes."""
     pending = [root]
     while pending:
         folder = pending.pop()
         try:
-            found = os.stat(folder + _LOCK)
-            if stat.S_ISREG(found.st_mode):
+            found = _stats(folder)
+            if stat.S_ISREG(found[0].st_mode):
                 yield folder, found
                 continue
         except OSError:
@@ -177,13 +179,21 @@ def _walk(root: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
             continue  # removed meanwhile, or not ours to read
 
 
-def _read(folder: bytes, found: os.stat_result) -> Entry | None:
+def _stats(folder: bytes) -> list[os.stat_result]:
+    """Of a run's lock, and of its notes if there are any; raises OSError if there is no lock."""
+    found = [os.stat(folder + _LOCK)]
+    with suppress(OSError):  # most runs have none
+        found.append(os.stat(folder + _NOTES))
+    return found
+
+
+def _read(folder: bytes, found: list[os.stat_result]) -> Entry | None:
     row = read_row(os.fsdecode(folder))
     if row.started is None:
         # what is wrong with it may pass: looked at again each time
         gone = not os.path.exists(folder + _LOCK)
-        return None if gone else Entry(folder, b"", found.st_mtime, False, b"", row)
-    signature, moment = remembered.signature(found), row.started.timestamp()
+        return None if gone else Entry(folder, b"", found[0].st_mtime, False, b"", row)
+    signature, moment = remembered.signature(*found), row.started.timestamp()
     return Entry(folder, signature, moment, row.status == "running", remembered.pack(row), row)
 
 
@@ -193,7 +203,7 @@ def _with_process(entry: Entry) -> Entry:
     if is_alive(folder, row.host, row.pid):
         return entry
     try:
-        unchanged = remembered.signature(os.stat(entry.path + _LOCK)) == entry.signature
+        unchanged = remembered.signature(*_stats(entry.path)) == entry.signature
     except OSError:
         unchanged = False
     return entry._replace(row=replace(row, status=left_behind(folder, row)) if unchanged else row_now(folder))
@@ -285,11 +295,13 @@ def _newest(rows: Sequence[Row], stage: str | None, done: bool, results: Path | 
 
 
 def _stages(name: str, rows: Iterable[Row]) -> str:
-    """A hint with what is called alike, else with what there is."""
+    """A hint with the stages that are called alike, else with how to list all."""
+    return next(_meant(name, rows), "`runctx ls` lists all runs; name a run elsewhere by its folder")
+
+
+def _meant(name: str, rows: Iterable[Row]) -> Iterator[str]:
     from ..config.nearest import nearest
 
     stages = list(dict.fromkeys(row.stage for row in rows))
-    begun = [stage for stage in stages if stage.startswith(name)]
-    if alike := begun or nearest(name, stages):
-        return f"did you mean the stage {' or '.join(map(repr, alike[:3]))}?"
-    return "`runctx ls` lists all runs; name a run elsewhere by its folder"
+    if alike := [stage for stage in stages if stage.startswith(name)] or nearest(name, stages):
+        yield f"did you mean the stage {' or '.join(map(repr, alike[:3]))}?"

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from .. import notes
 from ..layout import METRICS
 from ..told import Told
 
 if TYPE_CHECKING:
+    from ..redact import Redactor
     from ..settings import Settings
     from ..tasks.table import TaskTable
     from ..trackers.metrics import Metrics
@@ -65,6 +67,51 @@ class Kept(Told):
         from ..trackers import metrics
 
         return metrics.read(self.save_dir / METRICS)
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """What it was tagged with; `tag` and `untag` change it.
+
+        Raises
+        ------
+        NotesError: the file that holds them is broken; names it.
+        """
+        return notes.read(self.save_dir).tags
+
+    @property
+    def note(self) -> str:
+        """What somebody noted of it; it can be assigned to at any time. Raises as `tags`."""
+        return notes.read(self.save_dir).note
+
+    @note.setter
+    def note(self, text: str) -> None:
+        notes.change(self.save_dir, self._own_redactor(), note=text)
+
+    def tag(self, *tags: str) -> None:
+        """Add tags, now or long after it has ended; they lie beside its lock. Secrets in them are redacted.
+
+        Raises
+        ------
+        NotesError: one is empty, too long or of several lines; or they cannot be written.
+
+        >>> import tempfile
+        >>> from runctx import Run
+        >>> with Run(save_dir=f"{tempfile.mkdtemp()}/first", tags=["baseline"], console=False) as run:
+        ...     pass
+        >>> run.tag("good")
+        >>> run.note = "diverges at step 900"
+        >>> run.tags, run.note
+        (('baseline', 'good'), 'diverges at step 900')
+        """
+        notes.change(self.save_dir, self._own_redactor(), add=tags)
+
+    def untag(self, *tags: str) -> None:
+        """Remove tags, those that are there. Raises as `tag`."""
+        notes.change(self.save_dir, self._own_redactor(), remove=tags)
+
+    def _own_redactor(self) -> Redactor:
+        """Knows what is secret in this run, or at least in its project."""
+        raise NotImplementedError
 
     def publish(self, fn: Callable[[Any], Any] | None = None) -> None:
         """Show this run in MLflow, or wherever the project's setting `tracking` says; again, it is brought up to date.

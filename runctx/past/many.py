@@ -78,7 +78,8 @@ class Runs(Sequence[Record]):
         ----------
         expression: names, literals, comparisons, `and`, `or`, `not`, as in Python; parsed, never executed. Names:
             `config.<key>`; `metrics.<name>`, its last value, `.min`, `.max` and `.points`; id, stage, status, started,
-            seconds, commit, dirty, path, parents, error, tasks, tasks_done. Where a run has no such value, a comparison
+            seconds, commit, dirty, path, parents, error, tasks, tasks_done, note; `tag("good")` is true of runs that
+            are tagged so. Where a run has no such value, a comparison
             is false, `!=` too; `is None` finds these runs. A time is local, and as long as need be:
             `started >= '2026-11'`.
 
@@ -252,6 +253,8 @@ _TOLD = (
     "tasks",
     "tasks_done",
     "error",
+    "tags",
+    "note",
 )
 _told = operator.attrgetter(*_TOLD)
 _NONE = Summary(last=float("nan"), min=float("nan"), max=float("nan"), points=0)

@@ -118,6 +118,10 @@ class _Reading:
                 return self._chain(node, depth)
             case ast.Constant(value=bool(always)):
                 return lambda row: always
+            case ast.Call(func=ast.Name("tag"), args=[ast.Constant(value=str(tag))], keywords=[]):
+                column = self._named(f"tags.{tag}", node)
+                self.columns[column.name] = column
+                return lambda row: bool(column.of(row))
         operand = self._operand(node, depth)
         if operand.column is None:
             self._refuse(

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import layout, lock
+from .. import layout, lock, notes
 from ..errors import LockError, NoRunError, RunctxError
 from ..liveness import is_alive
 from ..model import Lock
@@ -23,6 +23,7 @@ from .lineage import Edge, ancestors, edges, known_runs
 from .row import Row, read_row
 
 if TYPE_CHECKING:
+    from ..redact import Redactor
     from ..settings import Settings
     from ..tasks.results import Results
     from .row import Shown  # completion in IPython fails on a property whose Literal it can see
@@ -223,6 +224,12 @@ class Record(Kept):
 
         return table.results(self.save_dir, self.lock, name, trusted)
 
+    def _own_redactor(self) -> Redactor:
+        from ..redact import Redactor
+        from ..trackers.publishing import settings_of
+
+        return Redactor(settings_of(self.save_dir).redact)
+
     def _to_publish(self) -> tuple[Record, Settings]:
         from ..trackers.publishing import settings_of
 
@@ -256,7 +263,8 @@ class Record(Kept):
             told = (
                 self.lock if self._save_dir is None else with_metrics(self.lock, self._save_dir, self.status)
             )
-            return display.run_html(told, self.status, failed_in(self._save_dir, self.lock))
+            said = notes.NO_NOTES if self._save_dir is None else notes.readable(self._save_dir)
+            return display.run_html(told, self.status, failed_in(self._save_dir, self.lock), said)
         except RunctxError:
             return None  # the short text says what is wrong
 

@@ -31,7 +31,7 @@ PATIENCE = 0.06
 MAX_BYTES = 256_000_000
 """Beyond it all is forgotten. About two hundred thousand runs."""
 
-_TABLE = "runs_5"  # another number for another shape of Row
+_TABLE = "runs_6"  # another number for another shape of Row
 _SCHEMA = (
     f"CREATE TABLE IF NOT EXISTS {_TABLE} "
     "(path BLOB PRIMARY KEY, signature BLOB, moment REAL, running INTEGER, row BLOB)"
@@ -61,13 +61,19 @@ class Entry(NamedTuple):
     """The row itself, where it is at hand; with its path."""
 
 
-def signature(found: os.stat_result) -> bytes:
-    """What tells one state of a file from another."""
-    return _SIGNATURE.pack(found.st_mtime_ns, found.st_size, found.st_ctime_ns, found.st_ino)
+def signature(*found: os.stat_result) -> bytes:
+    """What tells one state of some files from another."""
+    return b"".join(
+        _SIGNATURE.pack(one.st_mtime_ns, one.st_size, one.st_ctime_ns, one.st_ino) for one in found
+    )
 
 
-def is_settled(found: os.stat_result) -> bool:
-    """Whether a change from now on must give the file another signature."""
+def is_settled(*found: os.stat_result) -> bool:
+    """Whether a change from now on must give these files another signature."""
+    return all(map(_is_settled, found))
+
+
+def _is_settled(found: os.stat_result) -> bool:
     newest = max(found.st_mtime_ns, found.st_ctime_ns)
     return newest + (_FINE if newest % 1_000_000 else _COARSE) < time.time_ns()
 

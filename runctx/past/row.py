@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from .. import layout, yamlfile
+from .. import layout, notes, yamlfile
 from ..errors import LockError
 from ..lock import read_sections
 from ..model import SCHEMA, Status, Summary
@@ -53,6 +53,8 @@ class Row:
     """When the lock was written."""
     metrics: dict[str, Summary] = field(default_factory=dict)
     """What became of each, by name, as the lock says; of a run that goes on `measured` knows."""
+    tags: tuple[str, ...] = ()
+    note: str | None = None
     error: str | None = None
     """Type of the exception that ended the run; of a broken lock, what is wrong with it."""
     host: str = ""
@@ -105,11 +107,13 @@ def read_row(folder: str | os.PathLike[str]) -> Row:
         return _broken(path, f"{file}: no such file")
     try:
         with open(file, "rb") as stream:
-            return replace(parse(stream.read(yamlfile.MAX_BYTES + 1), file), path=path)
+            row = parse(stream.read(yamlfile.MAX_BYTES + 1), file)
     except LockError as error:
         return _broken(path, error.message)
     except OSError as error:
         return _broken(path, f"{file}: cannot be read: {error.strerror or error}")
+    said = notes.readable(Path(path))
+    return replace(row, path=path, tags=said.tags, note=said.note or None)
 
 
 def plain_config(folder: str | os.PathLike[str]) -> dict[Any, Any] | None:

@@ -20,7 +20,7 @@ from .. import layout
 from ..errors import RunctxError, TrackingError
 from ..tasks.ledger.todo import read_names
 from .following import Follower, Place
-from .tracker import Extensible, Tracker, View
+from .tracker import Extensible, Removing, Tracker, View
 
 if TYPE_CHECKING:
     from ..past.record import Record
@@ -93,6 +93,12 @@ class Publication:
             if view.ref != state.ref:  # it was put in order at the end
                 state.ref = view.ref
                 self._keep(state)
+
+    def removed(self, run: Record, patience: float = 60.0) -> bool:
+        """Remove the view of the run; whether there was one. Raises as `begun`."""
+        assert isinstance(self.tracker, Removing)
+        with self._alone(patience):
+            return self.tracker.remove(run, self.state().ref)
 
     @contextlib.contextmanager
     def _alone(self, patience: float) -> Iterator[None]:

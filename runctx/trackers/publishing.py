@@ -132,7 +132,11 @@ def digest(run: Record, tracker: Tracker) -> str:
     status = run.status if _MAY_HAVE_ENDED.search(told) else ""
     place = tracker.identity() if isinstance(tracker, Identified) else ""
     hasher = blake3()
-    for part in (place.encode(), status.encode(), told):
+    try:
+        noted = layout.read_regular(layout.RunFiles(run.save_dir).notes)
+    except OSError:
+        noted = b""
+    for part in (place.encode(), status.encode(), told, *filter(None, [noted])):
         hasher.update(b"%d:" % len(part) + part)
     return hasher.hexdigest(length=16)
 

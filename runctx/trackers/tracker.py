@@ -92,3 +92,21 @@ class Identified(Protocol):
         TrackingError: the destination cannot be reached.
         """
         ...
+
+
+@runtime_checkable
+class Removing(Protocol):
+    """A tracker that can remove its view of a run."""
+
+    def remove(self, run: Record, ref: str | None) -> bool:
+        """Remove the view of this run, and the copies of files in it; whether there was one.
+
+        Parameters
+        ----------
+        ref: what the view was last called; None if nothing is known of one. There may be one all the same.
+
+        Raises
+        ------
+        TrackingError: the destination cannot be reached, or does not do it.
+        """
+        ...

@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from ...display import words
+from ...notes import NO_NOTES, Notes
 from . import names
 
 if TYPE_CHECKING:
@@ -80,7 +81,13 @@ class Description:
         return told | {names.mapped(CHANGED + names.original(name)): "no longer set" for name in gone}
 
 
-def described(lock: Lock, status: str, parents: Mapping[str, str | None], children: str = "") -> Description:
+def described(
+    lock: Lock,
+    status: str,
+    parents: Mapping[str, str | None],
+    children: str = "",
+    notes: Notes = NO_NOTES,
+) -> Description:
     """Of one run.
 
     Parameters
@@ -88,6 +95,7 @@ def described(lock: Lock, status: str, parents: Mapping[str, str | None], childr
     status: what it is now.
     parents: id -> address of its page within MLflow, None where it has none, the first first.
     children: the part of the text that names runs which read from this one.
+    notes: what people say of it.
     """
     params, keys, long_values = _params(lock)
     end = None
@@ -99,7 +107,7 @@ def described(lock: Lock, status: str, parents: Mapping[str, str | None], childr
         end=end,
         params=params,
         keys=keys,
-        tags={key: _cut(value) for key, value in _tags(lock, status, parents, children) if value},
+        tags={key: _cut(value) for key, value in _tags(lock, status, parents, children, notes) if value},
         long_values=long_values,
     )
 
@@ -156,7 +164,7 @@ def _text(given: Any) -> str:
 
 
 def _tags(
-    lock: Lock, status: str, parents: Mapping[str, str | None], children: str
+    lock: Lock, status: str, parents: Mapping[str, str | None], children: str, notes: Notes
 ) -> Iterator[tuple[str, str]]:
     commit, source = (lock.source.commit or "").removeprefix("git:"), lock.source
     yield ID, tag_value(lock.id)
@@ -174,6 +182,9 @@ def _tags(
     yield "runctx.config_digest", lock.config_digest or ""
     yield "runctx.omissions", str(len(lock.omissions)) if lock.omissions else ""
     yield "runctx.tasks", "; ".join(_tasks(lock))
+    yield "runctx.tags", ", ".join(notes.tags)
+    for tag in notes.tags:  # each by itself, to be searched for
+        yield names.mapped(f"runctx.tag.{tag}"), "true"
     for id, link in parents.items():
         yield names.mapped(PARENT + id), link or "not published"
     first = next((link for link in parents.values() if link), "")
@@ -184,7 +195,7 @@ def _tags(
     yield "mlflow.source.git.commit", commit
     yield "mlflow.source.git.branch", source.branch or ""
     yield "mlflow.source.git.repoURL", source.repository or ""
-    yield NOTE, with_children(_note(lock, status, parents), children)
+    yield NOTE, with_children(_note(lock, status, parents, notes), children)
 
 
 def _tasks(lock: Lock) -> Iterator[str]:
@@ -196,8 +207,11 @@ def _tasks(lock: Lock) -> Iterator[str]:
 # -- the text ----------------------------------------------------------------------------------------------
 
 
-def _note(lock: Lock, status: str, parents: Mapping[str, str | None]) -> str:
-    return "\n\n".join(part for part in _parts(lock, status, parents) if part)
+def _note(lock: Lock, status: str, parents: Mapping[str, str | None], notes: Notes) -> str:
+    said = [_code(line, 1000) for line in notes.note.splitlines()]
+    tags = "**Tags:** " + ", ".join(map(_code, notes.tags)) if notes.tags else ""
+    parts = [tags, "**Note:**\n\n" + "\n\n".join(said) if said else "", *_parts(lock, status, parents)]
+    return "\n\n".join(filter(None, parts))
 
 
 def _parts(lock: Lock, status: str, parents: Mapping[str, str | None]) -> Iterator[str]:

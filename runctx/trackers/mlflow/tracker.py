@@ -6,9 +6,11 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ... import places
 from ...errors import TrackingError
+from ...notes import readable
 from . import described, names
-from .artifacts import Artifacts, as_json, choose
+from .artifacts import KEPT, Artifacts, as_json, choose
 from .database import Database
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ class MLflow:
     name = "mlflow"
 
     def __init__(self, wishes: Settings) -> None:
-        self.database = Database(wishes)
+        self._wishes, self.database = wishes, Database(wishes)
         self.destination = self.database.destination
         self.experiment = (
             wishes.experiment
@@ -68,6 +70,20 @@ class MLflow:
             with self.database.asked(write=True):
                 self.database.store.restore_run(found.info.run_id)
         return MLflowView(self, found, fresh)
+
+    def remove(self, run: Record, ref: str | None) -> bool:
+        """Delete its MLflow run, what its logging functions have begun, and all files; `mlflow gc` forgets them."""
+        file = places.database(self._wishes)
+        if file is not None and not file.exists():
+            return False
+        found = (self.fetched(ref) if ref else None) or self._searched(run.id)
+        if found is None or found.info.lifecycle_stage != "active":
+            return False
+        view = MLflowView(self, found, False)
+        view.discard(view.begun_runs())
+        view.artifacts.delete([*view.artifacts.names(), KEPT])
+        view.discard([view.ref])
+        return True
 
     @property
     def group(self) -> Any:
@@ -169,9 +185,9 @@ class MLflowView:
     def describe(self, run: Record, parents: Mapping[str, str]) -> None:
         """Say all that is not a number, and change nothing that is said already."""
         self.revert()
-        lock, entity = run.lock, self.entity
+        lock, entity, notes = run.lock, self.entity, readable(run.save_dir)
         links = {id: self._told_to(id, parents.get(id), run.id) for id in lock.parents}
-        said = described.described(lock, run.status, links, described.children(entity.data.tags))
+        said = described.described(lock, run.status, links, described.children(entity.data.tags), notes)
         texts = {described.LONG_VALUES: as_json(said.long_values)} if said.long_values else {}
         chosen = choose(run.save_dir, lock, texts, self._tracker.max_artifact_size)
         before, inventory = entity.data.params, self.artifacts.inventory

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ...display.words import leaves
+from ...notes import NO_NOTES, Notes
 
 if TYPE_CHECKING:
     from ...model import Lock
@@ -17,9 +18,9 @@ LONGEST = 2_000
 """Characters of one value; the run's folder has all of them."""
 
 
-def texts(run: Lock, status: Shown) -> dict[str, str]:
+def texts(run: Lock, status: Shown, notes: Notes = NO_NOTES) -> dict[str, str]:
     """Title -> Markdown."""
-    found = {"run": _table("", "", _facts(run, status))}
+    found = {"run": _table("", "", _facts(run, status, notes))}
     if run.config:
         found["config"] = _table("key", "value", ((key, str(value)) for key, value in leaves(run.config)))
     if run.error is not None:
@@ -28,10 +29,14 @@ def texts(run: Lock, status: Shown) -> dict[str, str]:
     return found
 
 
-def _facts(run: Lock, status: Shown) -> Iterator[tuple[str, str]]:
+def _facts(run: Lock, status: Shown, notes: Notes) -> Iterator[tuple[str, str]]:
     source = run.source
     yield "id", run.id
     yield "status", status
+    for tag in notes.tags:
+        yield "tag", tag
+    if notes.note:
+        yield "note", notes.note
     yield "started", f"{run.started:%Y-%m-%d %H:%M:%S %Z}"
     if run.seconds is not None:
         yield "seconds", f"{run.seconds:.1f}"

@@ -13,6 +13,7 @@ from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 from tensorboard.plugins.text.summary_v2 import text_pb
 from tensorboard.summary.writer.record_writer import RecordWriter
 
+from ...notes import NO_NOTES, Notes
 from .described import parameters, texts
 
 if TYPE_CHECKING:
@@ -42,10 +43,10 @@ def of_number(number: Number) -> bytes:
     return _record(Event(wall_time=number.moment / 1000, step=number.step, summary=Summary(value=[value])))
 
 
-def of_description(run: Lock, status: Shown) -> bytes:
+def of_description(run: Lock, status: Shown, notes: Notes = NO_NOTES) -> bytes:
     """A file with what is to be read of the run, and its parameters for the page HPARAMS."""
     started = run.started.timestamp()
-    summaries = [text_pb(tag, text) for tag, text in texts(run, status).items()]
+    summaries = [text_pb(tag, text) for tag, text in texts(run, status, notes).items()]
     if chosen := parameters(run.config):
         summaries += [hparams_pb(chosen, trial_id=run.id, start_time_secs=started), _end(run, status)]
     return HEAD + b"".join(_record(Event(wall_time=started, summary=summary)) for summary in summaries)

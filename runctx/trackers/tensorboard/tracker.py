@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import secrets
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -16,6 +17,7 @@ import blake3
 
 from ... import layout
 from ...errors import TrackingError
+from ...notes import readable
 
 if TYPE_CHECKING:
     from ...past.record import Record
@@ -47,6 +49,16 @@ class TensorBoard:
 
     def open(self, run: Record, ref: str | None) -> Events:
         return Events(Path(self.destination, _folder_name(run.id)), run, ref, self._looked_at)
+
+    def remove(self, run: Record, ref: str | None) -> bool:
+        folder = Path(self.destination, _folder_name(run.id))
+        try:
+            shutil.rmtree(folder)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise _unreachable(folder, error) from error
+        return True
 
     def identity(self) -> str:
         marker = Path(self.destination, _MARKER)
@@ -96,7 +108,7 @@ class Events:
 
     def describe(self, run: Record, parents: Mapping[str, str]) -> None:
         self._touched = True
-        data = self._events.of_description(run.lock, run.status)
+        data = self._events.of_description(run.lock, run.status, readable(run.save_dir))
         # a reader that has come to the end of a file looks at another one, and not at what takes its place
         name = _DESCRIPTION.format(digest=blake3.blake3(data).hexdigest()[:16])
         with self._reaching():
