@@ -33,6 +33,8 @@ class Maps(Gathering):
         self._called: dict[str, bool] = {}
         """Names of the maps of this entry; whether they were waited for."""
         self._tasks_go_on = False
+        self._stopped_waiting = False
+        """Whether Ctrl-C has ended a map while its tasks were waited for."""
 
     def _new_name(self, wanted: str) -> str:
         """Of a map: the first that none of this entry has; several threads may map at once."""
@@ -96,7 +98,8 @@ class Maps(Gathering):
         if self._tasks_go_on and self._lock.status == "done":
             self._update(status="submitted")
         elif self._tasks_go_on:
-            self._omit([collect.LATER])
+            waited = self._stopped_waiting and self._lock.status == "interrupted"
+            self._omit([collect.WAITED if waited else collect.LATER])
 
     def _look_at_map(self, entry: Tasks) -> None:
         from .tasks import collect

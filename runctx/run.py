@@ -397,7 +397,8 @@ class Run(Maps, Viewed, Kept):
                     show=self._console,
                 )
             )
-        except BaseException:
+        except BaseException as error:
+            self._stopped_waiting = isinstance(error, KeyboardInterrupt)
             if self._map_called(name) is before:  # nothing was begun: another try takes this one's place
                 del self._called[name]
             raise

@@ -260,17 +260,32 @@ class Impatient(Detached):
         raise KeyboardInterrupt
 
 
-def test_waiting_is_interrupted(gate):
-    """Ctrl-C ends the run, not its tasks elsewhere: what they do is collected later."""
+@pytest.mark.parametrize(
+    "tasks, ended, status", [([1, 2], 2, "done"), ([1, 13], 2, "failed"), ([1, 2], 1, "interrupted")]
+)
+def test_waiting_is_interrupted(gate, tasks, ended, status):
+    """Ctrl-C ends the wait, not the tasks elsewhere: what becomes of all of them is what becomes of the run."""
     launcher = Impatient()
     with pytest.raises(KeyboardInterrupt), Run({"lr": 0.1}, stage="train", console=False) as run:
-        run.map(gated(gate), [1, 2], launcher=launcher)
+        run.map(gated(gate), tasks, launcher=launcher)
     told = lock.read(run.save_dir)
-    assert (told.status, collect.LATER in told.omissions) == ("interrupted", True)
-    (gate / "all").touch()
+    assert (told.status, told.omissions[-1]) == ("interrupted", collect.WAITED)
+    if ended == len(tasks):
+        (gate / "all").touch()
+    else:
+        (gate / "1").touch()
+        until(lambda: run.tasks.counts.get("done") == 1)
+        launcher.kill()
     told = Run.load(run.save_dir).collect(wait=True).lock
     launcher.kill()
-    assert (told.status, told.tasks[0].done, told.omissions) == ("interrupted", 2, run.omissions[:-1])
+    assert (told.status, told.tasks[0].done + told.tasks[0].failed) == (status, ended)
+    assert (told.error and told.error.type) == {
+        "done": None,
+        "failed": "runctx.errors.TaskError",
+        "interrupted": "builtins.KeyboardInterrupt",
+    }[status]
+    assert told.omissions[:-1] == run.omissions[:-1] or status == "interrupted"
+    assert (told.omissions[-1:] == (collect._REST,)) == (status != "interrupted")
 
 
 def test_killed_while_it_goes_on(gate, project):

@@ -40,6 +40,15 @@ PATIENCE = 60.0
 LATER = Omission(
     what="outputs", why="tasks are still running and may write outputs; `runctx collect` records them"
 )
+WAITED = Omission(
+    what="outputs",
+    why="the wait for the tasks was interrupted and they still run; `runctx collect` records them",
+)
+_REST = Omission(
+    what="the rest of the block",
+    why="the wait for its tasks was interrupted, and they were collected later; "
+    "Run(..., resume=...) does what follows them",
+)
 _UNFINISHED_BLOCK = Omission(
     what="the rest of the run",
     why="the process was killed before the end of the block; its tasks were collected; "
@@ -78,7 +87,7 @@ def collect(save_dir: Path, *, wait: bool = False, show: bool = False) -> Lock:
 
 def is_sealed(known: Lock) -> bool:
     """Whether a lock says all there is to say: its block has ended, and no task went on after it."""
-    return known.status not in ("running", "submitted") and LATER not in known.omissions
+    return known.status not in ("running", "submitted") and not {LATER, WAITED} & set(known.omissions)
 
 
 def _check(known: Lock, save_dir: Path) -> None:
@@ -246,12 +255,10 @@ def _alone(known: Lock, save_dir: Path) -> Iterator[None]:
 
 
 def _seal(known: Lock, save_dir: Path, found: Sequence[Folded]) -> Lock:
-    sealed = replace(
-        known,
-        tasks=tuple(one.entry for one in found),
-        omissions=tuple(omission for omission in known.omissions if omission != LATER),
-    )
-    sealed = _judged(replace(sealed, seconds=_seconds(known, found)), found)
+    sealed = replace(known, tasks=tuple(one.entry for one in found), seconds=_seconds(known, found))
+    sealed = _judged(sealed, found)
+    known_later = (omission for omission in sealed.omissions if omission not in (LATER, WAITED))
+    sealed = replace(sealed, omissions=tuple(known_later))
     for one in found:
         sealed, _ = inputs.joined(sealed, one.files, one.final, _cwd(known, save_dir))
         workers = noted.read(one.files)
@@ -279,7 +286,8 @@ def _cwd(known: Lock, save_dir: Path) -> Path:
 
 def _judged(known: Lock, found: Sequence[Folded]) -> Lock:
     """With status and error."""
-    if known.status not in ("running", "submitted"):
+    waited = known.status == "interrupted" and WAITED in known.omissions
+    if known.status not in ("running", "submitted") and not waited:
         return known  # how its block ended stays true
     wrong = next((one for one in found if one.entry.failed or one.left), None)
     error = None if wrong is None else wrong.failure()
@@ -288,7 +296,9 @@ def _judged(known: Lock, found: Sequence[Folded]) -> Lock:
             known, status="interrupted", error=error, omissions=(*known.omissions, _UNFINISHED_BLOCK)
         )
     if any(one.left for one in found):
-        return replace(known, status="interrupted", error=error)
+        return known if waited else replace(known, status="interrupted", error=error)
+    if waited:
+        known = replace(known, omissions=(*known.omissions, _REST))
     return replace(known, status="failed" if error else "done", error=error)
 
 
