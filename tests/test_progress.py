@@ -10,6 +10,7 @@ import select
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import msgspec
+import nbclient
+import nbformat
 import pytest
 
 from runctx import Run, lock
@@ -28,7 +31,7 @@ from runctx.tasks.status import MapStatus, Watched
 from tests.pastruns import make_lock, write_run
 from tests.test_cli import MAIN, told
 from tests.test_display import MAPPED
-from tests.test_kernel import Kernel
+from tests.test_kernel import Kernel, inherited
 
 PATIENCE = 100.0
 """Seconds after which something will not come any more."""
@@ -255,6 +258,24 @@ class TestBar:
             kernel.stop(kill=True)
         assert not shown.error and "Warning" not in shown.stderr.replace("WARNING", "")
         assert re.search(r"sleep: +\d+%\|", shown.stderr)
+
+    def test_stored_notebook(self, tmp_path):
+        """A notebook keeps a bar that is complete: the last tasks are shown before the widget is closed."""
+        cell = f"""
+            import time
+            from runctx import Run
+            from runctx.tasks import progress
+            progress.PATIENCE, progress._PACE = 0.0, 100.0
+            with Run(stage="t", save_dir={str(tmp_path / "run")!r}) as run:
+                run.map(time.sleep, [0.1] * 12, launcher="threading", n_jobs=1)
+            """
+        book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(textwrap.dedent(cell))])
+        nbclient.NotebookClient(book, timeout=PATIENCE, kernel_name="python3").execute(env=inherited())
+        (shown,) = [output.data for output in book.cells[0].outputs if output.output_type == "display_data"]
+        assert "12/12" in shown["text/plain"]
+        state = book.metadata.widgets["application/vnd.jupyter.widget-state+json"]["state"]
+        (bar,) = [one["state"] for one in state.values() if one["model_name"] == "FloatProgressModel"]
+        assert (bar["value"], bar["max"], bar["bar_style"]) == (12, 12, "success")
 
 
 class TestTally:

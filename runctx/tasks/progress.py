@@ -105,21 +105,27 @@ def _can_show() -> bool:
 def _follow(tally: Tally, over: threading.Event, total: int, done: int, began: float) -> None:
     if over.wait(PATIENCE):
         return
-    bar = None
+    bar = widget = None
     try:
         bar = _made(tally, total, done, began)
+        last = False
         while True:
             tally.read_on()
             bar.set_postfix_str(f"{tally.failed} failed" if tally.failed else "", refresh=False)
             if not bar.update(done + tally.done + tally.failed - bar.n):
                 bar.refresh()
-            if over.wait(_PACE):
-                return
+            if widget is None and hasattr(bar, "container"):
+                from IPython import display
+
+                widget = display.display(bar.container, display_id=True)  # type: ignore[no-untyped-call]
+            if last:
+                break
+            last = over.wait(_PACE)  # what was done since then is still to be shown
+        bar.close()
+        if widget is not None:
+            widget.update(bar.container)  # for notebooks that are stored, with a bar of letters
     except Exception:  # of whoever owns the terminal, or of the file system: then there is no bar
         pass
-    finally:
-        if bar is not None:
-            bar.close()
 
 
 def _made(tally: Tally, total: int, done: int, began: float) -> Any:
@@ -128,7 +134,10 @@ def _made(tally: Tally, total: int, done: int, began: float) -> Any:
     name = tally._folder.parent.name
     if notebook.in_kernel():
         from tqdm.auto import tqdm
+        from tqdm.notebook import tqdm_notebook
 
+        if issubclass(tqdm, tqdm_notebook):  # a widget, which stays; it is displayed by `_follow`
+            options |= {"leave": True, "display": False, "delay": 0}
         bar = tqdm(desc=name, **options)
     else:
         from tqdm import tqdm as plain
