@@ -186,9 +186,13 @@ def status_of(error: BaseException | None) -> Status:
     if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
         return "done"
     interrupted = (
-        isinstance(error, (KeyboardInterrupt, GeneratorExit)) or type(error).__name__ == "CancelledError"
+        isinstance(error, (KeyboardInterrupt, GeneratorExit)) or type(error).__name__ in _ENDED_EARLY
     )
     return "interrupted" if interrupted else "failed"
+
+
+_ENDED_EARLY = ("CancelledError", "TrialPruned")
+"""Exceptions of asyncio and Optuna that are no failure."""
 
 
 def _differs(hashed: Data, at_entry: Data) -> bool:

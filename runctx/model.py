@@ -262,6 +262,8 @@ class Lock:
     source: Source
     inputs: tuple[Data, ...] = ()
     outputs: tuple[Data, ...] = ()
+    parent: str | None = None
+    """Id of the run in whose block this one was entered."""
     parents: tuple[str, ...] = ()
     """Ids of the runs this one read from directly; their locks are in `upstream`."""
     upstream: tuple[Lock, ...] = ()

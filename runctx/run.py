@@ -589,7 +589,11 @@ class Run(Maps, Viewed, Kept):
             )
         )
         hashing = Hashing(paths, base=base, cache=layout.cache_dir(), on_done=self._note_inputs)
-        origin = upstream.find((path, base / path) for path in paths)
+        outer = next((run for run in reversed(list(_open.values())) if _is_inside(frame, run._frame)), None)
+        parent = None if outer is None else outer.id
+        origin = upstream.find(
+            ((path, base / path) for path in paths), known=upstream.Upstream(inside=parent)
+        )
         wanted = (
             earlier.folder
             if earlier
@@ -643,6 +647,7 @@ class Run(Maps, Viewed, Kept):
                 replace(origin.owned(data), name=name)
                 for data, (name, _) in zip(hashing.inputs, self._given_inputs, strict=True)
             ),
+            parent=parent,
             parents=origin.parents,
             upstream=origin.locks,
             environment=environment.environment(wishes.variables, redactor),
@@ -883,6 +888,17 @@ def _variables(frame: FrameType) -> dict[str, Any]:
     if frame.f_locals is not frame.f_globals:
         return found
     return {k: v for k, v in found.items() if not k.startswith("_") and k not in _OF_IPYTHON}
+
+
+def _is_inside(frame: FrameType, other: FrameType | None) -> bool:
+    """Whether `other` goes on in `frame`, or in one that called it; all cells of a notebook count as one frame."""
+    at: FrameType | None = frame
+    while at is not None and other is not None:
+        one_module = at.f_globals is other.f_globals
+        if at is other or (one_module and at.f_code.co_name == other.f_code.co_name == "<module>"):
+            return True
+        at = at.f_back
+    return False
 
 
 def _place_of(frame: FrameType) -> str:

@@ -29,6 +29,8 @@ class Upstream:
     Without `origins` too, which may be larger than all the rest: who set a value, a run's own lock tells.
     """
     omissions: tuple[Omission, ...] = ()
+    inside: str | None = None
+    """Id of the run in whose block all this is: that it is still running is no omission."""
 
     def owned(self, data: Data) -> Data:
         """The input, with the run it belongs to."""
@@ -64,14 +66,16 @@ def find(
             continue
         if folder not in seen:
             try:
-                seen[folder] = _add(lock.read(folder), folder, path, parents, locks, omissions)
+                seen[folder] = _add(lock.read(folder), folder, path, parents, locks, omissions, known.inside)
             except (LockError, NoRunError) as error:
                 seen[folder] = None
                 omissions.append(Omission(what=f"upstream run of {path}", why=error.message))
         if (owner := seen[folder]) is not None:
             owners[path] = owner if owners.get(path, owner) == owner else None
     oldest_first = tuple(sorted(locks.values(), key=lambda run: (run.started, run.id)))
-    return Upstream(owners=owners, parents=tuple(parents), locks=oldest_first, omissions=tuple(omissions))
+    return replace(
+        known, owners=owners, parents=tuple(parents), locks=oldest_first, omissions=tuple(omissions)
+    )
 
 
 def _add(
@@ -81,11 +85,12 @@ def _add(
     parents: dict[str, None],
     locks: dict[str, Lock],
     omissions: list[Omission],
+    inside: str | None,
 ) -> str:
     if parent.id not in parents:
         parents[parent.id] = None
         status = _status(parent, folder)
-        if status != "done":
+        if status != "done" and parent.id != inside:
             why = f"{path} was read while that run was {status}"
             omissions.append(Omission(what=f"upstream run {parent.id}", why=why))
         for earlier in (*parent.upstream, parent):

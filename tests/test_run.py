@@ -14,6 +14,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -611,6 +612,7 @@ class TestEnding:
         [
             (KeyboardInterrupt(), "interrupted"),
             (asyncio.CancelledError(), "interrupted"),
+            (type("TrialPruned", (Exception,), {})(), "interrupted"),
             (SystemExit(0), "done"),
             (SystemExit(None), "done"),
             (SystemExit(3), "failed"),
@@ -985,3 +987,45 @@ def test_names_of_a_run_are_left_out_of_its_digest():
     from runctx.hashing import tree
 
     assert set(map(os.fsencode, layout.OWN)) == set(tree.OF_A_RUN)
+
+
+class TestNested:
+    def test_a_run_inside_another(self, project):
+        """It has its own folder and lock, and the other as its parent, in functions too; it may read from it."""
+
+        def trial() -> Run:
+            with quiet(inputs=[study, study.save_dir / "data.txt"]) as run:
+                pass
+            return run
+
+        with quiet() as study:
+            (study.save_dir / "data.txt").write_text("x")
+            first = trial()
+            with quiet() as second, quiet() as third:
+                pass
+        after = trial()
+        assert [run.lock.parent for run in (study, first, second, third, after)] == [
+            None,
+            study.id,
+            study.id,
+            second.id,
+            None,
+        ]
+        assert first.lock.parents == (study.id,)
+        assert [one.what for one in first.omissions if "upstream" in one.what] == []
+        assert lockfile.read(second.save_dir).parent == study.id
+
+    def test_runs_side_by_side(self, project):
+        """Runs of two threads, or of two coroutines of one thread, are in none."""
+
+        async def one(name: str) -> Run:
+            with quiet(stage=name) as run:
+                await asyncio.sleep(0.05)
+            return run
+
+        async def both() -> list[Run]:
+            return await asyncio.gather(one("a"), one("b"))
+
+        assert [run.lock.parent for run in asyncio.run(both())] == [None, None]
+        with quiet(), ThreadPoolExecutor(1) as pool:
+            assert pool.submit(lambda: asyncio.run(one("c"))).result().lock.parent is None

@@ -124,6 +124,8 @@ def _lines(lock: Lock, failed: Mapping[str, Sequence[str]], notes: Notes) -> Ite
     for name, items in (("inputs", lock.inputs), ("outputs", lock.outputs)):
         if items:
             yield name, _several([f"{data.path} ({words.size(data.bytes)})" for data in items])
+    if lock.parent:
+        yield "inside", _several([lock.parent])
     if lock.parents:
         yield "upstream", _several(lock.parents)
     if lock.omissions:

@@ -122,6 +122,8 @@ def _sections(
         yield "inputs", _list(_data(data) for data in lock.inputs)
     if lock.outputs:
         yield "outputs", _list(_data(data) for data in lock.outputs)
+    if lock.parent:
+        yield "inside", Text(words.line(lock.parent))
     if lock.parents:
         known = known_runs(lock)
         yield "upstream", _list(_upstream(id, known) for id in lock.parents)
