@@ -7,6 +7,7 @@ omission and a warning, an exception of the user's is never swallowed, replaced 
 from __future__ import annotations
 
 import atexit
+import functools
 import os
 import re
 import secrets
@@ -618,6 +619,8 @@ class Run(Maps, Viewed, Kept):
             cache=layout.cache_dir(),
         )
 
+        machine = environment.environment(wishes.variables, redactor)
+        _load()
         if earlier:
             folder = earlier.folder
             config.fill_in(cfg, local, os.fspath(folder), program)
@@ -650,7 +653,7 @@ class Run(Maps, Viewed, Kept):
             parent=parent,
             parents=origin.parents,
             upstream=origin.locks,
-            environment=environment.environment(wishes.variables, redactor),
+            environment=machine,
             tasks=earlier.lock.tasks if earlier else (),
             sessions=earlier.sessions if earlier else (),
             omissions=redacted((*taken.omissions, *origin.omissions), redactor),
@@ -717,9 +720,6 @@ class Run(Maps, Viewed, Kept):
             with self._step("liveness lock"):
                 self._alive = liveness.hold(self._files.alive)
         self._trace_config(plain, program)
-        if self._snapshot.root is None or self._lock.command.kind == "notebook":
-            with self._step("source"):
-                self._collect_source()  # no commit holds the code, or the cells: take it now, in case of a kill
         try:
             layout.write_atomically(self._files.config, config.to_yaml(self._lock.config))
             lock.write(self._files.lock, self._lock)
@@ -733,6 +733,12 @@ class Run(Maps, Viewed, Kept):
             with self._step("tags and note"):
                 notes.change(self.save_dir, self._redactor, add=self._tags, note=self._note or None)
             self._tags, self._note = (), ""  # opened again, it has what was made of them meanwhile
+        if self._snapshot.root is None or self._lock.command.kind == "notebook":
+            with self._step(
+                "source"
+            ):  # no commit holds the code, or the cells: take it now, in case of a kill
+                self._collect_source()
+                lock.write(self._files.lock, self._lock)
         if self._earlier is not None:
             with self._step("files of the earlier session"):
                 self._earlier.clear()
@@ -914,6 +920,21 @@ def _refuse_save_dir(save_dir: str | os.PathLike[str] | None) -> None:
             f"save_dir={os.fspath(save_dir)!r} cannot be given to a resumed run",
             hint="leave save_dir out; a resumed run keeps its folder",
         )
+
+
+@functools.cache
+def _load() -> None:
+    """Load all that the first run.lock needs, before there is a folder that a kill could leave without one."""
+    import filelock  # noqa: F401
+
+    from . import config, yamlfile
+    from .logs import runlog
+
+    runlog.listen()
+    yamlfile.dump({})
+    for late in ("origins_of", "value_digest", "structure_digest", "watch", "to_yaml"):
+        getattr(config, late)
+    config.fill_in(config.open_config({"now": "${now:%H}"}), datetime.now(UTC), "", "")
 
 
 def _make_folder(cfg: DictConfig, wanted: Path, local: datetime, program: str) -> Path:

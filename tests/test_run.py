@@ -1029,3 +1029,41 @@ class TestNested:
         assert [run.lock.parent for run in asyncio.run(both())] == [None, None]
         with quiet(), ThreadPoolExecutor(1) as pool:
             assert pool.submit(lambda: asyncio.run(one("c"))).result().lock.parent is None
+
+
+@pytest.mark.parametrize("place", ["repository", "folder"])
+def test_what_is_slow_comes_before_the_folder(make_repo, tmp_path, place):
+    """In a process that has just started, nothing is imported between the making of the folder and the first lock.
+
+    A kill in that moment leaves a folder that is no run; with imports it is a tenth of a second long.
+    """
+    code = """
+        import sys
+        from dataclasses import dataclass
+
+        state, late = "before", []
+
+        def hear(event, arguments):
+            global state
+            if event == "os.mkdir" and str(arguments[0]).endswith("/the-run"):
+                state = "between"
+            elif event == "os.rename" and str(arguments[1]).endswith("/run.lock"):
+                state = "after"
+            elif event == "import" and state == "between":
+                late.append(arguments[0])
+
+        sys.addaudithook(hear)
+
+        @dataclass
+        class Config:
+            lr: float = 0.1
+            name: str = "${now:%H}"
+
+        from runctx import Run
+        with Run(Config(lr=0.3), save_dir="/".join(("results", "the-run")), console=False) as run:
+            assert state == "after"
+        print(late)
+    """
+    root = make_repo({"a.py": "x = 1"}) if place == "repository" else tmp_path
+    done = python(root, textwrap.dedent(code))
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done

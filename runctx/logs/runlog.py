@@ -128,7 +128,7 @@ class RunLog:
 
     def activate(self) -> None:
         """Make this the current run of the calling thread or task, until `deactivate`."""
-        _listen()
+        listen()
         _active.append(self)
         _current.set((*_current.get(), self))
 
@@ -415,8 +415,9 @@ def _show_own(message: Any) -> None:
 
 
 @functools.cache
-def _listen() -> None:
+def listen() -> None:
     """Let the global loguru logger and the standard logging join the active runs; once per process."""
+    _own_core()
     logger = _global_logger()
     sink = _Sink(logger._core, _write_global)
     sink.add(logger, level="DEBUG", format=_global_format, filter=_joins, diagnose=False, backtrace=True)
