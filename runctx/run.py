@@ -512,6 +512,7 @@ class Run(Maps, Viewed, Kept):
             lambda text: config.interpolated(cfg, text, parent.started.astimezone()),
         )
         self._inputs_in_task = task.reading.begin(paths)
+        self._given_inputs = ()
         self._cfg, self._files = cfg, layout.RunFiles(parent.save_dir)
         self._log, self._label, self._journal = parent.log, str(task), task.journal
         self._ended: tuple[Status, Failure | None] = ("running", None)
@@ -658,6 +659,7 @@ class Run(Maps, Viewed, Kept):
             sessions=earlier.sessions if earlier else (),
             omissions=redacted((*taken.omissions, *origin.omissions), redactor),
         )
+        self._given_inputs = ()  # runs among them, and theirs, would stay alive as long as this one
         self._state = "open"
         _open[id(self)] = self
         self._open_folder(plain, program)

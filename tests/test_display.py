@@ -391,3 +391,20 @@ class TestTree:
         assert text.count(raw.id) == 2
         assert "read model.bin  blake3:abababab" in text
         assert "failed" in as_text(terminal.lineage(raw, {raw.id: "failed"}))
+
+    def test_a_deep_chain(self):
+        """Runs that each read from one other stay in one column; where one reads from two, a column begins for each."""
+        one = make_lock(0, stage="raw")
+        for second in range(1, 50):
+            one = child_of(second, one, stage="link")
+        lines = as_text(terminal.lineage(one, {})).splitlines()
+        heads = [line for line in lines if "raw-" in line or "link-" in line]
+        assert len(heads) == 50
+        assert all(line[4:].startswith(("link-", "raw-")) for line in heads[1:])
+        assert [line.endswith("read by the run above") for line in heads] == [False, False, *[True] * 48]
+        both = child_of(50, one, make_lock(0, stage="other"), stage="both")
+        lines = as_text(terminal.lineage(child_of(51, both, stage="last"), {})).splitlines()
+        places = {
+            line.index(name) for line in lines for name in ("raw-", "link-", "other-") if f" {name}" in line
+        }
+        assert places == {8, 12}, "below the run that read from two, and there in one column each"

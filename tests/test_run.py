@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import copy
+import gc
 import io
 import logging
 import os
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -526,8 +528,13 @@ class TestLineage:
 
     def test_not_done(self, project):
         """Reading from a run that is not done is a warning in the log and in the lock."""
-        with quiet(stage="a") as a, quiet(stage="b", inputs=[a.save_dir]) as b:
-            pass
+
+        def read() -> Run:  # in a thread: it is not inside the other one
+            with quiet(stage="b", inputs=[a.save_dir]) as b:
+                return b
+
+        with quiet(stage="a") as a, ThreadPoolExecutor(1) as pool:
+            b = pool.submit(read).result()
         assert any(a.id in omission.what and "running" in omission.why for omission in b.omissions)
         assert a.id in (b.save_dir / "run.log").read_text()
 
@@ -1067,3 +1074,16 @@ def test_what_is_slow_comes_before_the_folder(make_repo, tmp_path, place):
     root = make_repo({"a.py": "x = 1"}) if place == "repository" else tmp_path
     done = python(root, textwrap.dedent(code))
     assert (done.returncode, done.stdout) == (0, "[]\n"), done
+
+
+def test_a_chain_of_runs_is_not_kept_alive(project):
+    """A run keeps what its inputs' locks say, not the runs that were given as its inputs."""
+    past: list[weakref.ref[Run]] = []
+    run = None
+    for _ in range(4):
+        with quiet(inputs=[] if run is None else [run]) as run:
+            pass
+        past.append(weakref.ref(run))
+    gc.collect()
+    assert [known() is run for known in past] == [False, False, False, True]
+    assert len(run.lock.upstream) == 3

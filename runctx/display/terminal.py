@@ -213,18 +213,24 @@ def _packages(packages: Mapping[str, str]) -> str:
 
 
 def lineage(lock: Lock, statuses: Mapping[str, str]) -> Tree:
-    """The run, below it what it read; a run that several read from is told of once."""
+    """The run, below it what it read; a run that several read from is told of once.
+
+    A chain of runs that each read from one other stays in one column, however deep it is.
+    """
     known = known_runs(lock)
     above: dict[str, list[Edge]] = {}
     for edge in edges(lock):
         above.setdefault(edge.child, []).append(edge)
     root = Tree(_node(lock.id, known, statuses), guide_style="dim")
     _add_data(root, lock, known)
-    pending, seen = [(edge, root) for edge in reversed(above.get(lock.id, ()))], {lock.id}
+    first = above.get(lock.id, [])
+    pending, seen = [(edge, root, len(first) == 1, False) for edge in reversed(first)], {lock.id}
     while pending:  # in the order in which it is printed: "as above" is true
-        edge, tree = pending.pop()
+        edge, tree, only, below = pending.pop()
         parent = known.get(edge.parent)
         label = _node(edge.parent, known, statuses)
+        if below:
+            label.append("  read by the run above", "dim")
         for data in edge.inputs:
             label.append(f"\nread {words.line(inside(data, parent))}  {words.digest(data)}", "dim")
         if edge.parent in seen:
@@ -234,7 +240,11 @@ def lineage(lock: Lock, statuses: Mapping[str, str]) -> Tree:
         branch = tree.add(label)
         if parent is not None:
             _add_data(branch, parent, known)
-        pending += [(earlier, branch) for earlier in reversed(above.get(edge.parent, ()))]
+        further = above.get(edge.parent, [])
+        chain = only and len(further) == 1
+        pending += [
+            (earlier, tree if chain else branch, len(further) == 1, chain) for earlier in reversed(further)
+        ]
     return root
 
 
