@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,18 +19,23 @@ from .model import SCHEMA, VERSION, Lock
 def encode(lock: Lock) -> bytes:
     """The text of run.lock: YAML in the order of the model's fields, equal locks giving equal bytes.
 
-    What is None, False or empty is left out: reading fills it in again. Origins are one line for each key.
+    What is None, False or empty is left out: reading fills it in again. Origins are one line for each key, and
+    earlier runs one line each: there may be thousands, and YAML is slow.
     """
     plain = to_plain(lock)
-    if not lock.origins:
-        return yamlfile.dump(plain)
-    lines = yamlfile.dump_lines(plain[_ORIGINS])
-    text = yamlfile.dump({**plain, _ORIGINS: None})
-    return _NO_ORIGINS.sub(lambda _: b"origins:\n" + lines, text, count=1)
+    lines = {name: write(plain[name]) for name, (write, _) in _ON_LINES.items() if name in plain}
+    text = yamlfile.dump({**plain, **dict.fromkeys(lines)})
+    for name, section in lines.items():
+        before, _, after = text.partition(f"\n{name}: null\n".encode())
+        text = b"%b\n%b:\n%b%b" % (before, name.encode(), section, after)
+    return text
 
 
-_ORIGINS = "origins"
-_NO_ORIGINS = re.compile(rb"^origins: null\n", re.MULTILINE)
+_ON_LINES: dict[str, tuple[Callable[[Any], bytes], Callable[[bytes], Any]]] = {
+    "origins": (yamlfile.dump_lines, yamlfile.load_lines),
+    "upstream": (yamlfile.dump_items, yamlfile.load_items),
+}
+"""Sections that are written without YAML's slow writer, and read without its slow parser where they are so."""
 
 
 def to_plain(value: Any) -> Any:
@@ -93,17 +98,26 @@ def decode(data: bytes, where: str = "run.lock") -> Lock:
     return lock
 
 
-_ORIGINS_SECTION = re.compile(rb"^origins:\n((?:  .*\n)+)", re.MULTILINE)
+_LINES = re.compile(rb"^(origins|upstream):\n((?:  .*\n)+|(?:- \{.*\n)+)", re.MULTILINE)
 
 
 def _load(data: bytes) -> Any:
-    """As YAML; the origins, which may be thousands of lines of one form, without YAML's slow parser."""
-    found = _ORIGINS_SECTION.search(data)
-    origins = yamlfile.load_lines(found[1]) if found and len(data) <= yamlfile.MAX_BYTES else None
-    if found and origins is not None:
-        plain = yamlfile.load(data[: found.start(1)] + data[found.end() :])
-        if isinstance(plain, dict) and _ORIGINS in plain:
-            return {**plain, _ORIGINS: origins}
+    """As YAML; sections of thousands of lines of one form without YAML's slow parser."""
+    sections: dict[str, Any] = {}
+    rest = b""
+    if len(data) <= yamlfile.MAX_BYTES:
+        end = 0
+        for found in _LINES.finditer(data):
+            name = found[1].decode()
+            section = _ON_LINES[name][1](found[2])
+            if section is not None and name not in sections:
+                sections[name] = section
+                rest, end = rest + data[end : found.start(2)], found.end()
+        rest += data[end:]
+    if sections:
+        plain = yamlfile.load(rest)
+        if isinstance(plain, dict) and sections.keys() <= plain.keys():
+            return plain | sections
     return yamlfile.load(data)
 
 

@@ -11,7 +11,7 @@ import base64
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -180,6 +180,22 @@ def _dump_lines(mapping: Mapping[str, Any]) -> bytes:
     return "".join(_line(_key(key), _flow(value)) for key, value in mapping.items()).encode()
 
 
+def dump_items(items: Sequence[Any]) -> bytes:
+    """The items of a list, each on one line, in the same manner.
+
+    >>> dump_items([{"id": "train-1"}, {"id": "train-2"}])
+    b'- {"id": "train-1"}\\n- {"id": "train-2"}\\n'
+    """
+    try:
+        return _dump_items(items)
+    except UnicodeEncodeError:
+        return _dump_items(_without_surrogates(items))
+
+
+def _dump_items(items: Sequence[Any]) -> bytes:
+    return "".join(f"- {_flow(item)}\n" for item in items).encode()
+
+
 def _line(key: str, value: str) -> str:
     return f"  {key}: {value}\n" if len(key) < _LONGEST_KEY else f"  ? {key}\n  : {value}\n"
 
@@ -221,19 +237,38 @@ def _float(value: float) -> str:
 
 def load_lines(data: bytes) -> dict[str, Any] | None:
     """What `dump_lines` wrote, many times as fast as `load`; None for all that `load` must look at."""
-    if sum(map(data.count, (b",", b"[", b"{"))) > MAX_PARTS:
+    if _has_many_parts(data):
         return None
     found = {}
     lines = data.removesuffix(b"\n").split(b"\n")
     try:
         for line in lines:
             key, value = _LINE.fullmatch(line).groups()  # type: ignore[union-attr]
-            found[_key_of(key.decode())] = entry = _JSON.decode(value.decode())
-            if value.count(b"[") + value.count(b"{") > MAX_DEPTH - 2:
-                _refuse_depth(entry, MAX_DEPTH - 2)  # two mappings lie around it
+            found[_key_of(key.decode())] = _entry(value)
     except (AttributeError, ValueError, RecursionError):
         return None
     return found if len(found) == len(lines) else None
+
+
+def load_items(data: bytes) -> list[Any] | None:
+    """What `dump_items` wrote, likewise."""
+    if _has_many_parts(data):
+        return None
+    try:
+        return [_entry(line.removeprefix(b"- ")) for line in data.removesuffix(b"\n").split(b"\n")]
+    except (ValueError, RecursionError):
+        return None
+
+
+def _has_many_parts(data: bytes) -> bool:
+    return sum(map(data.count, (b",", b"[", b"{"))) > MAX_PARTS
+
+
+def _entry(text: bytes) -> Any:
+    entry = _JSON.decode(text.decode())
+    if text.count(b"[") + text.count(b"{") > MAX_DEPTH - 2:
+        _refuse_depth(entry, MAX_DEPTH - 2)  # two collections lie around it
+    return entry
 
 
 def _key_of(text: str) -> str:

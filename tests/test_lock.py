@@ -36,6 +36,7 @@ from runctx.model import (
     Source,
     Tasks,
 )
+from tests.pastruns import child_of, make_lock
 from tests.strategies import locks
 
 DATA = Path(__file__).parent / "data"
@@ -130,17 +131,33 @@ def test_lock_of_schema_1_is_read_for_ever() -> None:
 
 
 def test_frozen_text() -> None:
-    """The same lock gives the very bytes it gave in the release before."""
+    """The same lock gives the very bytes it gave before; the first release wrote earlier runs on many lines each."""
     frozen = (DATA / "lock-schema1.yaml").read_bytes()
-    assert lock.encode(lock.decode(frozen)) == frozen
-    assert (
-        hashlib.sha256(frozen).hexdigest()
-        == "d4daab97d3ca96734dd6d16602760bdb8c1e5fa99a8ab0cea2a532fb3f6e318b"
-    )
+    lines = (DATA / "lock-schema1-lines.yaml").read_bytes()
+    assert lock.encode(lock.decode(frozen)) == lock.encode(lock.decode(lines)) == lines
+    assert [hashlib.sha256(data).hexdigest() for data in (frozen, lines)] == [
+        "d4daab97d3ca96734dd6d16602760bdb8c1e5fa99a8ab0cea2a532fb3f6e318b",
+        "6519922c811a3c2a137e1e1417817352744b2d835ddfe7f022ece9c7af5b8614",
+    ]
     assert (
         hashlib.sha256(lock.encode(LOCK)).hexdigest()
         == "268fcfc742d0ee01a95d0754ca8e63a676b2af49e60b52f51a699b379a0db3d9"
     )
+
+
+def test_earlier_runs_on_one_line_each() -> None:
+    """A deep chain is written and read without YAML's slow writer and parser, and any YAML reader reads it as well."""
+    one = make_lock(0, stage="raw")
+    for number in range(1, 30):
+        one = child_of(
+            number, one, stage=f"link{number}", config={"note": "a: [b]\n", "none": None, "x": 1e-7}
+        )
+    data = lock.encode(one)
+    assert data.count(b'\n- {"schema": 1, ') == 29
+    assert lock.decode(data) == one
+    assert yamlfile.load(data) == lock.to_plain(one)
+    odd = child_of(30, make_lock(0, config={1: math.inf, "y": b"\xff"}))
+    assert lock.decode(lock.encode(odd)) == odd
 
 
 ORIGINS = {
