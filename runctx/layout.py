@@ -65,6 +65,10 @@ class RunFiles:
     def log(self) -> Path:
         return self.root / LOG
 
+    def rank_log(self, number: int) -> Path:
+        """What a rank says that runs on another machine than rank 0: two of them must not append to one file."""
+        return self.root / f"run.rank{number}.log"
+
     @property
     def notes(self) -> Path:
         """Tags and a note, which may change after the record is sealed."""
@@ -289,10 +293,10 @@ def is_own(name: str) -> bool:
     >>> is_own("run.lock"), is_own(".run.lock.0a1b2c3d.tmp"), is_own("model.bin")
     (True, True, False)
     """
-    return name in OWN or _TEMPORARY.fullmatch(name) is not None
+    return name in OWN or _OWN.fullmatch(name) is not None
 
 
-_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
+_OWN = re.compile(r"\..+\.[0-9a-f]{8}\.tmp|run\.rank\d+\.log")
 
 
 def cache_dir() -> Path:

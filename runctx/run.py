@@ -21,7 +21,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from . import caller, layout, liveness, notebook, notes, places, seeding, settings
+from . import caller, layout, liveness, notebook, notes, places, ranks, seeding, settings
 from . import inputs as inputs_
 from .errors import RunStateError, SaveDirError
 from .gathering import here, status_of
@@ -35,6 +35,7 @@ from .redact import SECRET_FILES, Redactor
 from .tasks.work import attached
 from .told import Told
 from .viewed import Viewed
+from .waiting import PATIENCE_AFTER_ERROR
 
 if TYPE_CHECKING:
     import loguru
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from .launchers import Launcher
     from .logs import Capture
     from .model import (  # here, for Jedi completes nothing where a property's annotation is a Literal
+        Command,
         Status,
     )
     from .past.record import Lineage, Record
@@ -138,6 +140,10 @@ class Run(Maps, Viewed, Kept):
         self._alive: BaseFileLock | None = None
         self._captured: Capture | None = None
         self._task: Task | None = None
+        self._rank: ranks.Attached | None = None
+        """Which this is, if it is not rank 0."""
+        self._meeting: Path | None = None
+        """Where the other ranks find this run, if there are some."""
 
     # -- what she asks of it -------------------------------------------------------------------------------
 
@@ -313,6 +319,12 @@ class Run(Maps, Viewed, Kept):
         self._require_entered("tag()")
         return self._redactor
 
+    def publish(self, fn: Callable[[Any], Any] | None = None) -> None:
+        if self._rank is None:  # rank 0 does it for all
+            super().publish(fn)
+
+    publish.__doc__ = Kept.publish.__doc__
+
     def _to_publish(self) -> tuple[Record, settings.Settings]:
         from .past.record import Record
         from .trackers.publishing import wanted_by
@@ -367,6 +379,11 @@ class Run(Maps, Viewed, Kept):
         from .tasks import fanout
 
         self._require_open("map()")
+        if self._rank is not None:
+            raise RunStateError(
+                f"run.map() was called in {self._rank}, as in every rank",
+                hint="call it in rank 0 only: its tasks would be done once for each rank",
+            )
         fanout.checked(function, tasks, into, n_jobs, retries, on_error)
         base = None if into is None else self._unresolved()
         if (task := attached.current.get()) is not None:
@@ -483,6 +500,9 @@ class Run(Maps, Viewed, Kept):
         if (task := attached.current.get()) is not None:
             self._attach(task, frame)
             return
+        if (rank := ranks.of_process()) is not None and rank.number > 0:
+            self._attach_to_rank_0(rank, frame)
+            return
         _finish_failed()
         try:
             with held_back():
@@ -520,6 +540,33 @@ class Run(Maps, Viewed, Kept):
         task.at_end.append(self._leave_with_task)
         if self._seed is not None:
             seeding.seed_all(self._seed)
+
+    def _attach_to_rank_0(self, rank: ranks.Rank, frame: FrameType) -> None:
+        """In another rank of a distributed training: likewise those of the run of rank 0."""
+        from . import command, config, snapshot
+
+        place = command.folder()
+        wishes = settings.load(place)
+        redactor, results = Redactor(wishes.redact), wishes.root / wishes.results
+        root = snapshot.find_repository(place)
+        file = rank.file(results, self._wanted_stage(frame, command.command(root, redactor), root))
+        _load()  # while rank 0 enters
+        self._rank = ranks.attach(rank, file, results, redactor, console=self._console)
+        self._attach(self._rank, frame)
+        self._rank.enter()
+        for one in self._inputs_in_task:
+            self._log.warn(f"not captured: input {one.data.path} of {self._rank}: rank 0 does not read it")
+        if config.value_digest(self._redacted_cfg) != attached.lock_of(self._rank.parent).config_digest:
+            self._log.warn(
+                f"the configuration of {self._rank} is not that of rank 0, which is recorded; "
+                f"with {ranks.OFF}=off each rank is a run of its own"
+            )
+
+    def _wanted_stage(self, frame: FrameType, invoked: Command, root: Path | None) -> str:
+        from . import command
+
+        given = self._given_stage
+        return command.given_stage(given) if given else caller.stage_of(frame, invoked, root)
 
     def _lock_in_task(self, task: Task) -> Lock:
         from . import config, upstream
@@ -563,14 +610,15 @@ class Run(Maps, Viewed, Kept):
         redactor = Redactor(wishes.redact)
         root = snapshot.find_repository(place)
         invoked = command.command(root, redactor)
-        given = self._given_stage
-        stage = command.given_stage(given) if given else caller.stage_of(frame, invoked, root)
+        stage = self._wanted_stage(frame, invoked, root)
         program = _place_of(frame)
 
         cfg = config.open_config(self._given_cfg)
         config.refuse_missing(cfg)  # `???` is no input
         chosen = config.choices_of(cfg)
         results = wishes.root / wishes.results
+        rank = ranks.of_process()
+        self._meeting = None if rank is None else rank.file(results, stage)
         earlier = self._find_earlier(cfg, results, stage, redactor, program)
         started = earlier.lock.started if earlier else entered
         local = started.astimezone()
@@ -663,6 +711,9 @@ class Run(Maps, Viewed, Kept):
         self._state = "open"
         _open[id(self)] = self
         self._open_folder(plain, program)
+        if self._meeting is not None:
+            with self._step("what other ranks need"):
+                ranks.announce(self._meeting, self.save_dir, run_id)
         self._tell(self._lock.omissions)
         with self._step("look at .gitignore"):
             self._advise_ignoring(root, wishes)
@@ -793,6 +844,8 @@ class Run(Maps, Viewed, Kept):
             self._state = "left"
             self._keep_locals()
             self._ended = status or status_of(error), self._failure(error)
+            if self._rank is not None:
+                self._rank.leave(*self._ended)
             return
         try:
             self._end(error, status)
@@ -836,6 +889,10 @@ class Run(Maps, Viewed, Kept):
                 self._captured.stop()
         with self._step("tasks"):
             self._look_at_tasks()
+        if self._meeting is not None:
+            with self._step("other ranks"):
+                patience = PATIENCE_AFTER_ERROR if self._lock.status == "done" else 0.0
+                self._omit(ranks.await_others(self.save_dir, patience))
         with self._step("inputs"):
             self._join_inputs(interrupt)
         if not self._tasks_go_on:  # else they may still write

@@ -55,6 +55,7 @@ class Journal:
     ----------
     folder: `metrics` in the run's folder; made with the first point.
     lose: called once, with the reason, when points cannot be written; training goes on.
+    name: what the names of the files begin with.
 
     >>> import tempfile
     >>> journal = Journal(Path(tempfile.mkdtemp()) / "metrics", lose=print)
@@ -63,8 +64,9 @@ class Journal:
     [(7, {'loss': 0.3})]
     """
 
-    def __init__(self, folder: Path, lose: Callable[[str], None]) -> None:
+    def __init__(self, folder: Path, lose: Callable[[str], None], name: str = "") -> None:
         self.folder = folder
+        self._name = name
         self._lose = lose
         self._lost = False
         self._own = _Own()
@@ -111,7 +113,7 @@ class Journal:
 
     def _opened(self) -> _Writer:
         self.folder.mkdir(exist_ok=True)
-        writer = self._own.writer = _Writer(self.folder)
+        writer = self._own.writer = _Writer(self.folder, self._name)
         self._writers.add(weakref.ref(writer, self._writers.discard))  # it is closed with its thread
         if self._closed:  # meanwhile
             writer.close()
@@ -128,10 +130,10 @@ class Journal:
 class _Writer:
     """One file, and the process it belongs to."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, name: str) -> None:
         self.forks = _forks
         self._lock = threading.Lock()  # a descriptor that is closed may be another file's a moment later
-        path = folder / f"{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
+        path = folder / f"{name}{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
         self.descriptor = os.open(
             path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o666
         )

@@ -72,7 +72,7 @@ class Task:
         from .reading import Reading
 
         parent = self.parent
-        self.journal = Journal(parent.save_dir / METRICS, self._lose_points)
+        self.journal = Journal(parent.save_dir / METRICS, self._lose_points, self.writer)
         self.reading = Reading(parent.cwd, (os.fspath(parent.save_dir), *parent.covered))
 
     def __str__(self) -> str:
@@ -82,6 +82,11 @@ class Task:
 
             self._label = self.key, label(self.value, SHOWN, self.parent.redactor)
         return self._label[1]
+
+    @property
+    def writer(self) -> str:
+        """What the names of its files of numbers begin with."""
+        return ""
 
     def _lose_points(self, why: str) -> None:
         self.parent.log.warn(f"not captured: {METRICS}: points could not be written: {why}")
