@@ -707,7 +707,10 @@ class Run(Maps, Viewed, Kept):
             sessions=earlier.sessions if earlier else (),
             omissions=redacted((*taken.omissions, *origin.omissions), redactor),
         )
-        self._given_inputs = ()  # runs among them, and theirs, would stay alive as long as this one
+        # runs among them, and those that these read from, would stay alive as long as this one
+        self._given_inputs = tuple(
+            (name, path) for (name, _), path in zip(self._given_inputs, paths, strict=True)
+        )
         self._state = "open"
         _open[id(self)] = self
         self._open_folder(plain, program)
