@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from multiprocessing.context import get_spawning_popen
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -237,10 +238,18 @@ class Run(Maps, Viewed, Kept):
         return os.fspath(self.save_dir)
 
     def __reduce__(self) -> str | tuple[Any, ...]:
+        if (
+            self._state == "open" and get_spawning_popen() is not None
+        ):  # as multiprocessing's own locks are sent
+            from . import config
+
+            parent = self._as_parent() if self._task is None else self._task.parent
+            return _in_child, (parent, str(self._task or ""), config.to_plain(self._cfg))
         if self._task is None or not self._entered:
             raise TypeError(
                 "a run lives in one process: give others run.save_dir, or what they need of run.cfg; "
-                "a function that run.map calls may enter a Run of its own, which joins the one that maps"
+                "a function that run.map calls may enter a Run of its own, which joins the one that maps\n"
+                "hint: a spawned process gets it when it starts: Process(target=work, args=(run,)), or initargs=(run,)"
             )
         from .tasks.values.returned import Returned
 
@@ -383,6 +392,11 @@ class Run(Maps, Viewed, Kept):
             raise RunStateError(
                 f"run.map() was called in {self._rank}, as in every rank",
                 hint="call it in rank 0 only: its tasks would be done once for each rank",
+            )
+        if self._task is not None and not self._task.map:
+            raise RunStateError(
+                "run.map() was called in a process that was spawned with the run",
+                hint="call it in the process that entered the run",
             )
         fanout.checked(function, tasks, into, n_jobs, retries, on_error)
         base = None if into is None else self._unresolved()
@@ -956,6 +970,14 @@ def _variables(frame: FrameType) -> dict[str, Any]:
     if frame.f_locals is not frame.f_globals:
         return found
     return {k: v for k, v in found.items() if not k.startswith("_") and k not in _OF_IPYTHON}
+
+
+def _in_child(parent: attached.Parent, key: str, plain: dict[Any, Any]) -> Run:
+    """A run in a process that was spawned with it: it logs there, and ends with the process."""
+    run = Run(plain)
+    run._frame = sys._getframe()
+    run._attach(attached.Task(parent, "", key=key), run._frame)
+    return run
 
 
 def _is_inside(frame: FrameType, other: FrameType | None) -> bool:

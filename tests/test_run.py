@@ -545,7 +545,7 @@ class TestLineage:
         (a.save_dir / "x.csv").write_text("tampered")
         with quiet(stage="b", inputs=[a.save_dir / "x.csv"]) as b:
             pass
-        assert any("no longer what run" in omission.why for omission in b.omissions)
+        assert any("changed since run" in omission.why for omission in b.omissions)
 
 
 class TestLog:
@@ -1087,3 +1087,41 @@ def test_a_chain_of_runs_is_not_kept_alive(project):
     gc.collect()
     assert [known() is run for known in past] == [False, False, False, True]
     assert len(run.lock.upstream) == 3
+
+
+@pytest.mark.parametrize("how", ["spawn", "forkserver"])
+def test_spawned_children_log(project, how):
+    """A process that is started with the run has its configuration, folder, log and numbers; the lock has them all."""
+    code = f"""
+        import multiprocessing
+        from runctx import Run
+
+        def work(run, number):
+            run.log_async(loss=run.cfg.lr * number, step=number)
+            run.logger.info("child {{}} of {{}}", number, run.id)
+            (run.save_dir / f"child-{{number}}").touch()
+            try:
+                run.map(abs, [1])
+            except RuntimeError as error:
+                print(str(error).splitlines()[0])
+
+        if __name__ == "__main__":
+            context = multiprocessing.get_context({how!r})
+            with Run({{"lr": 0.5}}, stage="parent", console=False) as run:
+                run.log_async(loss=0.0, step=0)
+                children = [context.Process(target=work, args=(run, number)) for number in (1, 2)]
+                for child in children:
+                    child.start()
+                for child in children:
+                    child.join()
+                    assert child.exitcode == 0
+            print(sorted(run.metrics()["loss"].values), [data.path for data in run.outputs])
+    """
+    done = python(project, code)
+    *refused, said = done.stdout.splitlines()
+    assert said == "[0.0, 0.5, 1.0] ['child-1', 'child-2']", done
+    assert refused == ["run.map() was called in a process that was spawned with the run"] * 2
+    past = Run.load(only_run(project))
+    log = (past.save_dir / "run.log").read_text()
+    assert [f"child {number} of {past.id}" in log for number in (1, 2)] == [True, True]
+    assert past.lock.metrics["loss"].points == 3
