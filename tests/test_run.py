@@ -776,7 +776,7 @@ class TestCells:
             pass
         assert caught.value.hint == "run.start() goes on with it; Run(...) makes another"
         cfg["lr"] = 0.2
-        with pytest.raises(ConfigError, match=r"lr is 0\.2 and was 0\.1"):
+        with pytest.raises(ConfigError, match=r"lr is 0\.2 \(was 0\.1\)"):
             run.start()
         assert run.status == Run.load(run).status == "done"
         assert run.cfg.lr == 0.1 and not run.lock.sessions
