@@ -23,6 +23,8 @@ _MANY = 2000
 """Entries from which on git's own status, on two threads, beats libgit2's and the cost of a process."""
 _SLOW = 0.05
 """Seconds; libgit2 reads every file again each time if the index is that of another copy of the work tree."""
+_OFTEN = 3
+"""Slow answers in a row after which it is not the machine."""
 _HOUR = 3600.0
 
 
@@ -69,7 +71,7 @@ def list_changes(here: Opened, cache: Path) -> Listing:
 
 def is_quick(here: Opened) -> bool:
     """Whether libgit2 knows how to list the changes, in less time than git takes."""
-    return here.is_plain() and not here.slow and here.index().entries <= _MANY
+    return here.is_plain() and here.slow < _OFTEN and here.index().entries <= _MANY
 
 
 def _is_odd(here: Opened, changes: list[Change]) -> bool:
@@ -100,7 +102,7 @@ def _by_libgit2(here: Opened) -> list[Change] | None:
         status = here.repo.status(untracked_files="all")
     except (pygit2.GitError, OSError, KeyError, ValueError):
         return None  # an unreadable folder, an index it does not know
-    here.slow = time.perf_counter() - began > _SLOW
+    here.slow = here.slow + 1 if time.perf_counter() - began > _SLOW else 0
     found = []
     for name, flag in status.items():
         flags, path = int(flag), os.fsencode(name)

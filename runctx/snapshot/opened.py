@@ -78,7 +78,7 @@ class Opened:
     repo: pygit2's handle; never shared between threads or with a forked process.
     root: the work tree.
     config: git's configuration, the last value of each name.
-    slow: libgit2's last look at the work tree took longer than git's would.
+    slow: how many of libgit2's last looks at the work tree in a row took longer than git's would.
     last: what was recorded last, and the tree that it gave.
     """
 
@@ -91,7 +91,7 @@ class Opened:
         self.common_dir = common_dir(self.repo)
         self.config, known = _configuration(self.repo, self.root)
         self.index_path = str(self.git_dir / "index")
-        self.slow = False
+        self.slow = 0
         self.last: tuple[object, bytes] | None = None
         self._plain_config = known and not any(
             name.startswith(_ODD) or (value or "true").lower() != _PLAIN.get(name, value or "true").lower()
