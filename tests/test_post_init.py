@@ -297,6 +297,7 @@ class LacksVariable:
 @dataclass
 class Sets:
     what: Any = None
+    either: int | str = 1
     number: int = 0
 
     def __post_init__(self) -> None:
@@ -335,7 +336,7 @@ def test_an_init_var_with_a_default(tmp_path: Path) -> None:
     """It has its default, and what an instance was given counts as long as nothing is laid upon it."""
     assert from_cli(NeedsVariable, ["a=3"]).a == 3
     assert recorded(NeedsVariable(1, 2), tmp_path / "run") == {"a": 3}
-    assert from_cli(Sets, ["what=hidden"]) == {"what": "hidden", "number": 0}
+    assert from_cli(Sets, ["what=hidden"]) == {"what": "hidden", "either": 1, "number": 0}
 
 
 def test_a_mandatory_value_is_asked_for_first() -> None:

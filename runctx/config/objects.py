@@ -7,7 +7,7 @@ import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, Node, OmegaConf, UnionNode
 from omegaconf.errors import OmegaConfBaseException
 
 from ..errors import ConfigError
@@ -28,6 +28,8 @@ def object_of(node: Any, ready: Ready, hint: Any = Any, path: Path = ()) -> Any:
     stays without one.
     """
     node = node._dereference_node()
+    if isinstance(node, UnionNode) and isinstance(node.__dict__["_content"], Node):
+        node = node.__dict__["_content"]
     content = node.__dict__.get("_content", node)
     if isinstance(content, dict):
         cls: Any = OmegaConf.get_type(node)
