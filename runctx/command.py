@@ -6,14 +6,13 @@ import functools
 import os
 import re
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from . import distributions, model, notebook
 from .errors import SaveDirError
-from .redact import REDACTED, Redactor
+from .redact import Redactor
 
 CONSOLE = "console"
 """Stage of what has no name: a bare console, `python -c`, standard input."""
@@ -59,7 +58,7 @@ def command(root: Path | None = None, redactor: Redactor | None = None) -> model
     return model.Command(
         kind=program.kind,
         entry=_printable(program.module or _shown(program.file, base)),
-        argv=redact_argv(_bounded(program.argv), redactor or Redactor()),
+        argv=(redactor or Redactor()).arguments(_bounded(program.argv)),
         cwd=_printable(_shown(_current_folder(), base)),
         python=_printable(sys.executable or ""),
         host=_printable(_host()),
@@ -161,49 +160,6 @@ def project_modules(root: Path | None = None) -> dict[str, Path]:
     if program is not None and os.path.isfile(program) and not distributions.is_installed(program):
         found["__main__"] = Path(_in_repository(program, base))
     return found
-
-
-def redact_argv(argv: Sequence[str], redactor: Redactor) -> tuple[str, ...]:
-    """The arguments without what follows, or is assigned to, a secret name, and without passwords in URLs.
-
-    >>> redact_argv(["train.py", "--api-key", "abc", "db.password=abc", "lr=0.1"], Redactor())
-    ('train.py', '--api-key', '<redacted>', 'db.password=<redacted>', 'lr=0.1')
-    """
-    shown = []
-    option = ""
-    for argument in argv:
-        if option and not argument.startswith("--"):
-            shown.append(_value(option, argument, redactor))
-            option = ""
-            continue
-        shown.append(_argument(argument, redactor))
-        is_option = argument.startswith("-") and "=" not in argument
-        option = argument.lstrip("-") if is_option and redactor.is_secret(argument.lstrip("-")) else ""
-    return tuple(shown)
-
-
-_ASSIGNED = re.compile(
-    r"(?P<key>[A-Za-z_][\w.-]*)(?P<is>[\"']?\s*[=:]\s*)"
-    r"(?P<value>(?:(?i:bearer|basic)\s+)?[^\s,;&\"'(){}\[\]]+)"
-)
-
-
-def _argument(argument: str, redactor: Redactor) -> str:
-    name, equals, value = argument.partition("=")
-    if equals and redactor.is_secret(name.lstrip("-+~")):
-        return f"{name}={_value(name.lstrip('-+~'), value, redactor)}"
-
-    def replaced(match: re.Match[str]) -> str:
-        if not redactor.is_secret(match["key"]):
-            return match[0]
-        return f"{match['key']}{match['is']}{_value(match['key'], match['value'], redactor)}"
-
-    return _ASSIGNED.sub(replaced, redactor.code(argument))
-
-
-def _value(name: str, value: str, redactor: Redactor) -> str:
-    """Through the redactor, so that it finds the secret in log lines too."""
-    return str(redactor.mapping({name: value})[name]) if value != REDACTED else value
 
 
 def _program() -> _Program:

@@ -149,7 +149,7 @@ class Gathering(Recording):
 
         found = source.collect(self._snapshot, self._files.source, elsewhere=self._noted.modules)
         cells = tuple(
-            replace(cell, code=self._redactor.code(cell.code)) for cell in notebook.executed_cells()
+            replace(cell, code=self._redactor.text(cell.code)) for cell in notebook.executed_cells()
         )
         copies = layout.SOURCE if found.copied else self._lock.source.copies
         self._update(source=replace(self._lock.source, files=found.files, copies=copies, cells=cells))
@@ -177,8 +177,8 @@ class Gathering(Recording):
         # as code: a traceback quotes lines of it, with the literals they hold
         return Failure(
             type=said.kind(error),
-            message=self._redactor.code(said.message(error)),
-            traceback=self._redactor.code(said.traceback_text(error)),
+            message=self._redactor.text(said.message(error)),
+            traceback=self._redactor.text(said.traceback_text(error)),
         )
 
 

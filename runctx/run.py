@@ -622,6 +622,7 @@ class Run(Maps, Viewed, Kept):
         place = command.folder()
         wishes = settings.load(place)
         redactor = Redactor(wishes.redact)
+        redactor.learn_environment(os.environ)
         root = snapshot.find_repository(place)
         invoked = command.command(root, redactor)
         stage = self._wanted_stage(frame, invoked, root)

@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 from . import command, layout, loaded
 from .model import Omission
+from .redact import is_secret_file, tells_a_secret
 from .snapshot import Snapshot
 
 OURSELVES = __name__.partition(".")[0]
@@ -62,13 +63,15 @@ def collect(snapshot: Snapshot, copies: Path, elsewhere: Mapping[str, Path] = Ma
 
 
 def _copy(name: str, path: Path, shown: str, copies: Path, found: Found) -> None:
+    secret = is_secret_file(path.name) or tells_a_secret(path.stem)
     try:
         if path.stat().st_size > MAX_COPY:
             raise OSError(f"larger than {MAX_COPY} bytes")
         content = path.read_bytes()
-        target = copies / _place(name, path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        layout.write_atomically(target, content)
+        if not secret:
+            target = copies / _place(name, path)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            layout.write_atomically(target, content)
     except OSError as error:
         found.omissions.append(
             Omission(what=shown, why=f"no commit holds it and it could not be copied: {error}")
@@ -77,7 +80,11 @@ def _copy(name: str, path: Path, shown: str, copies: Path, found: Found) -> None
     found.files[shown] = (
         "git:" + hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
     )
-    found.copied = True
+    if secret:
+        why = "its name says that it holds secrets: its digest is recorded, and no copy"
+        found.omissions.append(Omission(what=shown, why=why))
+    else:
+        found.copied = True
 
 
 def _place(name: str, path: Path) -> Path:

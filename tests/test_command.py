@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import runctx
-from runctx.command import command, folder, project_modules, redact_argv, stage_name
+from runctx.command import command, folder, project_modules, stage_name
 from runctx.model import Command
 from runctx.redact import REDACTED, Redactor
 
@@ -452,7 +452,7 @@ SECRET = "s3cr3t-Value"
 )
 def test_no_form_of_secret_survives(argv):
     """A secret is left out in each form that arguments take, and nothing else is."""
-    shown = redact_argv(["train.py", *argv, "lr=0.1"], Redactor())
+    shown = Redactor().arguments(["train.py", *argv, "lr=0.1"])
     assert SECRET not in " ".join(shown) and REDACTED in " ".join(shown)
     assert (shown[0], shown[-1], len(shown)) == ("train.py", "lr=0.1", len(argv) + 2)
 
@@ -476,13 +476,13 @@ def test_the_command_is_redacted(monkeypatch):
 )
 def test_ordinary_arguments_stay(argv):
     """Arguments without secrets come back unchanged."""
-    assert redact_argv(argv, Redactor()) == tuple(argv)
+    assert Redactor().arguments(argv) == tuple(argv)
 
 
 @given(st.lists(st.text(alphabet=st.characters(codec="utf-8"), max_size=20), max_size=8))
 @settings(max_examples=100, deadline=None)
 def test_redacting_keeps_the_shape(argv):
     """Redacting never raises, keeps the number of arguments, and leaves nothing to do the second time."""
-    once = redact_argv(argv, Redactor())
+    once = Redactor().arguments(argv)
     assert len(once) == len(argv)
-    assert redact_argv(once, Redactor()) == once
+    assert Redactor().arguments(once) == once

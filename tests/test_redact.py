@@ -74,7 +74,7 @@ def test_a_secret_is_nowhere(data: st.DataObject, secret: str, key: str) -> None
         config.to_yaml(shown).decode(),
         lock.encode(lock.decode(yamlfile.dump({**lock.to_plain(LOCK), "config": shown}))).decode(),
         redactor.text(f"ValueError: {secret!s} ({secret})\n{secret}"),
-        redactor.code(f"x = '{secret}'  # {secret}"),
+        redactor.text(f"x = '{secret}'  # {secret}"),
     ]
     assert not [text for text in told if secret in text]
 
@@ -166,7 +166,7 @@ def test_secrets_known_by_their_shape(text: str, shown: str) -> None:
 def test_literals_in_source(code: str) -> None:
     """A literal beside a secret name is replaced in source text, and known from then on."""
     redactor = Redactor()
-    assert redactor.code(code.replace("S", "hunter22")) == code.replace("S'S", "S").replace(
+    assert redactor.text(code.replace("S", "hunter22")) == code.replace("S'S", "S").replace(
         "S\\'S", "S"
     ).replace("S", REDACTED)
     assert "hunter22" not in redactor.text(f"print: {code.replace('S', 'hunter22')}")
@@ -184,7 +184,7 @@ def test_literals_in_source(code: str) -> None:
 )
 def test_other_source_stays(code: str) -> None:
     """Source without secrets is kept to the letter, names of variables that hold them included."""
-    assert Redactor().code(code) == code
+    assert Redactor().text(code) == code
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_other_source_stays(code: str) -> None:
 )
 def test_hostile_text_takes_no_time_to_speak_of(text: str) -> None:
     """Half a megabyte made to slow a pattern down takes no wait; quadratic time would be hours."""
-    Redactor().code(text)
+    Redactor().text(text)
 
 
 def test_it_travels_to_other_processes() -> None:

@@ -155,7 +155,7 @@ _PLAIN = (bool, int, float, str, bytes, Unknown)
 def _written(value: Any, redactor: Redactor) -> Any:
     """As a lock can hold it; of a derived value, its source."""
     if isinstance(value, Derived):
-        return redactor.code(source_of(value))
+        return redactor.text(source_of(value))
     if isinstance(value, Enum):
         return value.name
     if isinstance(value, Mapping):

@@ -87,8 +87,8 @@ class Capture:
     Parameters
     ----------
     path: the log that receives lines `time | STDOUT   | text`.
-    redact: applied to each line. It is sent to the helper, as it is at `start()`, so it must be picklable;
-        if it is not, nothing is captured.
+    redact: applied to each line. It is sent to the helper, as it is at `start()` and at `renew_redaction()`, so it
+        must be picklable; if it is not, nothing is captured.
 
     >>> import tempfile
     >>> folder = tempfile.TemporaryDirectory()
@@ -172,6 +172,16 @@ class Capture:
             except (OSError, ValueError):
                 self._stuck = True
 
+    def renew_redaction(self) -> None:
+        """Send the helper what redacts, which has learned secrets since; whatever is printed from here on meets it."""
+        if self._control is None or self._pid != os.getpid():
+            return
+        with (
+            self._asking,
+            contextlib.suppress(OSError),
+        ):  # the helper was killed: nothing is captured any more
+            self._control.sendall(tee.RENEW + _framed(_pickled(self._redact)))
+
     # -- descriptors -------------------------------------------------------------------------------
 
     def _lead_descriptors(self, payload: bytes) -> None:
@@ -214,7 +224,7 @@ class Capture:
                 start_new_session=True,  # an interrupt at the keyboard is not for it
             )
         self._control.settimeout(REPORT)
-        self._control.sendall(len(payload).to_bytes(4, "big") + payload)
+        self._control.sendall(_framed(payload))
         threading.Thread(target=self._watch, args=(self._helper,), name="runctx-capture", daemon=True).start()
 
     def _watch(self, helper: subprocess.Popen[bytes]) -> None:
@@ -397,6 +407,10 @@ def _unheard() -> Iterator[None]:
 def _pickled(redact: Callable[[str], str] | None) -> bytes:
     """What the helper needs to redact; it has to know where we import from first."""
     return b"" if redact is None else pickle.dumps((sys.path, pickle.dumps(redact)))
+
+
+def _framed(payload: bytes) -> bytes:
+    return len(payload).to_bytes(4, "big") + payload
 
 
 def _answer(control: socket.socket) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import SettingsError
 from ..model import Omission
-from . import capture
+from . import capture, tee
 
 if TYPE_CHECKING:
     import loguru
@@ -164,6 +164,11 @@ class RunLog:
             self._capture = capture.Capture(self.path, self._redact)
         return self._capture.start()
 
+    def renew_redaction(self) -> None:
+        """Let what captures output know the secrets that were learned since it began."""
+        if self._capture is not None:
+            self._capture.renew_redaction()
+
     def close(self) -> None:
         """End capture and file. Later lines go to the console only. Never raises; may be called twice."""
         while self in _active:
@@ -268,7 +273,7 @@ def _addressees() -> tuple[list[RunLog], str]:
 
 def _tell(text: str) -> None:
     for log in _addressees()[0]:
-        log._append(log.clean(text))
+        log._append(log.clean(tee.without_colours(text)))
 
 
 # -- our own core ------------------------------------------------------------------------------------------
@@ -399,11 +404,11 @@ def _is_terminal() -> bool:
 
 def _write_own(message: Any) -> None:
     log: RunLog = message.record["extra"][_KEY]
-    text = log.clean(str(message))
+    plain = log.clean(tee.without_colours(message))  # colours may part the name of a secret from its value
     if message.record["level"].no >= logging.DEBUG:
-        log._append(text)
+        log._append(plain)
     if log._shows(message.record["level"].no) and not _is_terminal():
-        capture.say(text)
+        capture.say(log.clean(message) if "\x1b" in message else plain)
 
 
 def _show_own(message: Any) -> None:

@@ -28,7 +28,10 @@ DRAIN = 1.0
 PAUSE = 0.05
 """The same, when it only pauses for a line of ours."""
 
-_ESCAPE = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])")
+RENEW = b"r"
+"""Comes before what redacts from there on; any other byte asks for an answer."""
+
+_ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])")
 
 
 class Lines:
@@ -75,15 +78,24 @@ class Lines:
         now = time.time()
         stamp = f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(now))}.{int(now % 1 * 1000):03d}"
         head = f"{stamp} | {self._head}"
-        return [head + self._readable(line) for line in raw]
+        text = "\n".join(map(self._readable, raw))
+        if self._redact is not None:  # all at once: a secret may be split over lines
+            text = self._redact(text)
+        return [head + line for line in text.split("\n")]
+
+    def renew(self, redact: Callable[[str], str]) -> None:
+        """Redact by this from here on."""
+        self._redact = redact
 
     def _readable(self, line: bytes) -> str:
         if b"\r" in line:
             line = _last_state(line)
-        if b"\x1b" in line:
-            line = _ESCAPE.sub(b"", line)
-        text = line.decode("utf-8", "backslashreplace")
-        return text if self._redact is None else self._redact(text)
+        return without_colours(line.decode("utf-8", "backslashreplace"))
+
+
+def without_colours(text: str) -> str:
+    """The text without what only tells a terminal how to show it."""
+    return _ESCAPE.sub("", text) if "\x1b" in text else text
 
 
 def _last_state(line: bytes) -> bytes:
@@ -136,6 +148,10 @@ class Stream:
         self._record(lambda: self._lines.feed(data))
         return bool(data)
 
+    def renew(self, redact: Callable[[str], str]) -> None:
+        """Redact by this from here on."""
+        self._lines.renew(redact)
+
     def catch_up(self, until: float) -> None:
         """Pass on what was written so far."""
         while time.monotonic() < until and select.select([self.source], [], [], 0)[0] and self.pump():
@@ -164,8 +180,9 @@ def write_all(descriptor: int, data: bytes) -> None:
 def tee(control: socket.socket, log: Log, streams: list[Stream]) -> None:
     """Serve the streams until all have ended.
 
-    A byte from `control` is answered as soon as all that was written before it is passed on; when `control`
-    ends, or the streams do, recording ends, and the answer says what was lost.
+    A byte from `control` is answered as soon as all that was written before it is passed on; only `RENEW` is not, after
+    which comes what redacts from there on. When `control` ends, or the streams do, recording ends, and the answer says
+    what was lost.
     """
     poll = select.poll()
     waiting = {stream.source: stream for stream in streams}
@@ -191,6 +208,11 @@ def _obey(control: socket.socket, log: Log, streams: list[Stream]) -> bool:
         asked = control.recv(1)
     except OSError:
         asked = b""
+    if asked == RENEW:
+        if (redact := _received(control)) is not None:
+            for stream in streams:
+                stream.renew(redact)
+        return True
     until = time.monotonic() + (PAUSE if asked else DRAIN)
     for stream in streams:
         stream.catch_up(until)

@@ -222,6 +222,12 @@ def _write(files: TaskFiles, order: Order, keys: Sequence[str], wanted: Sequence
                 hint="open files, locks and connections cannot be sent; open them inside the function",
             ) from error
     files.kept.mkdir(parents=True, exist_ok=True)
+    redactor = order.parent.redactor
+    for (
+        task
+    ) in order.tasks:  # a worker learns those of its own tasks; what they print, and their errors, come here
+        redactor.learn({order.into: task} if order.into else task)
+    order.parent.log.renew_redaction()
     return todo.write(files, order.tasks, keys, wanted, order.label)
 
 
@@ -331,6 +337,7 @@ def inside_a_task(
     from ..config import with_task
 
     def result(task: Any) -> Any:
+        redactor.learn({into: task} if into else task)
         for left in range(retries, -1, -1):
             try:
                 if into is None:

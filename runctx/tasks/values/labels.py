@@ -19,6 +19,9 @@ _DEEPEST = 3
 _LONGEST = 1000
 """Characters, digits or parts from which on a value is not asked for its own representation."""
 
+_READ = 20_000
+"""Characters of a text that are looked through for secrets before its middle is left out."""
+
 _SHORT = 10**15
 """From which on a number is not shown at once: of one with thousands of digits Python refuses to tell them."""
 
@@ -75,10 +78,10 @@ def kind_of(value: Any) -> str:
 
 def _told(value: Any, redactor: Redactor) -> str:
     if isinstance(value, (str, os.PathLike)):
-        return redactor.text(_cut(os.fsdecode(value)))
+        return _cut(redactor.text(os.fsdecode(value)[:_READ]))
     name = getattr(value, "name", None) if isinstance(value, dict) else None
     if isinstance(name, str) and name:  # of a combination
-        return _cut(name)
+        return redactor.text(_cut(name))
     return redactor.text(_brief(value, redactor, _DEEPEST))
 
 
@@ -87,7 +90,7 @@ def _brief(value: Any, redactor: Redactor, depth: int) -> str:
     if kind in (float, bool, NoneType):
         return repr(value)
     if isinstance(value, (str, bytes, bytearray)):
-        return repr(value[:_LONGEST])
+        return _cut(redactor.text(repr(value[:_READ])))
     if isinstance(value, int) and value.bit_length() > _LONGEST:
         return f"<{kind_of(value)} of {value.bit_length()} bits>"
     if isinstance(value, (list, tuple, set, frozenset, dict)) or dataclasses.is_dataclass(kind):
@@ -100,7 +103,7 @@ def _brief(value: Any, redactor: Redactor, depth: int) -> str:
         return f"<{kind_of(value)}>"
     if kind is not range and hasattr(kind, "__len__") and len(value) > _LONGEST:
         return f"<{kind_of(value)} of {len(value)}>"
-    return _ADDRESS.sub("", _cut(repr(value)))
+    return _ADDRESS.sub("", _cut(redactor.text(repr(value))))
 
 
 def _collection(value: Any, redactor: Redactor, depth: int) -> str:

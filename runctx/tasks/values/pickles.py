@@ -10,13 +10,13 @@ from __future__ import annotations
 import builtins
 import math
 import pickle
-from collections.abc import Callable
 from types import GetSetDescriptorType, MemberDescriptorType
 from typing import Any, Protocol
 
 import msgspec
 
 from ...errors import RemoteError, ResultError
+from ...redact import REDACTED, Redactor
 from .labels import kind_of, label
 
 _PROTOCOL = 5
@@ -213,18 +213,18 @@ class _Part(msgspec.Struct, omit_defaults=True, array_like=True):
 _decode_apart = msgspec.msgpack.Decoder(_Apart).decode  # while there is one thread: msgspec wants no two here
 
 
-def pack_error(error: BaseException, clean: Callable[[str], str] = str) -> bytes | None:
+def pack_error(error: BaseException, redactor: Redactor | None = None) -> bytes | None:
     """The exception as bytes: class, arguments, attributes, notes, cause, context, members. Never raises.
 
-    An argument that cannot be pickled becomes its text, an attribute is left out; both are, above 16 MB. None if
-    nothing can be kept, so that its row must do.
+    An argument that cannot be pickled, or holds a secret, becomes its text, an attribute is left out; both are, above
+    16 MB. None if nothing can be kept, so that its row must do.
 
     Parameters
     ----------
-    clean: takes secrets out of a text, before it is kept.
+    redactor: takes secrets out, before anything is kept.
     """
     try:
-        return msgspec.msgpack.encode(_take_apart(error, clean, set()))
+        return msgspec.msgpack.encode(_take_apart(error, redactor or Redactor(), set()))
     except Exception:  # a class of the user's may fail in any way: the row still tells of it
         return None
 
@@ -279,25 +279,26 @@ def with_traceback_text(error: BaseException, text: str) -> BaseException:
     return error
 
 
-def _take_apart(error: BaseException, clean: Callable[[str], str], seen: set[int]) -> _Apart:
+def _take_apart(error: BaseException, redactor: Redactor, seen: set[int]) -> _Apart:
     seen.add(id(error))
+    clean = redactor.text
 
     def related(other: BaseException | None) -> _Apart | None:
         if other is None or id(other) in seen or len(seen) >= _MOST_RELATED:
             return None
-        return _take_apart(other, clean, seen)
+        return _take_apart(other, redactor, seen)
 
     def part(value: Any) -> _Part:
         if isinstance(value, BaseException):
-            return _Part(error=related(value), text=label(value))
+            return _Part(error=related(value), text=label(value, redactor=redactor))
         if type(value) is str:
             value = clean(value)
         try:
             data = pack(value)
         except Exception:
             data = None
-        fits = data is not None and len(data) <= _LARGEST_PART
-        return _Part(data=data if fits else None, text=clean(label(value)))
+        fits = data is not None and len(data) <= _LARGEST_PART and not _is_secret(value, data, redactor)
+        return _Part(data=data if fits else None, text=label(value, redactor=redactor))
 
     members = None
     args: tuple[Any, ...] = error.args
@@ -317,6 +318,13 @@ def _take_apart(error: BaseException, clean: Callable[[str], str], seen: set[int
         context=related(error.__context__),
         quiet=error.__suppress_context__,
     )
+
+
+def _is_secret(value: Any, data: bytes, redactor: Redactor) -> bool:
+    """Whether a secret stands in a value, or its pickle."""
+    if redactor.is_held_by(data):
+        return True
+    return isinstance(value, (dict, list, tuple)) and REDACTED in redactor.text(repr(value))
 
 
 def _packed_class(kind: type[BaseException]) -> bytes:

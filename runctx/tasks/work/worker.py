@@ -60,13 +60,12 @@ class Work:
 
     def call(self, task: Any) -> Any:
         """The function of the task."""
+        redactor = self.parent.redactor
+        redactor.learn({self.into: task} if self.into else task)  # before anything is said of it
         if self.into is None:
             return self.function(task)
         from ... import config
 
-        redactor = self.parent.redactor
-        if not self.into or redactor.is_secret(self.into):  # whatever is said of it from here on
-            redactor.mapping({self.into: task} if self.into else {"": task})
         called = labels.of_task(task, self.into, redactor)
         return self.function(config.with_task(self.config, self.into, task, called))
 
@@ -310,7 +309,7 @@ class Worker:
         self, key: bytes, started: float, seconds: float, attempt: int, error: BaseException, last: bool
     ) -> None:
         reads = self.task.end(self.rows.store, keep=self._in_process, patience=PATIENCE_AFTER_ERROR)
-        packed = values.pack_error(error, clean=self.parent.redactor.code)
+        packed = values.pack_error(error, self.parent.redactor)
         try:
             at = None if packed is None else self.rows.store(packed)
         except OSError:  # a full disk may still have room for a row
@@ -323,7 +322,7 @@ class Worker:
                 seconds=round(seconds, 6),
                 attempt=attempt,
                 at=at,
-                error=fault(error, self.parent.redactor.code, self.terms.original or str),
+                error=fault(error, self.parent.redactor.text, self.terms.original or str),
                 inputs=reads,
             )
         )

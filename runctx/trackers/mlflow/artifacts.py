@@ -6,7 +6,6 @@ What MLflow has, from us and from the user's function, is kept beside it in a fi
 
 from __future__ import annotations
 
-import fnmatch
 import json
 import os
 import re
@@ -23,7 +22,7 @@ import msgspec
 
 from ... import layout
 from ...past.unlocked import may_hold_secrets
-from ...redact import SECRET_FILES
+from ...redact import is_secret_file
 
 if TYPE_CHECKING:
     from ...model import Lock
@@ -95,8 +94,7 @@ def choose(save_dir: Path, lock: Lock, texts: dict[str, bytes], most: int) -> Ch
     left_out, total = [], 0
     for name, path, size in sorted(_outputs(save_dir, inside), key=lambda output: (output[2], output[0])):
         total += size
-        secret = any(fnmatch.fnmatch(path.name, glob) for glob in SECRET_FILES)
-        secret |= not has_lock and may_hold_secrets(name)
+        secret = is_secret_file(name) or (not has_lock and may_hold_secrets(name))
         odd = name in files or name == KEPT or not _ORDINARY.fullmatch(name)
         if secret or odd or size > most or total > most * _TOTAL or len(files) >= _FILES:
             left_out.append(name)
