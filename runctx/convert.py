@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from .model import Lock, Origin
+from .model import Lock, Origin, Summary
 
 Mismatch = msgspec.ValidationError
 """Raised for a key that is missing or of the wrong type."""
@@ -18,7 +18,7 @@ Mismatch = msgspec.ValidationError
 msgspec.json.Decoder(Lock)
 
 
-_ENTRIES: dict[str, Any] = {"origins": tuple[Origin, ...]}
+_ENTRIES: dict[str, Any] = {"origins": tuple[Origin, ...], "metrics": Summary}
 """What the mappings of free keys hold, if not text."""
 
 

@@ -11,6 +11,7 @@ import re
 import secrets
 import stat
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from .errors import SaveDirError
@@ -27,6 +28,8 @@ STATE = ".runctx"
 SOURCE = "source"
 ALIVE = "alive.lock"
 TODO = "todo.jsonl"
+CODE = "code"
+"""Folder below the state of a map: a checkout for workers, in which links are lawful."""
 
 ARTIFACTS = "mlruns"
 """Folder of a project in which MLflow keeps copies of files, run.lock among them: no runs lie there."""
@@ -285,6 +288,24 @@ def read_regular(path: str | os.PathLike[str], start: int = 0, most: int = 1 << 
             raise OSError(errno.EFBIG, f"{size} bytes, more than the {most} that are read", os.fspath(path))
         stream.seek(start)
         return stream.read(max(0, size))
+
+
+def find_link(save_dir: Path, names: Iterable[str] = OWN) -> str | None:
+    """A link among our files and folders in a run's folder: whoever writes through it writes somewhere else.
+
+    Parameters
+    ----------
+    names: those to look at, with all below them.
+    """
+    pending = [os.path.join(save_dir, name) for name in names]
+    while pending:
+        path = pending.pop()
+        if os.path.islink(path):
+            return path
+        if os.path.isdir(path) and os.path.basename(path) != CODE:
+            with os.scandir(path) as entries:
+                pending += [entry.path for entry in entries if entry.is_symlink() or entry.is_dir()]
+    return None
 
 
 def is_own(name: str) -> bool:

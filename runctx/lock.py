@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import os
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ def to_plain(value: Any) -> Any:
             if needed or (v is not None and v is not False and v != () and v != {})
         }
     if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        return (value.astimezone(UTC) if is_time(value) else value).isoformat().replace("+00:00", "Z")
     if isinstance(value, (list, tuple)):
         return [to_plain(v) for v in value]
     if isinstance(value, dict):
@@ -92,10 +92,36 @@ def decode(data: bytes, where: str = "run.lock") -> Lock:
         message, place = _ERROR.fullmatch(str(error)).groups(default="")  # type: ignore[union-attr]
         at = _key_path(place, plain)
         raise LockError(f"{where}: at {at}: {message[:1].lower()}{message[1:300]}") from error
-    for one in (lock, *lock.upstream):
-        if one.started.tzinfo is None:
-            raise LockError(f"{where}: at started of {one.id}: must be a time with a zone; got {one.started}")
+    for place, value in _unfit(lock):
+        raise LockError(f"{where}: at {place}: must be a {_EXPECTED[type(value)]}; got {str(value)[:80]}")
     return lock
+
+
+_EXPECTED = {datetime: "time with a zone, between 1900 and 9000", int: "number of 64 bits"}
+_UNCHECKED = frozenset({"config", "origins", "seed"})
+"""Fields that hold values of the user's, which may be any."""
+
+
+def _unfit(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    """Times and numbers that no clock shows and nothing counts to: each, and its key path."""
+    if isinstance(value, datetime):
+        if not is_time(value):
+            yield place, value
+    elif isinstance(value, int):
+        if not -(1 << 63) <= value < 1 << 63:
+            yield place, value
+    elif isinstance(value, tuple):
+        for i, part in enumerate(value):
+            yield from _unfit(part, f"{place}[{i}]")
+    elif dataclasses.is_dataclass(value):
+        for name, _ in _fields(value.__class__):
+            if name not in _UNCHECKED:
+                yield from _unfit(getattr(value, name), f"{place}.{name}".lstrip("."))
+
+
+def is_time(moment: datetime) -> bool:
+    """Whether it has a zone, and can be told in any other."""
+    return moment.tzinfo is not None and 1900 <= moment.year <= 9000
 
 
 _LINES = re.compile(rb"^(origins|upstream):\n((?:  .*\n)+|(?:- \{.*\n)+)", re.MULTILINE)
@@ -133,8 +159,8 @@ def _key_path(place: str, plain: Any) -> str:
     for step in _STEP.finditer(place):
         name, index = step.groups()
         if index == "...":
-            key = next(k for k, v in value.items() if not convert.fits(last, v))
-            named, value = f"{named}[{key!r}]", value[key]
+            key = next((k for k, v in value.items() if not convert.fits(last, v)), None)
+            named, value = f"{named}[{'...' if key is None else repr(key)}]", value.get(key)
         else:
             named, value, last = named + step[0], value[int(index) if index else name], name
     return named.lstrip(".") or "the top level"

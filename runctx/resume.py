@@ -144,6 +144,11 @@ def _taken(
 def _hold(folder: Path) -> BaseFileLock | None:
     from filelock import Timeout
 
+    if link := layout.find_link(folder):
+        raise RunStateError(
+            f"run {lock.read(folder).id} cannot be resumed: {link} is a link, and a run writes into its folder only",
+            hint="replace the link by the file or folder itself",
+        )
     try:
         return liveness.hold(layout.RunFiles(folder).alive, PATIENCE)
     except Timeout:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any
 
 from hypothesis import strategies as st
@@ -173,6 +173,7 @@ def nested(
 plain_configs = nested(st.one_of(config_keys, st.none()))
 """Whatever a lock may hold under `config`."""
 
+_times = st.datetimes(datetime(1900, 1, 2), datetime(8999, 12, 30), timezones=st.just(UTC))
 _sizes = st.integers(0, 2**62)
 _text_or_none = st.none() | texts
 _text_to_text = st.dictionaries(texts, texts, max_size=3)
@@ -233,7 +234,7 @@ _metrics = st.dictionaries(
 )
 _sessions = st.builds(
     Session,
-    started=st.datetimes(timezones=st.just(UTC)),
+    started=_times,
     seconds=st.none() | st.floats(0, 1e12),
     status=texts,
     commit=_text_or_none,
@@ -249,8 +250,8 @@ def _locks(upstream: st.SearchStrategy[tuple[Lock, ...]]) -> st.SearchStrategy[L
         id=texts,
         stage=texts,
         status=st.sampled_from(["running", "submitted", "done", "failed", "interrupted"]),
-        started=st.datetimes(timezones=st.just(UTC)),
-        resumed=st.none() | st.datetimes(timezones=st.just(UTC)),
+        started=_times,
+        resumed=st.none() | _times,
         seconds=st.none() | st.floats(0, 1e12),
         save_dir=texts,
         error=st.none() | st.builds(Failure, type=texts, message=texts, traceback=texts),

@@ -12,7 +12,15 @@ import pytest
 
 from runctx import Run, from_cli, layout, lock
 from runctx.config import merged
-from runctx.errors import ConfigError, LockError, NoRunError, RunStateError, SaveDirError, TaskError
+from runctx.errors import (
+    ConfigError,
+    LedgerError,
+    LockError,
+    NoRunError,
+    RunStateError,
+    SaveDirError,
+    TaskError,
+)
 from runctx.past import index
 
 CONFIG = {
@@ -346,6 +354,41 @@ def test_written_anew(tmp_path):
     assert [data.path for data in again.inputs] == ["two"]
     assert [path.name for path in (again.save_dir / layout.INPUTS).iterdir()] == ["two.b3"]
     assert again.outputs == () and not (again.save_dir / layout.OUTPUTS).exists()
+
+
+@pytest.mark.parametrize(
+    "name", sorted(layout.OWN | {"tasks/work/done/x.jsonl", "metrics/x.jsonl", ".runctx/alive.lock"})
+)
+def test_nothing_is_written_through_a_link(tmp_path, name):
+    """A run in whose folder something of ours is a link is not resumed, and what the link leads to stays."""
+    first, _, _ = attempt("ab", bad="b")
+    own, elsewhere = first.save_dir / name, tmp_path / "elsewhere"
+    if own.exists():
+        own.rename(elsewhere)
+    else:
+        own.parent.mkdir(exist_ok=True)
+        elsewhere.write_text("precious")
+    own.symlink_to(elsewhere)
+    before = tree(elsewhere)
+    with pytest.raises(RunStateError, match="is a link"):
+        attempt("ab", resume=first.save_dir)
+    assert attempt("ab", resume=True)[0].save_dir != first.save_dir
+    assert tree(elsewhere) == before
+
+
+def tree(root: Path) -> dict[str, bytes]:
+    """Every file below a folder, or the file itself."""
+    files = [path for path in (root, *root.rglob("*")) if path.is_file()]
+    return {str(path.relative_to(root)): path.read_bytes() for path in files}
+
+
+def test_a_link_that_leads_in_circles(tmp_path):
+    """Where a worker's rows should be, it is a broken ledger, and says where."""
+    first, _, _ = attempt("ab", bad="b")
+    loop = first.save_dir / "tasks" / "work" / "done" / "x.jsonl"
+    loop.symlink_to(loop.name)
+    with pytest.raises(LedgerError, match=r"x\.jsonl"):
+        list(Run.load(first.save_dir).results())
 
 
 def test_another_map_of_the_name():

@@ -18,7 +18,7 @@ import msgspec
 
 from .. import layout, notes, yamlfile
 from ..errors import LockError
-from ..lock import read_sections
+from ..lock import is_time, read_sections
 from ..model import SCHEMA, Status, Summary
 
 Shown = Literal["running", "submitted", "done", "failed", "interrupted", "crashed", "broken"]
@@ -154,8 +154,10 @@ def parse(data: bytes, where: str = layout.LOCK) -> Row:
         metrics = _metrics(data)
     except (yamlfile.BrokenYaml, msgspec.ValidationError) as error:
         raise LockError(f"{where}: not a readable lock: {error}") from error
-    if head.started.tzinfo is None:
-        raise LockError(f"{where}: at started: a time with zone was expected, not {head.started}")
+    if not is_time(head.started):
+        raise LockError(
+            f"{where}: at started: must be a time with a zone, between 1900 and 9000; got {head.started}"
+        )
     return Row(
         id=head.id,
         stage=head.stage,

@@ -231,6 +231,11 @@ def _alone(known: Lock, save_dir: Path) -> Iterator[None]:
     from filelock import Timeout
 
     path = RunFiles(save_dir).alive
+    if link := layout.find_link(save_dir):
+        raise LedgerError(
+            f"{link} is a link, and tasks are collected into the run's own folder only",
+            hint="replace the link by the file or folder itself",
+        )
     try:
         held = liveness.hold(path, PATIENCE)
     except Timeout:

@@ -7,7 +7,9 @@ has come in the run's folder. What is kept can be lost: then everything is sent 
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
+import os
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from pathlib import Path
@@ -122,14 +124,20 @@ class Publication:
             held.release()
 
     def _make_room(self) -> None:
+        self._refuse_links()
         state = layout.RunFiles(self.save_dir).state
         if not state.exists():  # a folder from before runctx, which git may hold
             state.mkdir(exist_ok=True)
             (state / ".gitignore").write_text("*\n")
         self._file.parent.mkdir(exist_ok=True)
 
+    def _refuse_links(self) -> None:
+        if link := layout.find_link(self.save_dir, (layout.STATE,)):
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), link)
+
     def _keep(self, state: State) -> None:
         with contextlib.suppress(OSError):
+            self._refuse_links()
             layout.write_atomically(self._file, msgspec.json.encode(state))
 
 

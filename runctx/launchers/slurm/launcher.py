@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ... import layout
 from ...errors import LaunchError, SettingsError
 from ...tasks.ledger.standing import Ledger
 from ...tasks.work.shift import Shift, read_all
@@ -118,7 +119,7 @@ class Slurm:
 
     def launch(self, plan: Plan) -> Submitted:
         """Submit the array; returns when Slurm has it."""
-        code = checkout(plan.source, plan.repository, plan.files.state / "code")
+        code = checkout(plan.source, plan.repository, plan.files.state / layout.CODE)
         wanted = min(self.workers, -(-plan.todo // self.processes))
         element = Element(
             plan=plan,

@@ -128,7 +128,8 @@ class Rows:
     def _names(self) -> list[str]:
         try:
             with os.scandir(self.files.done()) as entries:
-                found = [entry.name for entry in entries if entry.is_file()]  # a pipe would block for ever
+                # a pipe would block for ever; a link may lead in circles, and whoever opens it says so
+                found = [entry.name for entry in entries if entry.is_symlink() or entry.is_file()]
         except FileNotFoundError:
             return []
         return sorted(name.removesuffix(SUFFIX) for name in found if name.endswith(SUFFIX))

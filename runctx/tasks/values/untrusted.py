@@ -30,6 +30,10 @@ _MOST_AXES = 64
 """Of a numpy array."""
 _LARGEST_KEY = 1_000
 """Parts of a tuple that is hashed: Python follows nested ones without end, and shared ones again and again."""
+_HASHED_AS_THEMSELVES = (1 << 61) - 1
+"""Below it, two whole numbers have two hashes."""
+_MOST_ALIKE = 100
+"""Keys of the same hash: looking each up takes time that grows with their number."""
 _HINT = "if you trust who wrote it, read it with trusted=True"
 
 
@@ -180,7 +184,10 @@ _PLAIN_DTYPE = re.compile(r"[biufcSUV]\d{1,9}|[mMO]8?")
 
 
 def _fill_dtype(made: Any, state: Any) -> None:
-    made.__setstate__(_described(made, state).__reduce__()[2])
+    described = _described(made, state)
+    if described.num != made.num:  # numpy takes any state for a dtype, and crashes on one of another kind
+        _broken("a numpy dtype with the state of another")
+    made.__setstate__(described.__reduce__()[2])
 
 
 def _described(dtype: Any, state: Any) -> Any:
@@ -188,6 +195,8 @@ def _described(dtype: Any, state: Any) -> Any:
     import numpy
 
     version, order, base, names, fields, size, _, _, *rest = state
+    if order not in ("<", ">", "=", "|"):
+        _broken("a numpy dtype of no byte order")
     if base is not None:
         return numpy.dtype((_inner(base[0]), _shape(base[1])))
     if names is not None:
@@ -342,6 +351,8 @@ class _Unpickler(_Python):  # type: ignore[misc]
     def __init__(self, data: bytes) -> None:
         super().__init__(io.BytesIO(data))
         self._size = len(data)
+        self._alike: Counter[tuple[int, int]] = Counter()
+        """Into what, and hash -> how many keys of that hash."""
         self._unfilled: dict[int, tuple[Any, Callable[[Any, Any], None]]] = {}
         """Objects whose state is still to come. It may come once: what lies in use elsewhere must not change."""
 
@@ -390,7 +401,7 @@ class _Unpickler(_Python):  # type: ignore[misc]
     def _set(self, items: list[Any]) -> None:
         into = self._target(items, dict, OrderedDict, defaultdict, Counter)
         for key, value in zip(items[::2], items[1::2], strict=True):
-            into[_hashable(key)] = value
+            into[self._key(into, key)] = value
 
     def load_append(self) -> None:
         item = self.stack.pop()
@@ -402,11 +413,22 @@ class _Unpickler(_Python):  # type: ignore[misc]
 
     def load_additems(self) -> None:
         items = self.pop_mark()
-        self._target(items, set).update(map(_hashable, items))
+        into = self._target(items, set)
+        into.update(self._key(into, item) for item in items)
 
     def load_frozenset(self) -> None:
         items = self.pop_mark()
-        self.stack.append(frozenset(map(_hashable, items)))
+        self.stack.append(frozenset(self._key(items, item) for item in items))
+
+    def _key(self, into: Any, key: Any) -> Any:
+        """The key, if Python finds its place in bounded time."""
+        if type(key) in (str, bytes) or (type(key) is int and abs(key) < _HASHED_AS_THEMSELVES):
+            return key  # of these nobody can choose the hash
+        alike = id(into), hash(_hashable(key))
+        self._alike[alike] += 1
+        if self._alike[alike] > _MOST_ALIKE:
+            _broken("a set or dict of keys that are made to collide")
+        return key
 
     def load_bytearray8(self) -> None:
         size = int.from_bytes(self.read(8), "little")
