@@ -146,7 +146,7 @@ def _hold(folder: Path) -> BaseFileLock | None:
 
     if link := layout.find_link(folder):
         raise RunStateError(
-            f"run {lock.read(folder).id} cannot be resumed: {link} is a link, and a run writes into its folder only",
+            f"cannot resume run {lock.read(folder).id}: {link} is a link, and a run writes into its folder only",
             hint="replace the link by the file or folder itself",
         )
     try:
