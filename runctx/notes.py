@@ -87,8 +87,8 @@ def change(
     file = layout.RunFiles(folder).notes
     with _alone(folder):
         known = read(folder)
-        tags = dict.fromkeys(tag for tag in (*known.tags, *map(redactor.code, added)) if tag not in removed)
-        text = known.note if note is None else redactor.code(note.strip())
+        tags = dict.fromkeys(tag for tag in (*known.tags, *map(redactor.text, added)) if tag not in removed)
+        text = known.note if note is None else redactor.text(note.strip())
         changed = Notes(tags=tuple(tags), note=text)
         if changed != known:
             try:
