@@ -43,6 +43,12 @@ class RunctxError(Exception):
     def __str__(self) -> str:
         return self.message if self.hint is None else f"{self.message}\nhint: {self.hint}"
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows: where in the user's code it arose, not where in ours."""
+        from .said import rendered
+
+        return rendered(self)
+
 
 class ConfigError(RunctxError, ValueError):
     """A configuration cannot be held, resolved or written to."""

@@ -7,6 +7,7 @@ reader tells a running run from a crashed one.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,11 @@ from . import layout
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
+
+
+# It tells of every lock at DEBUG; ours are no news to a user who debugs a program. A level of the user's stays.
+if logging.getLogger("filelock").level == logging.NOTSET:
+    logging.getLogger("filelock").setLevel(logging.INFO)
 
 
 def hold(path: Path, patience: float = 0.0) -> BaseFileLock:

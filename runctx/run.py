@@ -22,7 +22,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from . import caller, layout, liveness, notebook, notes, places, ranks, seeding, settings
+from . import caller, layout, liveness, notebook, notes, places, ranks, said, seeding, settings
 from . import inputs as inputs_
 from .errors import RunStateError, SaveDirError
 from .gathering import here, status_of
@@ -322,7 +322,11 @@ class Run(Maps, Viewed, Kept):
         # the run that maps may be asked as well, and in threads that a task starts only its own run knows it
         task = attached.current.get() or self._task
         journal = self._journal or self._opened_journal()
-        journal.append(named, step, None if task is None else task.key)
+        try:
+            journal.append(named, step, None if task is None else task.key)
+        except TypeError as error:
+            error._render_traceback_ = functools.partial(said.rendered, error)  # type: ignore[attr-defined]
+            raise error.with_traceback(None) from None
 
     def _own_redactor(self) -> Redactor:
         self._require_entered("tag()")

@@ -7,7 +7,7 @@ import random
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import SupportsIndex
+from typing import Any, SupportsIndex
 
 from .model import Omission
 
@@ -71,8 +71,10 @@ def kept() -> Iterator[None]:
         yield
     finally:
         random.setstate(python)
-        if numpy is not None:
-            numpy.random.set_state(legacy)
+        late = sys.modules.get("numpy")
+        if late is not None:  # which may have been imported meanwhile
+            fresh = late.random.RandomState().get_state() if numpy is None else legacy
+            late.random.set_state(fresh)
         if torch is not None:
             torch.set_rng_state(cpu)
             if devices is not None:
@@ -80,9 +82,23 @@ def kept() -> Iterator[None]:
 
 
 def unseeded(seeded: frozenset[str]) -> tuple[Omission, ...]:
-    """Libraries with generators of their own that were imported only after `seed_all`."""
+    """Libraries with generators of their own that were imported only after `seed_all`.
+
+    Numpy only if something has drawn from its global generator: joblib imports it, too, and draws nothing.
+    """
     late = [name for name in _SEEDED if name in sys.modules and name not in seeded]
     return tuple(
         Omission(what=f"seed of {name}", why=f"{name} was imported after the run had seeded the generators")
         for name in late
+        if name != "numpy" or not _is_untouched(sys.modules[name])
     )
+
+
+def _is_untouched(numpy: Any) -> bool:
+    """Whether the global generator is as it was when numpy was imported.
+
+    MT19937 then stands before the last word of its state, and the first word is this one; a draw moves on, and when the
+    words are used up others take their place.
+    """
+    name, words, place, has_gauss, _ = numpy.random.get_state()
+    return bool(name == "MT19937" and place == 623 and words[0] == 0x80000000 and not has_gauss)

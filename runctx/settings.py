@@ -59,6 +59,8 @@ class Settings:
     """Seconds between two looks at processors, memory, disk and accelerators while a run goes on; 0 for none."""
     redact: tuple[str, ...] = ()
     """Globs of further configuration keys that are secret."""
+    columns: tuple[str, ...] = ()
+    """What `runctx ls` shows of each run, e.g. `status`, `config.lr`, `metrics.loss.min`; default: what differs."""
     variables: tuple[str, ...] = ()
     """Globs of further environment variables to record."""
 

@@ -6,6 +6,8 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from .logs import capture
+
 if TYPE_CHECKING:
     from .hashing import Hashing
     from .interrupts import Interrupt
@@ -31,19 +33,50 @@ def wait_for(
         return
     began = time.monotonic()
     shown_from, given_up = began + PATIENCE, began + (limit if limit is not None else float("inf"))
-    bar = None
+    bar: _Bar | _Lines | None = None
     try:
         while not hashing.wait(0.1):
             if interrupt or time.monotonic() > given_up:
                 hashing.cancel()
                 return
             if show and bar is None and time.monotonic() > shown_from:
-                from tqdm import tqdm
-
-                bar = tqdm(desc=what, unit="B", unit_scale=True, file=sys.stderr, leave=False)
+                bar = _Bar(what) if capture.is_terminal("stderr") else _Lines(what)
             if bar is not None:
-                done, bar.total = hashing.progress
-                bar.update(done - bar.n)
+                bar.update(*hashing.progress)
     finally:
         if bar is not None:
-            bar.close()
+            bar.close(*hashing.progress)
+
+
+class _Bar:
+    """In a terminal."""
+
+    def __init__(self, what: str) -> None:
+        from tqdm import tqdm
+
+        self._bar = tqdm(desc=what, unit="B", unit_scale=True, file=sys.stderr, leave=False)
+
+    def update(self, done: int, total: int | None) -> None:
+        self._bar.total = total
+        self._bar.update(done - self._bar.n)
+
+    def close(self, done: int, total: int | None) -> None:
+        self._bar.close()
+
+
+class _Lines:
+    """One line at the start and one at the end, where a bar would be drawn below itself again and again."""
+
+    def __init__(self, what: str) -> None:
+        self._what, self._began = what, time.monotonic()
+        capture.say(f"{what} ...\n", capture.console())
+
+    def update(self, done: int, total: int | None) -> None:
+        pass
+
+    def close(self, done: int, total: int | None) -> None:
+        from .display import words
+
+        of = "" if total in (done, None) else f" of {words.size(total or 0)}"
+        took = words.took(time.monotonic() - self._began + PATIENCE)
+        capture.say(f"{self._what}: {words.size(done)}{of} in {took}\n", capture.console())

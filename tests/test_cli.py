@@ -64,6 +64,29 @@ def in_a_terminal(*arguments: str, **environment: str) -> str:
         os.close(follower)
 
 
+@pytest.mark.parametrize(
+    ("command", "streams", "code", "said"),
+    [
+        ("ls", ">&-", 0, ""),
+        ("show latest", ">&-", 0, ""),
+        ("ls --json", "<&- >&- 2>&-", 0, ""),
+        ("ls --limit 1", "2>&-", 0, "evaluate-"),
+        ("nosuch", "2>&-", 2, ""),
+        ("ls", ">/dev/full", 1, "error: the output cannot be written: "),
+        ("--help", ">/dev/full", 1, "error: the output cannot be written: "),
+        ("ls --limit 1", "2>/dev/full", 1, "evaluate-"),
+        ("tree latest", ">/dev/full 2>&1", 1, ""),
+    ],
+)
+def test_streams_that_take_nothing(command, streams, code, said):
+    """A closed stream leads nowhere; one that cannot be written to ends the command with 1, without a traceback."""
+    script = f'exec "$@" {command} {streams}'
+    done = subprocess.run(["sh", "-c", script, "sh", *MAIN], capture_output=True, text=True, timeout=60)
+    told = done.stdout + done.stderr
+    assert done.returncode == code and "Traceback" not in told and "ignored" not in told
+    assert said in told and bool(said) is bool(told)
+
+
 class TestLs:
     def test_table(self):
         """All runs of the results folder, the newest first, with what tells those of a stage apart."""
@@ -94,7 +117,7 @@ class TestLs:
         """An expression chooses, keys sort, the first of them first; what no run has is said on stderr."""
 
         def rates(*arguments: str) -> list[str]:
-            return re.findall(r"lr=([\d.]+)", told("ls", "--stage", "train", *arguments))
+            return re.findall(r"\* +(0\.\d)", told("ls", "--stage", "train", *arguments))
 
         assert rates("--where", "config.lr < 0.15 and status == 'done'") == ["0.1", "0.0"]
         assert rates("--sort", "config.lr") == ["0.0", "0.1", "0.2"]
@@ -131,6 +154,34 @@ class TestLs:
         assert listed[1] == {"id": make_lock(4, stage="train").id, "config.name": "sgd", "seconds": 1.5}
         assert listed[0]["config.name"] is None
 
+    def test_what_was_asked_for(self):
+        """The keys of `--where` and `--sort` are shown; what differs is what tells the runs from all that match."""
+        shown = runctx("ls", "--where", "config.lr > 0.05", "--sort=-config.lr", "--limit", "2").stdout
+        assert [line.split()[5:] for line in shown.splitlines()[:1]] == [["lr"]]
+        assert [line.split()[-1] for line in shown.splitlines()[1:]] == ["0.9", "0.2"]
+        limited = runctx("ls", "--stage", "train", "--limit", "1").stdout
+        assert "lr=0.2" in limited
+
+    def test_columns_for_good(self, project):
+        """The setting `columns` says what a table shows, unless `--columns` does; JSON has all."""
+        (project / "pyproject.toml").write_text('[tool.runctx]\ncolumns = ["status", "config.lr"]')
+        assert told("ls").splitlines()[0].split() == ["run", "status", "lr"]
+        assert told("ls", "--columns", "seconds").splitlines()[0].split() == ["run", "seconds"]
+        assert told("ls", "--columns", "").splitlines()[0].split()[:5] == [
+            "run",
+            "status",
+            "started",
+            "took",
+            "commit",
+        ]
+        assert "config" in json.loads(told("ls", "--json"))[0]
+        done = runctx("ls", RUNCTX_COLUMNS="lr")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert (
+            done.stderr
+            == "error: setting 'columns': nothing is called 'lr'\nhint: did you mean config.lr or metrics.lr?\n"
+        )
+
     def test_metrics(self):
         """Some metrics that most runs have stand beside the runs; in a narrow terminal they stand below."""
         numbers = {
@@ -140,7 +191,8 @@ class TestLs:
         write_run(Path(), make_lock(71, metrics=numbers))
         assert told("ls").splitlines()[0].split()[5:9] == ["acc", "b", "c", "differs"]
         narrow = told("ls", COLUMNS="80").splitlines()
-        assert "acc 0.25 b 0.25 c 0.25" in " ".join(" ".join(narrow).split()) and max(map(len, narrow)) <= 80
+        assert narrow[0].split()[5:] == ["acc", "b"] and "c 0.25" in " ".join(narrow)
+        assert max(map(len, narrow)) <= 80
         asked = told("ls", "--columns", "metrics.system/x.max,metrics.a/rare", "--limit", "0").splitlines()
         assert asked[0].split() == ["run", "system/x.max", "a/rare"] and asked[2].split()[1:] == ["1", "0.25"]
 

@@ -109,6 +109,44 @@ class TestWhatIsCompared:
             "metrics.val/loss.min": ((0.5, 0.6), (0,)),
         }
 
+    def test_numbers_and_marks_are_aligned(self):
+        """Numbers stand point below point, and "(best)" beside the best alone."""
+        some = (
+            {"acc": summary(0.9), "loss": summary(449976.5)},
+            {"acc": summary(0.75), "loss": summary(450000.0)},
+        )
+        lines = [
+            line.rstrip()
+            for line in as_text(
+                Table(Comparison([known(n, metrics=one) for n, one in enumerate(some)]))
+            ).splitlines()
+        ]
+        told = {line.split()[0]: line for line in lines if line}
+        acc, loss = told["metrics.acc"], told["metrics.loss"]
+        assert loss.split() == ["metrics.loss", "449976.5", "(best)", "450000"]
+        assert acc.split() == ["metrics.acc", "0.9", "(best)", "0.75"]
+        assert acc.index("0.9") + 1 == loss.index(".5") and acc.index("(best)") == loss.index("(best)")
+        assert acc.index(".75") == loss.index("450000") + 6
+
+    def test_packages_of_one_side(self):
+        """Packages that only some runs imported are counted and named below the table; `--all` lists them."""
+        environments = [
+            replace(make_lock().environment, packages={"numpy": one, **more})
+            for one, more in (("1", {}), ("2", {"pandas": "3", "b": "4"}))
+        ]
+        found = Comparison([known(n, environment=one) for n, one in enumerate(environments)])
+        for told in (repr(found), found._repr_html_()):
+            assert "packages.numpy" in told and "packages.pandas" not in told
+            assert "imported by only some of them: 2 packages (pandas, b)" in " ".join(told.split())
+        assert "packages.pandas" in as_text(Table(found, equal=True)) and "only some" not in as_text(
+            Table(found, equal=True)
+        )
+        assert found.to_dict()["differs"]["packages"] == {
+            "numpy": ["1", "2"],
+            "pandas": [None, "3"],
+            "b": [None, "4"],
+        }
+
     def test_metrics_of_unknown_sense(self):
         """Where a name does not say whether more is better, least and greatest are told, and none is the best."""
         found = Comparison([known(metrics={"x": summary(1.0, 3.0, 2.0)}), known(metrics={"x": summary(2.5)})])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,13 +17,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runctx import Run, display, lock
-from runctx.display import tasks, terminal, words
+from runctx.display import logged, tasks, terminal, words
 from runctx.display.differences import differences
 from runctx.display.listing import Listing
 from runctx.display.picture import MOST, picture
 from runctx.display.plain import as_text
 from runctx.model import Data, Failure, Lock, Omission, Session, Summary, Tasks
+from runctx.past.columns import column
 from runctx.past.row import Row, parse
+from runctx.trackers.metrics import Metrics, Series
 from tests.pastruns import ESCAPE, START, child_of, make_lock
 from tests.strategies import locks
 
@@ -132,7 +135,7 @@ class TestHarmless:
     def test_any_lock(self, one: Lock):
         """Pages are well formed and pictures valid XML; nothing steers a terminal."""
         tags_of(display.run_html(one, one.status))
-        tags_of(display.runs_html([parse(lock.encode(one))] * 2, total=9))
+        tags_of(display.runs_html([parse(lock.encode(one))] * 2, 1))
         tags_of(display.lineage_html(one, {}))
         ElementTree.fromstring(drawn(one))
         assert not any(CONTROL.search(text) for text in shown(one))
@@ -187,6 +190,23 @@ class TestRun:
 
 
 class TestTerminal:
+    def test_interrupted(self):
+        """Of what Ctrl-C met, the lines of the user's code are shown, and no library's."""
+        frames = [
+            '  File "/home/ada/train.py", line 8, in main\n    run.map(work, range(4))\n',
+            '  File "/env/site-packages/runctx/run.py", line 350, in map\n    return fan_out(\n           ^^^^\n',
+            '  File "/src/runctx/runctx/tasks/fanout.py", line 1, in fan_out\n    x\n',
+            '  File "/env/lib/python3.12/site-packages/joblib/parallel.py", line 2098, in __call__\n    sleep()\n',
+            '  File "/usr/lib/python3.12/threading.py", line 3, in wait\n    x\n',
+        ]
+        traceback = f"Traceback (most recent call last):\n{''.join(frames)}KeyboardInterrupt\n"
+        error = Failure(type="builtins.KeyboardInterrupt", message="", traceback=traceback)
+        shown = as_text(
+            terminal.run(make_lock(status="interrupted", error=error), "interrupted", "folder")
+        ).splitlines()
+        assert shown[1:4] == ["  KeyboardInterrupt", *(f"  {line}" for line in frames[0].splitlines())]
+        assert shown[4].startswith("  started") and "joblib" not in "".join(shown)
+
     def test_error_first(self, monkeypatch):
         """What went wrong stands right below the head, its traceback with the lines that Python printed."""
         monkeypatch.setenv("COLUMNS", "80")
@@ -323,8 +343,90 @@ class TestDifferences:
         assert "usual: lr=1" in text and "differs in" in text and f"{'1' * 8}*" in text
         assert words.DIRTY in " ".join(text.split())
         both = [*rows, *(replace(one, stage="b") for one in rows)]
-        page = display.runs_html(both, total=6)
+        page = display.runs_html(both)
         assert "usual in a: lr=1" in page and "usual in b: lr=1" in page and words.DIRTY in page
+
+    def test_over_all_that_match(self):
+        """What tells the shown runs from the others that were found is said, though they are equal among themselves."""
+        rows = [row(lr=1, n=3), row(lr=1, n=3), row(lr=2, n=3), row(lr=2, n=3), row(lr=2, n=3)]
+        for told in (as_text(Listing(rows, 2)), display.runs_html(rows, 2)):
+            assert (
+                told.count("lr=1") == 2 and "usual: lr=2" in told and "… 3 more" in told and "n=3" not in told
+            )
+
+    def test_asked(self):
+        """A key that was asked for has a column, whether or not the runs differ in it, and is not said twice."""
+        rows = [row(lr=0.5, n=1), row(lr=0.5, n=2)]
+        for told in (
+            as_text(Listing(rows, besides=[column("config.lr")])),
+            display.runs_html(rows, None, [column("config.lr")]),
+        ):
+            assert told.count("0.5") == 2 and "lr=" not in told and "n=1" in told
+
+
+class TestNumbers:
+    @pytest.mark.parametrize(
+        ("value", "text"),
+        [
+            (449976.5, "449976.5"),
+            (450000, "450000"),
+            (0.123456789, "0.123457"),
+            (-1234567.8, "-1234568"),
+            (123456789012.5, "123456789012"),
+            (1e-9, "1e-09"),
+            (1.23456789e-9, "1.23457e-09"),
+            (1.7e308, "1.7e+308"),
+            (math.inf, "inf"),
+        ],
+    )
+    def test_six_digits(self, value, text):
+        """A number has six significant digits at least, and its whole part."""
+        assert words.number(value) == text
+
+    @given(st.lists(st.floats() | st.integers(-(10**7), 10**7), min_size=1))
+    def test_digits(self, values):
+        """Nothing that is written is off by more than half of the sixth digit."""
+        for value in filter(math.isfinite, values):
+            assert math.isclose(float(words.number(value)), value, rel_tol=5e-6)
+
+    @given(st.lists(st.floats() | st.integers(-(10**7), 10**7), min_size=1), st.sets(st.integers(0, 9)))
+    def test_aligned(self, values, best):
+        """Points stand below points, marks below marks, and nothing else is changed."""
+        texts = [words.number(value) + " (best)" * (place in best) for place, value in enumerate(values)]
+        told = words.aligned(texts)
+        assert [re.sub(" +", " ", text).strip() for text in told] == texts
+        assert len({re.match(" *-?([0-9]+|nan|inf)", text).end() for text in told}) == 1  # type: ignore[union-attr]
+        assert len({text.index("(") for text in told if "(" in text}) <= 1
+
+    def test_of_a_listing(self):
+        """Values of one metric stand point below point, in the terminal and on a page."""
+        rows = [
+            replace(row(), metrics={"loss": Summary(last=value, min=0.0, max=value, points=2)})
+            for value in (450000.0, 0.25, 449976.5)
+        ]
+        top, *lines = as_text(Listing(rows)).splitlines()
+        column = [line[top.index("loss") :].partition("  lr")[0].rstrip() for line in lines]
+        assert column[:3] == ["450000", "     0.25", "449976.5"]
+        page = display.runs_html(rows)
+        assert ">450000<" in page and ">     0.25<" in page and ">449976.5<" in page
+
+    def test_long_names(self):
+        """Names of 300 characters leave room for the numbers, and stay apart."""
+        some = {
+            f"{'a' * 299}{end}": Series((450000.0 + n, 0.25), (0, 1), (1.0, 2.0), (None, None))
+            for n, end in enumerate("xy")
+        }
+        text = as_text(logged.table(some))
+        assert (
+            all(number in text for number in ("450000", "450001", "0.25", "0 … 1"))
+            and max(map(len, text.splitlines())) <= 80
+        )
+        assert "…aaaaaaaaaax" in text and "…aaaaaaaaaay" in text
+        rows = [
+            replace(row(), metrics={name: Summary(last=0.25, min=0.0, max=1.0, points=2) for name in some})
+        ]
+        for told in (text, as_text(Listing(rows)), display.runs_html(rows), logged.as_html(Metrics(some))):
+            assert "a" * 80 not in told and "0.25" in told
 
 
 class TestPicture:

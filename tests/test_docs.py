@@ -153,7 +153,8 @@ def test_browsing_prints_what_is_shown(project, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["example.py"])
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("NO_COLOR", "1")
-    play(BLOCK.findall((ROOT / "docs/browse.md").read_text()), read=timeless)
+    blocks = BLOCK.findall((ROOT / "docs/browse.md").read_text())
+    play([block for block in blocks if block[0] != "toml"], read=timeless)
 
 
 @pytest.mark.filterwarnings(

@@ -367,6 +367,27 @@ def git(kernel: Kernel, name: str) -> str:
     return subprocess.check_output(["git", "rev-parse", name], cwd=kernel.folder, text=True).strip()
 
 
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("code", "kind"),
+        [
+            ("Run({'a': '${nowhere}'}).start()", "ConfigError"),
+            ("Run(inputs=['nowhere.csv']).start()", "InputError"),
+            ("with Run() as run: run.log_async(loss='high')", "TypeError"),
+            ("with Run() as run: run.log_async({'': 1})", "TypeError"),
+            ("with Run() as run: run.map(lambda n: 1 / n, [0], launcher='serial')", "TaskError"),
+            ("Run.load('nowhere')", "NoRunError"),
+            ("from runctx import runs; runs().where('config.')", "QueryError"),
+        ],
+    )
+    def test_our_frames_are_hidden(self, kernel, code, kind):
+        """An error that the user can put right shows the line in the cell, and none of ours."""
+        shown = kernel.run(f"{code}  # this line")
+        assert shown.error == kind and "# this line" in shown.traceback and kind in shown.traceback
+        inside = [line for line in shown.traceback.splitlines() if re.search(r"runctx/\w+(/\w+)*\.py", line)]
+        assert inside == []
+
+
 class TestRerun:
     @pytest.mark.parametrize("how", ["", "%%time\n", "await asyncio.sleep(0)\n"], ids=["", "magic", "await"])
     def test_started_again(self, kernel, how):
@@ -376,19 +397,27 @@ class TestRerun:
         forgotten = load(kernel)
         assert forgotten.status == "running"
         shown = kernel.run(first)
-        assert forgotten.id in shown.stderr and "interrupted" in shown.stderr
+        assert forgotten.id in shown.stdout and "interrupted" in shown.stdout
         kernel.run("answer = 42")
         kernel.run("run.finish()")
         assert (Run.load(forgotten).status, load(kernel).status) == ("interrupted", "done")
+
+    def test_workers_say_on_stdout_too(self, kernel):
+        """Log lines of tasks are shown as those of the cell, not on the ground of errors."""
+        kernel.run("def work(n):\n    with Run() as run:\n        run.logger.info('task {}', n)")
+        request = kernel.begin("with Run() as run: _ = [*run.map(work, [1, 2], n_jobs=2)]")
+        shown = kernel.wait(request, until=lambda shown: shown.ended and shown.stdout.count("task ") >= 2)
+        assert not shown.error and "INFO" not in shown.stderr
 
     def test_log_lines_stay_with_their_cell(self, kernel):
         """A log line is shown by the cell that said it, not by the one that started the run."""
         first = kernel.run("run = Run().start()\nrun.logger.info('one')")
         second = kernel.run("run.logger.info('two')")
         third = kernel.run("run.finish()")
-        assert "one" in first.stderr and "two" not in first.stderr
-        assert "two" in second.stderr and "one" not in second.stderr
-        assert "done" in third.stderr
+        assert "one" in first.stdout and "two" not in first.stdout
+        assert "two" in second.stdout and "one" not in second.stdout
+        assert "done" in third.stdout
+        assert first.stderr + second.stderr + third.stderr == ""
         assert [word for word in ("one", "two") if word in (load(kernel).save_dir / "run.log").read_text()]
 
     def test_two_stages_at_once(self, kernel):

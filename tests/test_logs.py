@@ -18,6 +18,8 @@ import signal
 import subprocess
 import sys
 import tempfile
+import termios
+import textwrap
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -154,17 +156,78 @@ def test_warn_goes_to_file_and_console(new_log):
     assert "| runctx - left out" in console.getvalue()
 
 
-def test_console_is_coloured_on_a_terminal_only(new_log):
-    """Colour on a terminal; never in the file."""
+@pytest.mark.parametrize("no_color", ["", "1"])
+def test_console_is_coloured_on_a_terminal_only(new_log, monkeypatch, no_color):
+    """Colour on a terminal, unless NO_COLOR is set; never in the file."""
+    monkeypatch.setenv("NO_COLOR", no_color)
     log = new_log(console=True)
     leader, follower = pty.openpty()
     with open(follower, "w") as terminal, contextlib.redirect_stderr(terminal):
         log.logger.info("hello")
         shown = os.read(leader, 10_000)
     os.close(leader)
-    assert b"\x1b[" in shown
+    assert (b"\x1b[" in shown) is not bool(no_color)
     assert shown.count(b"hello") == 1
     assert "\x1b" not in log.path.read_text("utf-8")
+
+
+BARS = """
+import sys
+from tqdm import tqdm
+from runctx import Run
+
+with Run(stage="bars", save_dir=sys.argv[1], capture="capture" in sys.argv) as run:
+    for epoch in tqdm(range(2), desc="epochs", mininterval=0, ncols=60):
+        for batch in tqdm(range(2), desc="batches", mininterval=0, ncols=60, leave=False):
+            run.logger.info("ours {} {}", epoch, batch)
+"""
+
+
+@pytest.mark.parametrize("capture", ["", "capture"])
+@pytest.mark.parametrize("terminal", [True, False])
+def test_lines_do_not_land_behind_a_bar(tmp_path, terminal, capture):
+    """A bar of tqdm makes room for each line of ours, and is drawn again below it."""
+    command = [sys.executable, "-c", BARS, str(tmp_path / "run"), capture]
+    if terminal:
+        leader, follower = pty.openpty()
+        termios.tcsetwinsize(follower, (24, 80))
+        subprocess.run(command, stderr=follower, timeout=60, check=True, env={**os.environ, "NO_COLOR": "1"})
+        os.close(follower)
+        data = b""
+        with contextlib.suppress(OSError):  # how a terminal says that it has ended
+            while more := os.read(leader, 100_000):
+                data += more
+        os.close(leader)
+    else:
+        data = subprocess.run(command, stderr=subprocess.PIPE, timeout=60, check=True).stderr
+    lines = data.decode().replace("\r\n", "\n").split("\n")
+    ours = [line for line in lines if "ours" in line]
+    assert len(ours) == 4
+    for line in ours:
+        before, _, own = line.rpartition("\r")
+        assert re.match(r"(\x1b\[A)?\d{4}-", own) and before.endswith(" " * 20), line
+    assert sum("epochs" in line for line in lines[lines.index(ours[0]) :]) > 3
+
+
+@pytest.mark.parametrize("explicit", [False, True])
+def test_lines_of_filelock_are_not_ours_to_show(tmp_path, explicit):
+    """A program that logs at DEBUG hears nothing of our locks, unless it asks for them by name."""
+    code = f"""
+        import logging, sys
+        from loguru import logger
+        if {explicit}: logging.getLogger("filelock").setLevel(logging.DEBUG)
+        class Intercept(logging.Handler):
+            def emit(self, record): logger.log(record.levelname, record.name + " " + record.getMessage())
+        logging.basicConfig(level=logging.DEBUG, handlers=[Intercept(), logging.StreamHandler()])
+        from runctx import Run
+        with Run(save_dir=sys.argv[1]) as run:
+            logging.debug("of the user")
+        with Run(save_dir=sys.argv[1]): pass
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code), str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    told = done.stderr + (tmp_path / "run/run.log").read_text()
+    assert ("acquire lock" in told) is explicit and "of the user" in told
 
 
 @pytest.mark.parametrize("stream", [None, io.TextIOWrapper(io.BytesIO())])

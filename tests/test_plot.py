@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -13,12 +14,16 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import matplotlib as mpl
+import matplotlib.image
+import matplotlib.style
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from IPython.core.formatters import DisplayFormatter
+from matplotlib.colors import to_rgb
 from rich.console import Console
 
 from runctx import Run, cli, runs
@@ -607,3 +612,48 @@ def test_notebooks_show_small_curves(metrics: dict[str, list[float]]) -> None:
         paths = line.findall(".//{http://www.w3.org/2000/svg}path")
         assert len(paths) == any(abs(value) < points.MOST for value in series.values)
         assert all("nan" not in path.get("d", "") for path in paths)
+
+
+@pytest.mark.parametrize("log", [False, True])
+@pytest.mark.parametrize("smooth", [0.0, 0.5])
+@pytest.mark.parametrize(
+    "values",
+    [(1e308, -1e308, 0.0, 1.7e308, -1.7e308), (sys.float_info.max, -sys.float_info.max), (1e308,) * 3],
+)
+def test_the_largest_numbers_are_drawn(values, log, smooth):
+    """Numbers up to the largest there are have a place in the terminal, in a picture and in the small curve."""
+    metrics = Metrics({"loss": logged([*values])})
+    shown = curves.of_metrics(metrics, ["loss"], log=log, smooth=smooth)
+    count = sum(value > 0 or not log for value in values)
+    assert np.isfinite(shown.curves[0].y).sum() == count and bool(shown.notes) is (count < len(values))
+    text = drawn(Chart(shown, 60))
+    assert "e+30" in text and any("\u2800" < char <= "\u28ff" for char in text)
+    picture = figure.draw(shown)
+    assert picture._repr_png_() and picture.axes[0].get_ylabel() == "loss / 1e100"
+    assert "nan" not in metrics._repr_html_()
+
+
+def test_a_notebook_page_may_be_light_or_dark():
+    """A figure for a page has no ground, and ink that is read on white and on black; a file has black on white."""
+    shown = curves.of_metrics(Metrics({"loss": logged([1.0, 0.5])}), ["loss"])
+    pixels = mpl.image.imread(io.BytesIO(figure.draw(shown)._repr_png_()))
+    assert pixels[0, 0, 3] == 0
+    ink = to_rgb(figure.draw(shown).axes[0].yaxis.label.get_color())
+    for ground in (1.0, 0.067):  # of JupyterLab
+        light, dark = sorted((luminance(*ink) + 0.05, luminance(ground, ground, ground) + 0.05), reverse=True)
+        assert light / dark > 3.9
+    paper = figure.draw(shown, paper=True)
+    assert paper.axes[0].yaxis.label.get_color() == "black" and to_rgb(paper.get_facecolor()) == (1, 1, 1)
+
+
+def test_a_style_of_the_users_stays():
+    """Who has chosen a style of matplotlib's sees it."""
+    shown = curves.of_metrics(Metrics({"loss": logged([1.0, 0.5])}), ["loss"])
+    with mpl.style.context("dark_background"):
+        assert figure.draw(shown).axes[0].yaxis.label.get_color() == "white"
+
+
+def luminance(*colour: float) -> float:
+    """Of WCAG, from 0 to 1."""
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue

@@ -272,7 +272,9 @@ def test_an_exception_comes_last(project: Project) -> None:
     assert "model.txt" in shown["files"]
     assert len(shown["metrics"]["loss"]) == POINTS
     told = call(run.save_dir, "--with", "stage:sick", "--stale", code=1)
-    assert told[0]["error"] == "ValueError: too large"
+    line = next(n for n, text in enumerate(STAGE.splitlines(), 1) if "too large" in text)
+    assert told[0]["error"] == f"ValueError: too large (stage.py:{line}, in sick)"
+    assert told[0]["traceback"].splitlines()[1].endswith(f'/stage.py", line {line}, in sick')
 
 
 def test_a_live_run_is_published(project: Project, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import logging
 import os
 import pickle
 import random
+import re
 import subprocess
 import sys
 import textwrap
@@ -845,10 +846,42 @@ class TestSeed:
             Run(seed=seed)
         assert not (project / "results").exists()
 
-    def test_late_import(self, project):
-        """A library imported after seeding is told."""
-        python(project, "from runctx import Run\nwith Run(seed=1):\n    import numpy\n")
-        assert any("numpy" in o.what for o in lockfile.read(only_run(project)).omissions)
+    @pytest.mark.parametrize(
+        ("code", "told"),
+        [
+            ("import numpy; numpy.random.rand()", True),
+            ("import numpy; numpy.random.rand(312)", True),
+            ("import numpy; numpy.random.seed(3)", True),
+            ("import numpy; numpy.random.default_rng(3).normal()", False),
+            ("import joblib", False),
+            ("list(run.map(abs, [1], launcher='threading'))", False),
+        ],
+    )
+    def test_late_import(self, project, code, told):
+        """Numpy imported after seeding is told if something was drawn from its global generator, by whomever."""
+        python(project, f"from runctx import Run\nwith Run(seed=1) as run:\n    {code}\n")
+        assert any("numpy" in o.what for o in lockfile.read(only_run(project)).omissions) is told
+
+    @pytest.mark.parametrize("stream", ["2>log", "2>&-", "2>/dev/full"])
+    def test_hashing_is_told_once(self, project, stream):
+        """Where stderr is no terminal, one line says that inputs are being hashed, and one that they are."""
+        with open(project / "large.bin", "wb") as file:
+            file.truncate(1_000_000_000)
+        (project / "waits.py").write_text(
+            "import runctx.waiting\nfrom runctx import Run\nrunctx.waiting.PATIENCE = 0\n"
+            "with Run(inputs=['large.bin']): pass\n"
+        )
+        subprocess.run(
+            ["sh", "-c", f'"$0" waits.py {stream}', sys.executable], cwd=project, check=True, timeout=120
+        )
+        (data,) = lockfile.read(only_run(project)).inputs
+        assert data.strength == "content"
+        if stream == "2>log":
+            lines = [line for line in (project / "log").read_text().splitlines() if "hashing" in line]
+            assert lines[0] == "hashing inputs ..." and re.fullmatch(
+                r"hashing inputs: 1\.0 GB in .+", lines[1]
+            )
+            assert len(lines) == 2
 
 
 class TestLoad:

@@ -17,6 +17,26 @@ from . import collect, compare, config, notes, past, plot, publish, remove, task
 
 
 class _Group(click.Group):
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        """Run a command. Closed streams lead nowhere; output that cannot be written is an error of one line."""
+        for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+            # its descriptor is free, and would become that of some file of ours
+            if getattr(sys, name) is None:
+                setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - until the end
+        try:
+            return super().main(*arguments, **options)
+        except OSError as error:
+            if error.filename is not None:  # not a stream: a file could not be opened
+                raise
+            why = error.strerror or error
+        for stream, text in ((sys.stdout, ""), (sys.stderr, f"error: the output cannot be written: {why}\n")):
+            try:
+                stream.write(text)
+                stream.flush()
+            except OSError:  # what is still in its buffer must not fail again at exit
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        sys.exit(1)
+
     def invoke(self, context: click.Context) -> Any:
         try:
             return super().invoke(context)

@@ -25,7 +25,9 @@ _LIMIT = 50
     show_default=True,
     help="How many runs at most; 0: all.",
 )
-@click.option("--all", "equal", is_flag=True, help="Also show what is equal.")
+@click.option(
+    "--all", "equal", is_flag=True, help="Also show what is equal, and packages that only some runs imported."
+)
 @click.option("--json", "as_json", is_flag=True, help="All of it as JSON.")
 def compare(names: tuple[str, ...], where: str | None, limit: int, equal: bool, as_json: bool) -> None:
     """Show what differs between runs: configuration, metrics, code, inputs, packages."""

@@ -31,7 +31,7 @@ _LIMIT = 50
 @click.option(
     "--sort", metavar="KEY[,-KEY]", help="Sort by config.lr, metrics.acc.max ...; -KEY: largest first."
 )
-@click.option("--columns", metavar="KEY[,KEY]", help="Columns to show.")
+@click.option("--columns", metavar="KEY[,KEY]", help="Columns to show; default: the setting `columns`.")
 @click.option(
     "--limit",
     type=click.IntRange(min=0),
@@ -53,6 +53,8 @@ def ls(
     PATTERN is a folder, searched with its subfolders, or a glob of such folders; without it, the project's
     results folder.
 
+    A table shows what --where and --sort ask for, metrics, and what differs from most of the runs that were found.
+
     KEY is id, stage, status, started, seconds, commit, dirty, path, error, tasks, tasks_done, config.NAME or
     metrics.NAME, its last value; also metrics.NAME.min, .max and .points. An expression compares them as Python does:
     --where "config.lr < 0.1 and metrics.acc.max > 0.9 and started >= '2026-11'".
@@ -66,16 +68,27 @@ def ls(
         found = found.sort(key.removeprefix("-"), reverse=key.startswith("-"))
     asked = [*map(column, _keys(columns))]
     most = (0 if as_json else _LIMIT) if limit is None else limit
-    shown = found[: most or None]
     if as_json:
-        output.json(_plain(shown, asked))
+        output.json(_plain(found[: most or None], asked))
     else:
-        _table(shown, asked)
+        _table(found, most or None, _for_good() if columns is None else asked)
         if not found:
             click.echo(f"looked in {index.searched(pattern)}", err=True)
-        if len(shown) < len(found):
-            click.echo(f"… {len(found) - len(shown)} more; --limit 0 lists all", err=True)
+        if 0 < most < len(found):
+            click.echo(f"… {len(found) - most} more; --limit 0 lists all", err=True)
     output.hints([*found.hints, *unmet(asked, found.rows_for(asked))])
+
+
+def _for_good() -> list[Column]:
+    """The columns that the project wants."""
+    from .. import settings
+    from ..errors import QueryError, SettingsError
+    from ..past.columns import column
+
+    try:
+        return [*map(column, settings.load().columns)]
+    except QueryError as error:
+        raise SettingsError(f"setting 'columns': {error.message}", hint=error.hint) from error
 
 
 def _keys(given: str | None) -> list[str]:
@@ -90,13 +103,14 @@ def _plain(found: Runs, asked: list[Column]) -> list[Any]:
     return [{"id": row.id, **{one.name: one.of(row) for one in asked}} for row in found.rows_for(asked)]
 
 
-def _table(found: Runs, asked: list[Column]) -> None:
+def _table(found: Runs, most: int | None, columns: list[Column]) -> None:
     from ..display.listing import Listing
     from . import output
 
     # a program that reads a pipe reads of runs, and of nothing else
     legend = output.is_read_by_a_human()
-    output.show(Listing(found.rows_for(asked), len(found), legend=legend, columns=asked))
+    rows = found.shown(most, (*columns, *found.asked))
+    output.show(Listing(rows, most, legend=legend, count=False, columns=columns, besides=found.asked))
 
 
 @click.command("show")

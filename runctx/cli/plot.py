@@ -80,7 +80,7 @@ def plot(
     if out is not None:
         from ..display import figure
 
-        figure.save(figure.draw(shown), out)
+        figure.save(figure.draw(shown, paper=True), out)
     if as_json:
         output.json(shown.to_dict(), one_line=True)
     elif out is None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .. import layout
+from .. import layout, said
 from ..errors import RunctxError
 from ..redact import Redactor
 from .which import is_run, runs_argument, which
@@ -189,7 +189,10 @@ def _word(outcome: Outcome) -> str:
 
 def _reason(outcome: Outcome) -> str:
     error = outcome.error
-    return error.message if isinstance(error, RunctxError) else f"{type(error).__name__}: {error}"
+    if error is None or isinstance(error, RunctxError):
+        return "" if error is None else error.message
+    where = said.place(error)  # of the logging function, or of a tracker of the project's
+    return f"{type(error).__name__}: {said.message(error)}" + (f" ({where})" if where else "")
 
 
 def _plain(outcome: Outcome) -> dict[str, Any]:
@@ -201,7 +204,9 @@ def _plain(outcome: Outcome) -> dict[str, Any]:
         "ref": outcome.ref,
         "numbers": outcome.numbers,
     }
-    return told if outcome.error is None else {**told, "error": _reason(outcome)}
+    if outcome.error is None:
+        return told
+    return {**told, "error": _reason(outcome), "traceback": said.users_traceback(outcome.error)}
 
 
 COMMANDS: tuple[Any, ...] = (publish,)

@@ -175,9 +175,10 @@ def _mark(grid: _Grid, middle: dict[int, int], letter: str, shift: int) -> None:
 def _beside(view: _View, log: bool) -> dict[int, str]:
     """Row -> what stands there."""
     told = (ticks.powers if log else ticks.numbers)(view.low, view.high, 7)
+    heights = points.places(np.array([tick.value for tick in told]), view.low, view.high)
     return {
-        round((_ROWS - 1) * (1 - (tick.value - view.low) / (view.high - view.low))): tick.text
-        for tick in told
+        round((_ROWS - 1) * (1 - height)): tick.text
+        for height, tick in zip(heights.tolist(), told, strict=True)
     }
 
 

@@ -14,6 +14,7 @@ from rich.text import Text
 from ..past.comparison import ABSENT, Comparison, Line
 from . import words
 from .differences import texts_apart
+from .page import NUMBERS
 
 _BEST = " (best)"
 _MOST_LINES = 100
@@ -37,9 +38,13 @@ class Table:
     hints: bool = True
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        cells, width = _cells(self.comparison, self.equal), options.max_width
-        if len(cells) > 1:
-            yield from _whole(cells, width) or _whole(_in_two_lines(cells), width) or _least(cells, width)
+        lines, width = _shown(self.comparison, self.equal), options.max_width
+        if lines:
+            cells = _cells(self.comparison, lines)
+            upright, turned = _upright(cells, lines), _turned(cells, lines)
+            two_lines = _in_two_lines(upright)
+            least = min((_folded(table, width) for table in (two_lines, turned)), key=len)
+            yield from _whole(upright, width) or _whole(two_lines, width) or least
         hints = self.comparison.hints if self.hints else ()
         for note in (*_notes(self.comparison, self.equal), *map(_hint, hints)):
             yield Text(note, "dim")
@@ -51,12 +56,6 @@ _Cells = Sequence[Sequence[Text]]
 def _whole(cells: _Cells, width: int) -> list[RenderableType]:
     """The table as it is; nothing if it is too wide."""
     return _folded(cells, width) if sum(_widths(cells)) - 2 <= width else []
-
-
-def _least(cells: _Cells, width: int) -> list[RenderableType]:
-    """Folded, with the runs as columns or as lines, whichever is shorter."""
-    turned = [*zip(*cells, strict=True)]
-    return min((_folded(table, width) for table in (_in_two_lines(cells), turned)), key=len)
 
 
 def _widths(cells: _Cells) -> list[int]:
@@ -92,11 +91,45 @@ def _folded(cells: _Cells, width: int) -> list[RenderableType]:
     return lines
 
 
-def _cells(comparison: Comparison, equal: bool) -> list[list[Text]]:
+def _shown(comparison: Comparison, equal: bool) -> list[Line]:
+    lines = comparison.lines if equal else [line for line in comparison.differing if not _is_folded(line)]
+    return [*lines[:_MOST_LINES]]
+
+
+def _is_folded(line: Line) -> bool:
+    """Whether it is a package that only some of the runs have imported."""
+    return line.section == "packages" and ABSENT in line.values
+
+
+def _cells(comparison: Comparison, lines: Sequence[Line]) -> list[list[Text]]:
     """The first line has the names of the runs, each further one a value's, and that of each run."""
-    lines = (comparison.lines if equal else comparison.differing)[:_MOST_LINES]
     top = [Text(), *(Text(words.line(name, 80), "bold") for name in comparison.names)]
-    return [top, *([Text(words.line(line.name, 60), "dim"), *_values(line)] for line in lines)]
+    return [top, *([Text(words.short(line.name, 60), "dim"), *_values(line)] for line in lines)]
+
+
+def _upright(cells: Sequence[Sequence[Text]], lines: Sequence[Line]) -> _Cells:
+    """A column for each run, in which the metrics stand point below point."""
+    columns = [[*column] for column in zip(*cells, strict=True)]
+    places = [place for place, line in enumerate(lines, 1) if line.section == "metrics"]
+    for column in columns[1:]:
+        for place, cell in zip(places, _aligned([column[place] for place in places]), strict=True):
+            column[place] = cell
+    return [*zip(*columns, strict=True)]
+
+
+def _turned(cells: Sequence[Sequence[Text]], lines: Sequence[Line]) -> _Cells:
+    """A line for each run: a metric is a column, and its values stand point below point."""
+    kinds = ["", *(line.section for line in lines)]
+    rows = (
+        [row[0], *_aligned(row[1:])] if kind == "metrics" else row
+        for row, kind in zip(cells, kinds, strict=True)
+    )
+    return [*zip(*rows, strict=True)]
+
+
+def _aligned(cells: Sequence[Text]) -> list[Text]:
+    texts = words.aligned([cell.plain for cell in cells]) if cells else []
+    return [Text(text, cell.style) for text, cell in zip(texts, cells, strict=True)]
 
 
 def _values(line: Line) -> Iterator[Text]:
@@ -133,7 +166,10 @@ def _notes(comparison: Comparison, equal: bool) -> Iterator[str]:
     differing, same = comparison.differing, comparison.equal
     if not differing:
         yield "no difference"
-    left_out = len(comparison.lines if equal else differing) - _MOST_LINES
+    folded = [] if equal else [line.key for line in differing if _is_folded(line)]
+    if folded:
+        yield f"imported by only some of them: {words.count(len(folded), 'package')} ({words.several(folded, 6)})"
+    left_out = len(comparison.lines if equal else differing) - len(folded) - _MOST_LINES
     if left_out > 0:
         yield f"… {left_out} more; --json has all"
     if same and not equal:
@@ -160,14 +196,15 @@ def _summed_up(lines: Sequence[Line]) -> Iterator[str]:
 # -- in a notebook -----------------------------------------------------------------------------------------
 
 _CELL = "padding:2px 10px 2px 0;text-align:left;vertical-align:top"
-_GOOD = "#2f9e57"
+_GOOD = ";color:#2f9e57;font-weight:bold"
 
 
 def as_html(comparison: Comparison) -> str:
     """A column for each run; the page can be moved sideways."""
-    top, *lines = _cells(comparison, equal=False)
+    lines = _shown(comparison, equal=False)
+    top, *rows = _cells(comparison, lines)
     head = "".join(f'<th style="{_CELL}">{html.escape(cell.plain)}</th>' for cell in top)
-    body = "".join(f"<tr>{''.join(map(_cell, line))}</tr>" for line in lines)
+    body = "".join(map(_row, _upright([top, *rows], lines)[1:], lines))
     table = (
         f'<table style="border-collapse:collapse"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
     )
@@ -176,6 +213,10 @@ def as_html(comparison: Comparison) -> str:
     return f'<div style="overflow-x:auto">{table if lines else ""}{notes}</div>'
 
 
-def _cell(text: Text) -> str:
-    style = f"{_CELL};color:{_GOOD};font-weight:bold" if text.style == "green" else _CELL
-    return f'<td style="{style}">{html.escape(text.plain)}</td>'
+def _row(cells: Sequence[Text], line: Line) -> str:
+    style = f"{_CELL};{NUMBERS}" if line.section == "metrics" else _CELL
+    values = "".join(
+        f'<td style="{style + _GOOD * (text.style == "green")}">{html.escape(text.plain)}</td>'
+        for text in cells[1:]
+    )
+    return f'<tr><td style="{_CELL}">{html.escape(cells[0].plain)}</td>{values}</tr>'

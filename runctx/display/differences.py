@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..past.comparison import ABSENT
@@ -41,17 +41,26 @@ def shown(values: Mapping[str, str]) -> list[str]:
     return told if len(told) <= _MOST else [*told[: _MOST - 1], f"… {len(told) - _MOST + 1} more"]
 
 
-def differences(rows: Sequence[Row]) -> Differences:
-    """Of each row what is not as in more than half of the runs of its stage.
+def differences(rows: Sequence[Row], most: int | None = None, besides: Collection[str] = ()) -> Differences:
+    """Of the first rows what is not as in more than half of all runs of their stage.
 
     A value that follows from others is told only if nothing else of the run differs. A folder for each run is
     no difference: `save_dir` never counts.
+
+    Parameters
+    ----------
+    most: how many rows are told of; all count.
+    besides: keys that are left out, as they are shown otherwise.
     """
     stages: dict[str, list[Row]] = {}
     for row in rows:
         if row.status != "broken":
             stages.setdefault(row.stage, []).append(row)
-    varying = {stage: _varying(members) for stage, members in stages.items()}
+    rows = rows[:most]
+    varying = {
+        stage: _varying(stages[stage], besides)
+        for stage in {row.stage: None for row in rows if row.status != "broken"}
+    }
     of_rows = [{} if row.status == "broken" else _differing(row, varying[row.stage]) for row in rows]
     seen: dict[str, set[str]] = {stage: set() for stage in stages}
     for row, values in zip(rows, of_rows, strict=True):
@@ -72,8 +81,13 @@ class _Key(NamedTuple):
     """The other values: their `repr` -> text."""
 
 
-def _varying(rows: Sequence[Row]) -> dict[str, _Key]:
-    keys = dict.fromkeys(key for row in rows for key in row.config if key.rpartition(".")[2] != "save_dir")
+def _varying(rows: Sequence[Row], besides: Collection[str]) -> dict[str, _Key]:
+    keys = dict.fromkeys(
+        key
+        for row in rows
+        for key in row.config
+        if key.rpartition(".")[2] != "save_dir" and key not in besides
+    )
     told = {key: _told(key, [row.config.get(key, ABSENT) for row in rows]) for key in keys}
     return {key: one for key, one in told.items() if one.texts}
 

@@ -31,6 +31,8 @@ _COLUMNS = 1_600
 """Into which a panel is divided before points are left out: more than it has pixels."""
 _STYLES = ("-", "--", ":", "-.")
 """One for each round of the colours."""
+_LARGE = 1e200
+"""Beyond it values are divided by a number that the axis names: matplotlib takes the difference of two of them."""
 _FEW = 40
 """Points of a curve that are marked each."""
 _DATES: dict[str, dict[str, Any]] = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
@@ -43,11 +45,17 @@ class Picture(Figure):
         return as_bytes(self, ".png", dpi=100)  # as wide as a page; notebooks keep it
 
 
-def draw(curves: Curves) -> Picture:
-    """A panel for each metric; the runs, or their tasks, below, beneath the axes, so that they hide nothing."""
+def draw(curves: Curves, *, paper: bool = False) -> Picture:
+    """A panel for each metric; the runs, or their tasks, below, beneath the axes, so that they hide nothing.
+
+    Parameters
+    ----------
+    paper: black on white; default: grey on no ground, which is read on light and on dark pages. A style of matplotlib's
+        that the user has chosen stays.
+    """
     said = len(curves.labels) + len(curves.notes)
     height = _PANEL * len(curves.metrics) + _LINE * said + 0.2 * bool(said)
-    with _settings():
+    with _settings(), mpl.rc_context({} if paper or _has_style() else _NEUTRAL):
         figure = Picture(figsize=(_WIDTH, height), layout="constrained")
         figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)  # type: ignore[union-attr, call-arg]
         panels = figure.subplots(len(curves.metrics), 1, sharex=True, squeeze=False)[:, 0]
@@ -88,6 +96,18 @@ def save(figure: Figure, path: Path) -> None:
         raise RunctxError(f"{os.fspath(path)}: cannot be written: {error.strerror or error}") from error
 
 
+_INK = "#7b7b7b"
+_NEUTRAL: Any = {
+    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), _INK),
+    **dict.fromkeys(("figure.facecolor", "axes.facecolor"), "none"),
+}
+
+
+def _has_style() -> bool:
+    now, usual = dict(mpl.rcParams), dict(mpl.rcParamsDefault)
+    return any(now[name] != usual[name] for name in _NEUTRAL)
+
+
 @contextmanager
 def _settings() -> Iterator[None]:
     """Nothing is given to TeX, which would execute it; names inside an SVG do not change from day to day."""
@@ -96,16 +116,20 @@ def _settings() -> Iterator[None]:
 
 
 def _panel(axes: Axes, curves: Curves, metric: str) -> None:
-    axes.set_ylabel(words.short(metric, 40), parse_math=False)
+    shown = curves.of(metric)
+    largest = max((np.nanmax(np.abs(one.y), initial=0.0) for one in shown), default=0.0)
+    unit = 1e100 if largest > _LARGE else 1.0
+    axes.set_ylabel(words.short(metric, 40) + " / 1e100" * (unit > 1), parse_math=False)
     axes.grid(alpha=0.25)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     if curves.log:
         axes.set_yscale("log")
-    for curve in curves.of(metric):
+    for curve in shown:
         if curves.smooth:
-            _line(axes, curve, points.drawable(curve.raw, curves.log), curves, alpha=0.25, linewidth=0.8)
-        _line(axes, curve, curve.y, curves)
+            raw = points.drawable(curve.raw, curves.log)
+            _line(axes, curve, raw / unit, curves, alpha=0.25, linewidth=0.8)
+        _line(axes, curve, curve.y / unit, curves)
 
 
 def _line(axes: Axes, curve: Curve, y: points.Numbers, curves: Curves, **style: Any) -> None:

@@ -11,24 +11,30 @@ from rich.text import Text
 
 from ..trackers.metrics import Metrics, Series
 from . import curves, points, words
+from .differences import texts_apart
+from .page import NUMBERS
 
 _SHOWN = 50
 """Metrics in one table."""
 _WIDTH, _HEIGHT = 120, 20
 """Of a small curve; pixels."""
 _CELL = "padding:2px 10px 2px 0;text-align:right;white-space:nowrap"
-_HEADS = ("points", "last", "min", "max", "steps")
+_NAME = "text-align:left;white-space:normal;overflow-wrap:anywhere;max-width:24em"
+_NUMBERS = ("last", "min", "max")
 
 
 def table(metrics: Mapping[str, Series]) -> Table:
     """For a terminal; without a column of names if there is but a series without one."""
     named = any(metrics)
-    by = _by(metrics)
+    shown = _first(metrics)
+    by = _by(shown)
     told = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for head in ("metric",) * named + _heads(by):
-        told.add_column(Text(head, "bold"), justify="left" if head == "metric" else "right", no_wrap=True)
-    for name, series in _first(metrics):
-        told.add_row(*[Text(words.line(name, 60))] * named, *map(Text, _cells(series, by.get(name))))
+    if named:
+        told.add_column(Text("metric", "bold"), overflow="fold")  # only names give way where there is no room
+    for head in _heads(by):
+        told.add_column(Text(head, "bold"), justify="left" if head in _NUMBERS else "right", no_wrap=True)
+    for name, cells in _cells(shown, by):
+        told.add_row(*[Text(name)] * named, *map(Text, cells))
     if len(metrics) > _SHOWN:
         told.add_row(Text(f"… {len(metrics) - _SHOWN} more", "dim"))
     return told
@@ -38,17 +44,15 @@ def as_html(metrics: Metrics) -> str:
     """For a notebook, with a small curve of each; in the page's colours."""
     if not metrics:
         return "<div>no metrics</div>"
-    by = _by(metrics)
+    shown = _first(metrics)
+    by = _by(shown)
     heads = "".join(f'<th style="{_CELL}">{head}</th>' for head in ("metric", "", *_heads(by)))
     lines = []
-    for name, series in _first(metrics):
-        cells = "".join(
-            f'<td style="{_CELL}">{html.escape(cell)}</td>' for cell in _cells(series, by.get(name))
-        )
-        shown = html.escape(words.line(name, 60))
-        small = _small(curves.of_metrics(metrics, [name]).curves)
+    for given, (name, cells) in zip(shown, _cells(shown, by), strict=True):
+        small = _small(curves.of_metrics(metrics, [given]).curves)
+        numbers = "".join(f'<td style="{_CELL};{NUMBERS}">{html.escape(cell)}</td>' for cell in cells)
         lines.append(
-            f'<tr><td style="{_CELL};text-align:left">{shown}</td><td style="{_CELL}">{small}</td>{cells}</tr>'
+            f'<tr><td style="{_CELL};{_NAME}">{html.escape(name)}</td><td style="{_CELL}">{small}</td>{numbers}</tr>'
         )
     more = f'<div style="opacity:.65">… {len(metrics) - _SHOWN} more</div>' * (len(metrics) > _SHOWN)
     return (
@@ -57,31 +61,34 @@ def as_html(metrics: Metrics) -> str:
     )
 
 
-def _first(metrics: Mapping[str, Series]) -> Sequence[tuple[str, Series]]:
-    return list(metrics.items())[:_SHOWN]
+def _first(metrics: Mapping[str, Series]) -> dict[str, Series]:
+    return dict(list(metrics.items())[:_SHOWN])
 
 
-def _by(metrics: Mapping[str, Series]) -> dict[str, str]:
+def _by(shown: Mapping[str, Series]) -> dict[str, str]:
     """Who logged each, of which `last` is but one; empty if nothing was logged by several tasks."""
-    counts = {name: len({*series.tasks} - {None}) for name, series in _first(metrics)}
+    counts = {name: len({*series.tasks} - {None}) for name, series in shown.items()}
     several = any(count > 1 for count in counts.values())
     return {name: f"{count} tasks" * (count > 1) for name, count in counts.items()} if several else {}
 
 
 def _heads(by: Mapping[str, str]) -> tuple[str, ...]:
-    return (*_HEADS, "logged by") if by else _HEADS
+    return ("points", *_NUMBERS, "steps", *["logged by"] * bool(by))
 
 
-def _cells(series: Series, by: str | None) -> Iterator[str]:
-    numbers = [value for value in series.values if value == value]
-    yield str(len(series))
-    yield f"{series.last:.5g}" if series.values else ""
-    for extreme in (min, max):
-        yield f"{extreme(numbers):.5g}" if numbers else ""
-    steps = [step for step in series.steps if step is not None]
-    yield f"{min(steps)} … {max(steps)}" if steps else ""
-    if by is not None:
-        yield by
+def _cells(shown: Mapping[str, Series], by: Mapping[str, str]) -> Iterator[tuple[str, list[str]]]:
+    """Of each metric its name and what stands beside it; numbers point below point."""
+    names = texts_apart({name: name for name in shown})
+    numbers = {name: [value for value in series.values if value == value] for name, series in shown.items()}
+    last = [words.number(series.last) if series.values else "" for series in shown.values()]
+    low, high = (
+        [words.number(edge(some)) if some else "" for some in numbers.values()] for edge in (min, max)
+    )
+    columns = [words.aligned(column) for column in (last, low, high)]
+    for (name, series), *of_name in zip(shown.items(), *columns, strict=True):
+        steps = [step for step in series.steps if step is not None]
+        beside = [f"{min(steps)} … {max(steps)}" if steps else "", *([by[name]] if by else ())]
+        yield names[name], [str(len(series)), *of_name, *beside]
 
 
 def _small(shown: Sequence[curves.Curve]) -> str:

@@ -7,10 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from ..model import Lock
 from ..notes import NO_NOTES, Notes
+from ..past.columns import Column
 from ..past.row import Row
 from . import tasks, words
-from .beside import beside
-from .differences import differences, shown
+from .beside import beside, usual_metrics
+from .differences import shown
+from .listing import differing
 from .picture import picture
 
 # of medium brightness: they stand out on white and on black
@@ -28,6 +30,8 @@ _GREY = "#8a8a8a"
 _CELL = "padding:2px 10px 2px 0;text-align:left;vertical-align:top;white-space:nowrap"
 _WIDE = f"{_CELL};white-space:normal;overflow-wrap:anywhere;min-width:12em"
 """What differs may take several lines, so that the page need not be moved sideways."""
+NUMBERS = "white-space:pre;font-variant-numeric:tabular-nums;font-family:monospace"
+"""Of cells whose numbers stand point below point."""
 _MOST = 12
 """Values of a configuration, inputs and outputs that are shown."""
 
@@ -57,17 +61,21 @@ def run_html(
     )
 
 
-def runs_html(rows: Sequence[Row], total: int, hints: Sequence[str] = ()) -> str:
+def runs_html(
+    rows: Sequence[Row], most: int | None = None, besides: Sequence[Column] = (), hints: Sequence[str] = ()
+) -> str:
     """A table of runs.
 
     Parameters
     ----------
-    total: how many runs there are, where `rows` are only the first.
+    rows: all that were found. most: how many are shown; None: all.
+    besides: what is shown of each run before its metrics.
     hints: sentences that are said below.
     """
     if not rows:
         return _notes("<div>no runs</div>", hints)
-    more, told = beside(rows), differences(rows)
+    told, total, rows = differing(rows, most, besides), len(rows), rows[:most]
+    more = beside(rows, [*besides, *usual_metrics(rows, besides)])
     names = ("run", "status", "started", "took", "commit", *more.heads, "differs in")
     head = "".join(f'<th style="{_CELL}">{_text(name)}</th>' for name in names)
     body = "".join(map(_row, rows, more.of_rows, told.of_rows))
@@ -139,10 +147,10 @@ def _row(row: Row, more: Sequence[str], values: Mapping[str, str]) -> str:
         _text(words.when(row.started)),
         _text(words.took(row.seconds)),
         _text(words.commit(row.commit, row.dirty)),
-        *map(_text, more),
     ]
     last = _text(" ".join(filter(None, (*words.tags(row), words.error(row), *shown(values)))))
     narrow = "".join(f'<td style="{_CELL}">{cell}</td>' for cell in cells)
+    narrow += "".join(f'<td style="{_CELL};{NUMBERS}">{_text(one)}</td>' for one in more)
     return f'<tr>{narrow}<td style="{_WIDE}">{last}</td></tr>'
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
 Numbers = NDArray[np.float64]
 
-MOST, LEAST = 1e300, 1e-300
-"""What is larger is drawn as little as an infinity, as the difference of two such numbers is none; and what is
-smaller has no place on a logarithmic axis."""
+LEAST = 1e-300
+"""What is smaller has no place on a logarithmic axis."""
 
 
 def drawable(y: Numbers, log: bool = False) -> Numbers:
@@ -19,7 +20,7 @@ def drawable(y: Numbers, log: bool = False) -> Numbers:
     [1.0, nan, nan]
     """
     with np.errstate(invalid="ignore"):
-        return np.where((np.abs(y) < MOST) & ((y > LEAST) | (not log)), y, np.nan)
+        return np.where(np.isfinite(y) & ((y > LEAST) | (not log)), y, np.nan)
 
 
 def smoothed(y: Numbers, weight: float) -> Numbers:
@@ -40,6 +41,8 @@ def smoothed(y: Numbers, weight: float) -> Numbers:
         mean = weight * mean + (1 - weight) * value
         share = weight * share + (1 - weight)
         told[i] = mean / share
+    if there:
+        told.clip(y[there].min(), y[there].max(), out=told)  # the largest numbers are rounded to infinities
     return told
 
 
@@ -73,4 +76,6 @@ def places(values: Numbers, low: float, high: float) -> Numbers:
     >>> places(np.array([1.0, 2.0]), 1.0, 3.0).tolist()
     [0.0, 0.5]
     """
+    if not math.isfinite(high - low):
+        values, low, high = values / 2, low / 2, high / 2
     return (values - low) / (high - low) if high > low else np.full(len(values), 0.5)

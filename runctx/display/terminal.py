@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from .. import said
 from ..model import Data, Environment, Failure, Lock, Summary, Tasks
 from ..notes import NO_NOTES, Notes
 from ..past.lineage import Edge, edges, inside, known_runs
@@ -69,14 +70,19 @@ def run(
     for name, content in _sections(lock, folder, unread, failed or {}, notes):
         grid.add_row(Text(name), content)
     title = Text.assemble((words.line(lock.id, 200), "bold"), "  ", status(shown_status))
-    wrong = _failure(lock.error) if lock.error is not None else ()
+    wrong = _failure(lock.error, lock.status) if lock.error is not None else ()
     return Group(title, *wrong, Padding(grid, (0, 0, 0, 2)))
 
 
-def _failure(error: Failure) -> Iterator[RenderableType]:
+def _failure(error: Failure, status: str) -> Iterator[RenderableType]:
     kind = words.line(error.type.removeprefix("builtins."), 200)
-    yield Padding(Text.assemble((f"{kind}: ", "red"), words.lines(error.message)), (0, 0, 0, 2))
-    yield _AsItIs(words.lines(error.traceback).rstrip("\n"))
+    text = error.traceback
+    if status == "interrupted":  # wherever Ctrl-C met a library does not matter
+        text = said.users_lines(text)
+    message = f": {words.lines(error.message)}" if error.message else ""
+    yield Padding(Text.assemble((kind, "red"), message), (0, 0, 0, 2))
+    if text:
+        yield _AsItIs(words.lines(text).rstrip("\n"))
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ def numbers(low: float, high: float, most: int, *, whole: bool = False) -> list[
     >>> [tick.text for tick in numbers(0.0, 0.93, 5)]
     ['0.0', '0.2', '0.4', '0.6', '0.8']
     """
-    rough = (high - low) / max(most, 1)
+    rough = high / max(most, 1) - low / max(most, 1)
     power = 10.0 ** math.floor(math.log10(rough))
     step = next((power * times for times in (1, 2, 5) if power * times >= rough), power * 10)
     step = max(step, 1.0) if whole else step

@@ -73,17 +73,35 @@ def metrics(given: Mapping[str, Summary]) -> Iterator[tuple[str, str, str]]:
     for name in sorted(given, key=lambda name: (name.startswith(SYSTEM), name)):
         one = given[name]
         rest = f"min {number(one.min)}, max {number(one.max)}, {one.points} points" if one.points > 1 else ""
-        yield line(name, 80), number(one.last), rest
+        yield short(name, 60), number(one.last), rest
 
 
 def number(given: float) -> str:
-    """Of a metric, as exactly as numbers are compared at a glance.
+    """Of a metric: six significant digits at least, and never less than its whole part.
 
-    >>> number(0.123456), number(3.0), number(1e-9), number(1234567.0), number(float("nan"))
-    ('0.1235', '3', '1e-09', '1234567', 'nan')
+    >>> number(0.123456789), number(3.0), number(1e-9), number(449976.5), number(1234567.89), number(float("nan"))
+    ('0.123457', '3', '1e-09', '449976.5', '1234568', 'nan')
     """
     exact = f"{given:.15g}"
-    return exact if len(exact) <= 7 else f"{given:.4g}"
+    if len(exact) <= 8:
+        return exact
+    return f"{given:.0f}" if 1e6 <= abs(given) < 1e15 else f"{given:.6g}"
+
+
+def aligned(texts: Sequence[str]) -> list[str]:
+    """Numbers of one column, point below point, and what follows them after a space below each other, too.
+
+    >>> aligned(["450000", "0.25 (best)", "nan"])
+    ['450000', '     0.25 (best)', '   nan']
+    """
+    numbers = [text.partition(" ") for text in texts]
+    points = [len(re.split(r"[.e]", number, maxsplit=1)[0]) for number, _, _ in numbers]
+    padded = [" " * (max(points) - point) + one[0] for one, point in zip(numbers, points, strict=True)]
+    width = max(map(len, padded))
+    return [
+        one + " " * (width - len(one)) + gap + rest if rest else one
+        for one, (_, gap, rest) in zip(padded, numbers, strict=True)
+    ]
 
 
 def short(given: Any, longest: int) -> str:

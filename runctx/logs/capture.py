@@ -29,8 +29,9 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from .. import notebook
 from ..model import Omission
 from . import tee
 
@@ -369,18 +370,51 @@ class _Echo:
             self.wrap.before.flush()
 
 
-def say(text: str, encoding: str = "utf-8") -> None:
-    """Write to the console of this moment, `sys.stderr`, past every capture; a broken console is ignored."""
-    stream = sys.stderr
+def console() -> Literal["stdout", "stderr"]:
+    """The stream that messages go to: a notebook shows all that comes from stderr as if it were an error."""
+    return "stdout" if notebook.in_kernel() else "stderr"
+
+
+def is_terminal(to: Literal["stdout", "stderr"]) -> bool:
+    """Whether a stream is a terminal at this moment."""
+    try:
+        return bool(getattr(sys, to).isatty())
+    except Exception:  # None, closed, or somebody's stand-in
+        return False
+
+
+def say(text: str, to: Literal["stdout", "stderr"] = "stderr") -> None:
+    """Write whole lines as `write` does; bars of tqdm make room for them, and are drawn again below."""
+    bars = []
+    try:
+        tqdm = getattr(sys.modules.get("tqdm"), "tqdm", None)
+        streams = (sys.stdout, sys.stderr)
+        bars = [bar for bar in getattr(tqdm, "_instances", ()) if any(bar.fp == stream for stream in streams)]
+        for bar in bars:
+            bar.clear(
+                nolock=True
+            )  # a forked child may have inherited the lock, held by a thread it does not have
+    except Exception:  # anybody's bar: a line behind it is better than none
+        pass
+    write(text, to)
+    for bar in bars:
+        with contextlib.suppress(Exception):
+            bar.refresh(nolock=True)
+
+
+def write(text: str, to: Literal["stdout", "stderr"] = "stderr") -> None:
+    """Write to the console of this moment, past every capture; a broken console is ignored."""
+    stream = getattr(sys, to)
     if stream is None:
         return
     try:
-        consoles = [c for capture in list(_stack) for c in capture._channels if c.descriptor == 2]
-        if consoles and _number(stream) == 2:
+        number = _number(stream)
+        consoles = [c for capture in list(_stack) for c in capture._channels if c.descriptor == number]
+        if consoles:
             stream.flush()
             for heard in reversed(_stack):
                 heard.settle()
-            tee.write_all(consoles[0].console, text.encode(stream.encoding or encoding, "backslashreplace"))
+            tee.write_all(consoles[0].console, text.encode(stream.encoding or "utf-8", "backslashreplace"))
             return
         with _unheard():
             stream.write(text)

@@ -17,6 +17,7 @@ import contextlib
 import copy
 import functools
 import logging
+import os
 import re
 import sys
 import threading
@@ -24,7 +25,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import SettingsError
 from ..model import Omission
@@ -65,7 +66,8 @@ class RunLog:
     ----------
     path: the file, by convention `run.log`; the folder must exist.
     run_id: the run's id.
-    console: whether lines also go to `sys.stderr`, as it is at the moment they are written.
+    console: whether lines also go to `sys.stderr`, as it is at the moment they are written; of a notebook, and of what
+        its workers say, to `sys.stdout`.
     level: the lowest level shown there, by name or number; the file gets DEBUG and up.
     redact: applied to each line before it goes anywhere. Picklable, if the logger is to be pickled or
         output is to be captured.
@@ -92,10 +94,12 @@ class RunLog:
         console: bool = True,
         level: str | int = "INFO",
         redact: Callable[[str], str] | None = None,
+        stream: Literal["stdout", "stderr"] | None = None,
     ) -> None:
         self.path = Path(path).absolute()
         self.run_id = run_id
         self.console = console
+        self._stream = stream or capture.console()
         self._redact = redact
         self._lost = 0
         self._why = ""
@@ -114,11 +118,18 @@ class RunLog:
         return f"<RunLog {self.run_id} at {self.path}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopened, (self.path, self.run_id, self.console, self._console_level, self._redact)
+        return _reopened, (
+            self.path,
+            self.run_id,
+            self.console,
+            self._console_level,
+            self._redact,
+            self._stream,
+        )
 
     def at(self, path: Path) -> RunLog:
         """The log of the same run in another file of this process, and not on the console."""
-        return _reopened(path, self.run_id, False, self._console_level, self._redact)
+        return _reopened(path, self.run_id, False, self._console_level, self._redact, self._stream)
 
     @property
     def omissions(self) -> list[Omission]:
@@ -188,6 +199,12 @@ class RunLog:
     def _shows(self, number: int) -> bool:
         return self.console and number >= self._console_level
 
+    def _colours(self) -> bool:
+        return not os.environ.get("NO_COLOR") and capture.is_terminal(self._stream)
+
+    def _print(self, text: str) -> None:
+        capture.say(text, self._stream)
+
     def clean(self, text: str) -> str:
         """The text without secrets."""
         if self._redact is None:
@@ -218,7 +235,7 @@ class RunLog:
         if self._lost == 1:
             self._why = f"{type(error).__name__}: {error}"
             if self.console:
-                capture.say(f"runctx: cannot write {self.path}; the run continues: {self._why}\n")
+                self._print(f"runctx: cannot write {self.path}; the run continues: {self._why}\n")
 
 
 @contextlib.contextmanager
@@ -241,7 +258,12 @@ _copies: weakref.WeakValueDictionary[Path, RunLog] = weakref.WeakValueDictionary
 
 
 def _reopened(
-    path: Path, run_id: str, console: bool, level: int, redact: Callable[[str], str] | None
+    path: Path,
+    run_id: str,
+    console: bool,
+    level: int,
+    redact: Callable[[str], str] | None,
+    stream: Literal["stdout", "stderr"],
 ) -> RunLog:
     """The log a pickled one stands for, in this process: the original where it lives here, else one copy."""
     for log in (*_active, *_copies.values()):
@@ -249,15 +271,13 @@ def _reopened(
             if log is _copies.get(path):
                 log._redact = redact  # the latest knows more secrets
             return log
-    copy = _copies[path] = RunLog(path, run_id, console=console, level=level, redact=redact)
+    copy = _copies[path] = RunLog(path, run_id, console=console, level=level, redact=redact, stream=stream)
     if copy._file is not None:
         weakref.finalize(copy, copy._file.close).atexit = False  # what is said at the very end still arrives
     return copy
 
 
 def _require_linked(descriptor: int) -> None:
-    import os
-
     if os.fstat(descriptor).st_nlink == 0:
         raise FileNotFoundError("the file was deleted")
 
@@ -392,14 +412,10 @@ def _is_bound(record: Any) -> bool:
 
 
 def _is_coloured(record: Any) -> bool:
-    return _is_bound(record) and record["extra"][_KEY]._shows(record["level"].no) and _is_terminal()
-
-
-def _is_terminal() -> bool:
-    try:
-        return sys.stderr.isatty()
-    except Exception:  # None, closed, or somebody's stand-in
+    if not _is_bound(record):
         return False
+    log: RunLog = record["extra"][_KEY]
+    return log._shows(record["level"].no) and log._colours()
 
 
 def _write_own(message: Any) -> None:
@@ -407,13 +423,13 @@ def _write_own(message: Any) -> None:
     plain = log.clean(tee.without_colours(message))  # colours may part the name of a secret from its value
     if message.record["level"].no >= logging.DEBUG:
         log._append(plain)
-    if log._shows(message.record["level"].no) and not _is_terminal():
-        capture.say(log.clean(message) if "\x1b" in message else plain)
+    if log._shows(message.record["level"].no) and not log._colours():
+        log._print(log.clean(message) if "\x1b" in message else plain)
 
 
 def _show_own(message: Any) -> None:
     log: RunLog = message.record["extra"][_KEY]
-    capture.say(log.clean(str(message)))
+    log._print(log.clean(str(message)))
 
 
 # -- what others say ---------------------------------------------------------------------------------------

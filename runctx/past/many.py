@@ -37,12 +37,17 @@ class Runs(Sequence[Record]):
     ----------
     entries: as `runs` found them.
     hints: what `where` noticed.
+    asked: what they were chosen and sorted by.
     """
 
-    def __init__(self, entries: Sequence[Entry], hints: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, entries: Sequence[Entry], hints: tuple[str, ...] = (), asked: tuple[Column, ...] = ()
+    ) -> None:
         self._entries = entries
         self.hints = hints
         """A sentence for each name that was asked for and that no run has."""
+        self.asked = asked
+        """Values of the configuration and metrics that they were chosen and sorted by: tables show them."""
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -53,7 +58,7 @@ class Runs(Sequence[Record]):
     def __getitem__(self, index: slice) -> Runs: ...
     def __getitem__(self, index: int | slice) -> Record | Runs:
         if isinstance(index, slice):
-            return Runs(self._entries[index], self.hints)
+            return Runs(self._entries[index], self.hints, self.asked)
         entry = self._entries[index]
         return Record(Path(os.fsdecode(entry.path)), row=row_of(entry))
 
@@ -66,6 +71,15 @@ class Runs(Sequence[Record]):
     def measured(self) -> tuple[Row, ...]:
         """The same; the metrics of runs that go on, or have crashed, are read from what they logged so far."""
         return tuple(map(measured, self.rows))
+
+    def shown(self, most: int | None, asked: Iterable[Column] = ()) -> list[Row]:
+        """All rows for a table that shows the first of them, with all that these columns need.
+
+        Those of the first that go on have the metrics that they have logged so far.
+        """
+        rows = self.rows_for(asked)
+        live = [measured(row) if row.status in ("running", "submitted") else row for row in rows[:most]]
+        return [*live, *rows[len(live) :]]
 
     def rows_for(self, asked: Iterable[Column]) -> tuple[Row, ...]:
         """The rows with all that these columns need."""
@@ -121,7 +135,8 @@ class Runs(Sequence[Record]):
 
     def _chosen(self, places: Iterable[int], rows: Sequence[Row], asked: Sequence[Column]) -> Runs:
         entries = [Entry(*self._entries[place][:5], rows[place]) for place in places]
-        return Runs(entries, (*self.hints, *columns.unmet(asked, rows)))
+        known = {one.name: one for one in (*self.asked, *asked) if one.section}
+        return Runs(entries, (*self.hints, *columns.unmet(asked, rows)), tuple(known.values()))
 
     def best(self, metric: str, mode: Literal["max", "min"] | None = None) -> Record:
         """The run in which a metric once was best; of several, the first.
@@ -223,12 +238,13 @@ class Runs(Sequence[Record]):
         from ..display.listing import Listing
         from ..display.plain import as_text
 
-        return as_text(Listing(self.rows[:_SHOWN], len(self), hints=self.hints))
+        rows = self.shown(_SHOWN, self.asked)
+        return as_text(Listing(rows, _SHOWN, besides=self.asked, hints=self.hints))
 
     def _repr_html_(self) -> str:
         from .. import display
 
-        return display.runs_html(self.rows[:_SHOWN], total=len(self), hints=self.hints)
+        return display.runs_html(self.shown(_SHOWN, self.asked), _SHOWN, self.asked, self.hints)
 
 
 def _can_be_read(run: Record) -> bool:

@@ -154,9 +154,9 @@ class _Console:
     encoding = "utf-8"
 
     def write(self, text: str) -> None:
-        from ..logs.capture import say
+        from ..logs.capture import write
 
-        say(text if text.endswith(("\n", "\r")) else f"{text}\r")
+        write(text if text.endswith(("\n", "\r")) else f"{text}\r")
 
     def flush(self) -> None:
         pass
