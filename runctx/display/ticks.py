@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
@@ -34,7 +35,7 @@ def widened(low: float, high: float) -> tuple[float, float]:
     if high - low > 1e-12 * size and high - low > 1e-290:
         return low, high
     margin = max(0.05 * size, 1e-280) if size > 1e-290 else 1.0
-    return low - margin, high + margin
+    return max(low - margin, -sys.float_info.max), min(high + margin, sys.float_info.max)
 
 
 def numbers(low: float, high: float, most: int, *, whole: bool = False) -> list[Tick]:
@@ -63,7 +64,9 @@ def powers(low: float, high: float, most: int) -> list[Tick]:
         return [Tick(n, f"1e{n}") for n in exponents]
     # less than two powers: round numbers between, as closely as they differ
     return [
-        Tick(math.log10(tick.value), tick.text) for tick in numbers(10**low, 10**high, most) if tick.value > 0
+        Tick(math.log10(tick.value), tick.text)
+        for tick in numbers(10**low, 10 ** min(high, 308.25), most)
+        if tick.value > 0
     ]
 
 
