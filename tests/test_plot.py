@@ -627,7 +627,7 @@ def test_the_largest_numbers_are_drawn(values, log, smooth):
     count = sum(value > 0 or not log for value in values)
     assert np.isfinite(shown.curves[0].y).sum() == count and bool(shown.notes) is (count < len(values))
     text = drawn(Chart(shown, 60))
-    assert "e+30" in text and any("\u2800" < char <= "\u28ff" for char in text)
+    assert (log or "e+30" in text) and any("\u2800" < char <= "\u28ff" for char in text)
     picture = figure.draw(shown)
     assert picture._repr_png_() and picture.axes[0].get_ylabel() == "loss / 1e100"
     assert "nan" not in metrics._repr_html_()
