@@ -16,6 +16,7 @@ RunctxError
 ├── SettingsError    [tool.runctx] or a RUNCTX_* variable is wrong               (also a ValueError)
 ├── TaskError        tasks of run.map failed, or were not run                    (also a RuntimeError)
 ├── TrackingError    a view such as MLflow cannot be reached or written to        (also a RuntimeError)
+│   └── DeletedError the view of a run was deleted there
 └── WorkerDiedError  the process that ran a task died                            (also a RuntimeError)
 
 Every message says what happened, where, and what was seen; what to do about it stands on a last line `hint:`.
@@ -124,6 +125,21 @@ class TaskError(RunctxError, RuntimeError):
 
 class TrackingError(RunctxError, RuntimeError):
     """A view of runs, such as MLflow, cannot be reached or written to; the run's folder has everything."""
+
+
+class DeletedError(TrackingError):
+    """The view of a run was deleted where it was, and can be restored there.
+
+    `ref` is what the tracker calls it.
+    """
+
+    def __init__(self, message: str, hint: str | None = None, ref: str = "") -> None:
+        super().__init__(message, hint)
+        self.ref = ref
+
+
+class RunctxWarning(UserWarning):
+    """Something was left out; the message says what, and why."""
 
 
 class WorkerDiedError(RunctxError, RuntimeError):

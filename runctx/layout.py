@@ -5,6 +5,7 @@ The only module that spells a file name of a run's folder. Nothing here knows wh
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -14,6 +15,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from . import permissions
 from .errors import SaveDirError
 
 LOCK = "run.lock"
@@ -219,7 +221,8 @@ def make_exclusively(wanted: Path, attempts: int = 10_000) -> Path:
     except (OSError, ValueError) as error:  # ValueError: no name of a folder, e.g. "a\0b"
         raise SaveDirError(
             f"cannot make save_dir {str(wanted)!r}: {getattr(error, 'strerror', None) or error}",
-            hint="set `results` in [tool.runctx], RUNCTX_RESULTS or Run(save_dir=...) to a writable place",
+            hint="set `results` in [tool.runctx], RUNCTX_RESULTS or Run(save_dir=...) to a writable place"
+            + (f"; or, {missing}" if (missing := permissions.hint(wanted)) else ""),
         ) from error
     raise SaveDirError(
         f"cannot make save_dir {str(wanted)!r}: {attempts} folders of that name exist",
@@ -323,18 +326,57 @@ _OWN = re.compile(r"\..+\.[0-9a-f]{8}\.tmp|run\.rank\d+\.log")
 def cache_dir() -> Path:
     """The per-user folder of everything disposable: hash cache, index, snapshot memory.
 
-    `RUNCTX_CACHE` first, then the platform's convention (XDG Base Directory specification on Linux).
+    `RUNCTX_CACHE` first, then the platform's convention (XDG Base Directory specification on Linux); where that
+    cannot be written to, as for a container's user without a home, a private folder for temporary files.
     """
     if override := os.environ.get("RUNCTX_CACHE"):
         return Path(override)
+    return homeless_cache() or _cache_at_home() or Path(os.devnull)
+
+
+def variables_of_home() -> dict[str, str]:
+    """`HOME` for programs that do not start without, where the user has none."""
+    try:
+        Path.home()
+    except RuntimeError:
+        return {"HOME": os.fspath(cache_dir())}
+    return {}
+
+
+def _cache_at_home() -> Path | None:
     try:
         home = Path.home()
-    except RuntimeError:  # a container's user may have none: a place where nothing can be kept
-        home = Path(os.devnull)
+    except RuntimeError:  # no HOME, and no entry in passwd
+        home = None
     if sys.platform == "darwin":
-        return home / "Library/Caches/runctx"
+        return home and home / "Library/Caches/runctx"
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else home / ".cache") / "runctx"
+    return Path(base, "runctx") if base else home and home / ".cache/runctx"
+
+
+def _can_be_made(folder: Path) -> bool:
+    for place in (folder, *folder.parents):
+        if os.path.lexists(place):
+            return place.is_dir() and os.access(place, os.W_OK | os.X_OK)
+    return False
+
+
+def homeless_cache() -> Path | None:
+    """The user's own folder below $TMPDIR; None if a usual place can be had, or somebody else has taken this one."""
+    usual = _cache_at_home()
+    if os.environ.get("RUNCTX_CACHE") or (usual is not None and _can_be_made(usual)):
+        return None
+    import tempfile
+
+    try:
+        folder = Path(tempfile.gettempdir(), f"runctx-{os.getuid()}")
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+        found = folder.lstat()
+    except OSError:
+        return None
+    is_ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
+    return folder if is_ours else None
 
 
 def find_run(path: Path) -> Path | None:

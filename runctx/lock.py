@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from . import layout, yamlfile
+from . import layout, permissions, yamlfile
 from .errors import LockError, NoRunError
 from .model import SCHEMA, VERSION, Lock
 
@@ -188,12 +188,16 @@ def read(path: Path) -> Lock:
     """
     file = path if path.name == layout.LOCK else path / layout.LOCK
     if not os.path.isfile(file):  # nothing, a folder, or a pipe, which would block for ever
+        if (missing := permissions.hint(file, os.R_OK)) is not None:
+            raise LockError(f"{file}: cannot be read: Permission denied", missing)
         raise NoRunError(f"no run at {path}: no file {layout.LOCK}")
     try:
         with open(file, "rb") as stream:
             data = stream.read(yamlfile.MAX_BYTES + 1)
     except OSError as error:
-        raise LockError(f"{file}: cannot be read: {error.strerror or error}") from error
+        raise LockError(
+            f"{file}: cannot be read: {error.strerror or error}", permissions.hint(file, os.R_OK)
+        ) from error
     return decode(data, str(file))
 
 

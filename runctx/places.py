@@ -10,6 +10,7 @@ import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from . import layout
 from .gathering import here
@@ -34,13 +35,22 @@ def tracking_uri(wishes: Settings) -> str:
         return _absolute(wishes.tracking_uri, root)
     if variable := os.environ.get("MLFLOW_TRACKING_URI", ""):
         return _absolute(variable, here() or Path())
-    return f"{_SQLITE}{(root / 'mlflow.db').as_posix()}"
+    return address_of(root / "mlflow.db")
+
+
+def address_of(file: Path) -> str:
+    """The address of a sqlite database, quoted where SQLAlchemy would read another path out of it.
+
+    >>> address_of(Path("/home/me/why?/my%20runs.db"))
+    'sqlite:////home/me/why%3F/my%2520runs.db'
+    """
+    return _SQLITE + re.sub(r"%(?=[0-9a-fA-F]{2})", "%25", file.as_posix()).replace("?", "%3F")
 
 
 def _absolute(uri: str, base: Path) -> str:
     path = uri.removeprefix(_SQLITE)
     if path not in (uri, "", ":memory:"):
-        return f"{_SQLITE}{(base / path).as_posix()}"
+        return _SQLITE + (Path(address_of(base).removeprefix(_SQLITE)) / path).as_posix()
     if "://" not in uri and not uri.startswith(("sqlite:", "databricks", "file:", "uc")):
         return (base / uri).as_posix()
     return uri
@@ -55,7 +65,7 @@ def database(wishes: Settings) -> Path | None:
     """
     uri = tracking_uri(wishes)
     path = uri.removeprefix(_SQLITE).partition("?")[0]
-    return Path(path) if uri.startswith(_SQLITE) and path.startswith("/") else None
+    return Path(unquote(path)) if uri.startswith(_SQLITE) and path.startswith("/") else None
 
 
 def patterns(wishes: Settings, root: Path | None) -> tuple[str, ...]:

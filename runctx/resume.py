@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import layout, liveness, lock
+from . import layout, liveness, lock, permissions
 from .errors import ConfigError, LockError, NoRunError, RunStateError
 from .model import Lock, Session
 from .tasks.work import presence
@@ -83,6 +83,7 @@ def take_up(
     from .past import index
 
     folder = index.find(given, results).resolve()
+    _check_permissions(folder, lock.read(folder))
     return _taken(folder, _hold(folder), stage, configuration)
 
 
@@ -95,7 +96,12 @@ def newest(results: Path, stage: str, configuration: Configuration) -> tuple[Ear
 
     Raises
     ------
+<<<<<<< HEAD
     RunStateError: it, or one of its tasks, still goes on: all would be done a second time.
+=======
+    RunStateError: its tasks still go on, or it is another user's who alone can go on with it: an older run, or a
+        new one, would do them a second time.
+>>>>>>> 95b3ec2 (MLflow's view survives kills, deletions, odd paths, closed doors and users without a home)
     """
     from .past import index
 
@@ -107,6 +113,7 @@ def newest(results: Path, stage: str, configuration: Configuration) -> tuple[Ear
         try:
             known = lock.read(folder)
             _check(known, folder, stage, configuration)  # the locks of other runs are not touched
+<<<<<<< HEAD
         except (NoRunError, LockError):
             continue
         except ConfigError as error:
@@ -116,6 +123,17 @@ def newest(results: Path, stage: str, configuration: Configuration) -> tuple[Ear
             raise _busy(known, folder)
         return _taken(folder, _hold(folder), stage, configuration), ""
     return None, differs
+=======
+        except (NoRunError, LockError, RunStateError, ConfigError):
+            continue  # broken, or another configuration
+        _check_permissions(folder, known)
+        try:
+            alive = _hold(folder)
+        except (NoRunError, LockError, RunStateError, ConfigError):
+            continue  # resumed by somebody else
+        return _taken(folder, alive, stage, configuration)
+    return None
+>>>>>>> 95b3ec2 (MLflow's view survives kills, deletions, odd paths, closed doors and users without a home)
 
 
 _UNFINISHED = frozenset({"running", "failed", "interrupted", "crashed", "submitted"})
@@ -139,6 +157,22 @@ def _taken(
             alive.release()
         raise
     return Earlier(folder=folder, lock=known, alive=alive)
+
+
+def _check_permissions(folder: Path, known: Lock) -> None:
+    """Before anything is written: half a resumed run would hide the error of the first."""
+    files = layout.RunFiles(folder)
+    ours = [folder / name for name in sorted((*layout.FOLDERS, layout.STATE))]
+    # a folder that cannot be listed is named by the one that it is in
+    below = (Path(place, name) for top in ours for place, names, _ in os.walk(top) for name in names)
+    for place in (folder, files.log, files.alive, *ours, *below):
+        if os.path.lexists(place) and permissions.hint(place) is not None:
+            who = permissions.name(place.lstat().st_uid)
+            raise RunStateError(
+                f"run {known.id} cannot be resumed by {permissions.name(os.geteuid())}: "
+                f"no permission to write to {place}",
+                hint=f"{who} can resume it; without `resume`, a new run is made",
+            )
 
 
 def _hold(folder: Path) -> BaseFileLock | None:

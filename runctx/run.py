@@ -737,6 +737,10 @@ class Run(Maps, Viewed, Kept):
             with self._step("what other ranks need"):
                 ranks.announce(self._meeting, self.save_dir, run_id)
         self._tell(self._lock.omissions)
+        if (cache := layout.homeless_cache()) is not None:
+            self._log.warn(
+                f"there is no home to write to: the cache is in {cache}; RUNCTX_CACHE names another place"
+            )
         with self._step("look at .gitignore"):
             self._advise_ignoring(root, wishes)
         if self._seed is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -15,6 +16,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runctx import layout, lock
-from runctx.errors import TrackingError
+from runctx.errors import DeletedError, TrackingError
 from runctx.model import Failure, Lock, Omission, Tasks
 from runctx.past.record import Record, load
 from runctx.settings import Settings
@@ -216,6 +218,52 @@ def test_destinations_that_are_none(uri: str, wanted: str, make: Any, tmp_path: 
     assert "hunter22" not in str(caught.value)
 
 
+ANSWERS = {
+    "401": (401, "text/plain", b"You are not authenticated."),
+    "401 as JSON": (401, "application/json", b'{"detail": "Not authenticated"}'),
+    "403": (403, "text/html", b"<h1>403 Forbidden</h1>"),
+    "403 of MLflow": (403, "application/json", b'{"error_code": "PERMISSION_DENIED", "message": "no"}'),
+    "page": (200, "text/html; charset=utf-8", b"<form>Sign in</form>"),
+    "redirect": (200, "text/html", b"<form>Sign in</form>"),
+    "404": (404, "text/html", b"nothing here"),
+    "not JSON": (200, "text/plain", b"hello"),
+}
+
+
+class _Answers(BaseHTTPRequestHandler):
+    server: Any
+
+    def do_GET(self) -> None:
+        self.rfile.read(int(self.headers.get("content-length") or 0))
+        status, kind, body = ANSWERS[self.server.way]
+        if self.server.way == "redirect" and self.path != "/login":
+            status, body = 302, b""
+        self.send_response(status)
+        self.send_header("location", "/login")
+        self.send_header("content-type", kind)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_POST = do_GET
+
+    def log_message(self, *arguments: Any) -> None:
+        pass
+
+
+@pytest.mark.parametrize("way", ANSWERS)
+def test_a_server_that_asks_for_credentials_is_told(way: str, tmp_path: Path) -> None:
+    """401, 403 and a page for people to log in get a hint about credentials; other answers do not."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Answers) as server:
+        server.way = way  # type: ignore[attr-defined]
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        with pytest.raises(TrackingError) as caught:
+            _ = MLflow(Settings(root=tmp_path, tracking_uri=address)).experiment_id
+        server.shutdown()
+    assert ("MLFLOW_TRACKING_TOKEN" in (caught.value.hint or "")) == (way not in ("404", "not JSON"))
+
+
 def test_a_locked_database_is_told(make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever holds the file or our lock beside it, it is a clear error after a while."""
     monkeypatch.setattr(database, "_PATIENCE", 0.1)
@@ -285,6 +333,92 @@ def test_a_database_that_is_gone_is_made_anew(tracker: MLflow, make: Any, tmp_pa
     connection.close()
 
 
+MAKERS = """
+import os, signal, sys
+from pathlib import Path
+from runctx.places import address_of
+from runctx.settings import Settings
+from runctx.trackers.mlflow import MLflow, database
+database._load_mlflow()
+from mlflow.store.db import utils
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+root, way, *moments = sys.argv[1:]
+for moment in map(int, moments):
+    pid = os.fork()
+    if not pid:
+        left = iter(range(moment))
+        @event.listens_for(Engine, "before_cursor_execute")
+        def count(*arguments):
+            if next(left, None) is None:
+                os.kill(os.getpid(), signal.SIGKILL)
+        if way == "ours":
+            MLflow(Settings(root=Path(root))).experiment_id
+        else:
+            utils._initialize_tables(utils.create_sqlalchemy_engine(address_of(Path(root, "mlflow.db"))))
+        os._exit(0)
+    assert os.WTERMSIG(os.waitpid(pid, 0)[1]) == signal.SIGKILL, moment
+    print(Path(root, "mlflow.db").exists())
+"""
+"""Kills processes that make a database, each before a statement of another number: as MLflow does it, or we."""
+
+
+def kill_makers(root: Path, way: str, *moments: int) -> list[str]:
+    command = [sys.executable, "-c", MAKERS, os.fspath(root), way, *map(str, moments)]
+    done = subprocess.run(command, timeout=300, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def test_a_kill_while_a_database_is_made_leaves_none(tmp_path: Path) -> None:
+    """Whenever it comes; the next process makes it, with the rights that the user's mask leaves to the group."""
+    assert set(kill_makers(tmp_path, "ours", 0, 1, 20, 60, 150, 250, 300)) == {"False"}
+    code = (
+        "import sys; from pathlib import Path; from runctx.settings import Settings;"
+        "from runctx.trackers.mlflow import MLflow; MLflow(Settings(root=Path(sys.argv[1]))).experiment_id"
+    )
+    subprocess.run([sys.executable, "-c", code, tmp_path], timeout=300, check=True, umask=0o002)
+    modes = {file.name: oct(file.stat().st_mode & 0o777) for file in tmp_path.iterdir()}
+    assert modes == {"mlflow.db": "0o664", "mlflow.db.lock": "0o664"}
+
+
+@pytest.mark.parametrize("moment", [100, 250])
+def test_a_database_that_was_half_made_is_made_anew(tmp_path: Path, moment: int) -> None:
+    """MLflow can neither use nor complete it, and nothing is in it."""
+    assert kill_makers(tmp_path, "mlflow", moment) == ["True"]
+    assert MLflow(Settings(root=tmp_path)).experiment_id == "1"
+    assert not list(tmp_path.glob("*.new*"))
+
+
+def test_a_database_of_something_else_stays(tmp_path: Path) -> None:
+    """It has rows, though none of MLflow's."""
+    with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection:
+        connection.execute("CREATE TABLE mine AS SELECT 42 AS answer")
+    assert MLflow(Settings(root=tmp_path)).experiment_id == "1"
+    with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection:
+        assert connection.execute("SELECT answer FROM mine").fetchone() == (42,)
+
+
+def test_a_path_that_is_quoted_in_an_address(make: Any, tmp_path: Path) -> None:
+    """Database and files lie in the project, whatever it is called, and nothing lies beside it."""
+    root = tmp_path / "q?x a%20b%3F"
+    root.mkdir()
+    run = make(config={"lr": 0.5})
+    tracker = MLflow(Settings(root=root))
+    assert files(tracker, publish(run, tracker)).keys() == {"config.yaml", "run.lock"}
+    assert [path.name for path in tmp_path.iterdir()] == [root.name]
+    assert {path.name for path in root.iterdir()} == {"mlflow.db", "mlflow.db.lock", "mlruns"}
+
+
+def test_a_path_that_is_too_long_is_told(tmp_path: Path) -> None:
+    """SQLite cannot open it: the error says why, and nothing of a database is made."""
+    root = tmp_path.joinpath(*["x" * 199] * 5)
+    root.mkdir(parents=True)
+    with pytest.raises(TrackingError, match=r"bytes; SQLite opens at most 500\nhint: .*`tracking_uri`"):
+        _ = MLflow(Settings(root=root)).experiment_id
+    assert not (root / "mlflow.db").exists()
+
+
 def test_experiments(make: Any, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Named by the setting, MLflow's variable, or the project; files lie in the project; a deleted one is told."""
     assert MLflow(Settings(root=project)).experiment == project.name
@@ -303,7 +437,7 @@ def test_experiments(make: Any, project: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_one_run_for_ever(tracker: MLflow, make: Any) -> None:
-    """However often it is opened, and whether what is known of it was lost, or it was deleted in MLflow."""
+    """However often it is opened, and whether what is known of it was lost, or it was deleted and restored."""
     run = make(config={"lr": 0.5})
     first = publish(run, tracker)
     assert publish(run, tracker) == first
@@ -312,6 +446,12 @@ def test_one_run_for_ever(tracker: MLflow, make: Any) -> None:
     assert (lost.ref, lost.fresh) == (first, True)
     assert tracker.open(run, "no such run").ref == first
     tracker.database.store.delete_run(first)
+    for known in (first, None):
+        with pytest.raises(DeletedError, match="was deleted there\nhint: `runctx publish") as caught:
+            tracker.open(run, known)
+        assert caught.value.ref == first
+    assert tracker.is_missing(first)
+    tracker.restore(first)
     assert view_of(run, tracker).ref == first
     assert entity(tracker, first).info.lifecycle_stage == "active"
     tracker.database.store._hard_delete_run(first)
@@ -836,6 +976,11 @@ def test_over_a_server(tracker: MLflow, make: Any, tmp_path: Path) -> None:
         assert publish(run, tracker, function) == ref
         assert seen() == before
         assert tracker.open(run, None).ref == ref
+        client.delete_run(ref)
+        fresh = MLflow(Settings(root=tmp_path, tracking_uri=server.address))
+        assert fresh.is_missing(ref) and not fresh.is_missing("another")
+        fresh.restore(ref)
+        assert tracker.open(run, ref).ref == ref
         (run.save_dir / "sub/a b é.txt").unlink()
         publish(run, tracker)
         assert "sub/a b é.txt" not in seen()[4]

@@ -366,6 +366,44 @@ def test_a_database_that_was_made_anew_gets_everything(project: Project, tmp_pat
     assert outcomes(told["runs"]) == dict.fromkeys((run.save_dir.name for run in runs), "published")
 
 
+def test_what_was_deleted_in_mlflow_is_restored_by_name(project: Project) -> None:
+    """Of many it is left deleted, and that is said; named by itself it is restored; removed for good, made anew."""
+    from mlflow import MlflowClient
+
+    run, other = project.make(config={"lr": 0.5}), project.make()
+    stage = os.path.dirname(run.save_dir)
+    call(run.id, other.id)
+    before = project.shown(run, other)
+    client = MlflowClient(project.tracker().database.uri)
+
+    def delete() -> None:
+        client.delete_run(before[run.id]["ref"])
+
+    delete()
+    for many in ((), (stage,), (f"{stage}*",), ("--where", "config.lr == 0.5")):
+        assert outcomes(call(*many))[run.save_dir.name] == "deleted", many
+    rewrite(run, seconds=1.0)
+    done = CliRunner().invoke(command, [stage])
+    assert "deleted        1  mlflow: mlflow.db" in done.stdout
+    assert "hint: what was deleted there is left so; `runctx publish RUN` restores a run" in done.stderr
+    assert project.shown(run)[run.id]["info"]["lifecycle_stage"] == "deleted"
+
+    rewrite(run, seconds=run.seconds)
+    for name in (run.id, os.fspath(run.save_dir), os.path.relpath(run.save_dir)):
+        assert outcomes(call(name)) == {run.save_dir.name: "restored"}
+        assert project.shown(run, other) == before
+        delete()
+    load(run.save_dir).publish()
+    assert project.shown(run, other) == before
+
+    delete()
+    gc = ("gc", "--run-ids", before[run.id]["ref"], "--backend-store-uri", project.tracker().database.uri)
+    subprocess.run([sys.executable, "-m", "mlflow", *gc], check=True, capture_output=True, timeout=PATIENCE)
+    assert outcomes(call())[run.save_dir.name] == "published"
+    assert project.shown(run)[run.id]["info"]["lifecycle_stage"] == "active"
+    assert project.shown(run)[run.id]["metrics"] == before[run.id]["metrics"]
+
+
 def test_the_project_of_a_run_counts(project: Project, tmp_path: Path) -> None:
     """A run goes where the project says that its folder lies in; if it lies in none, where the current one says."""
     other = tmp_path / "other"

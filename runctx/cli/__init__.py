@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+import warnings
+from pathlib import Path
+from typing import Any, NoReturn
 
 import click
 
-from .. import __version__
-from ..errors import RunctxError
+from .. import __version__, permissions
+from ..errors import RunctxError, RunctxWarning
 from . import collect, compare, config, notes, past, plot, publish, remove, tasks, ui
 
 
@@ -38,15 +40,35 @@ class _Group(click.Group):
         sys.exit(1)
 
     def invoke(self, context: click.Context) -> Any:
+        warnings.showwarning = _show_warning
         try:
             return super().invoke(context)
         except RunctxError as error:
-            from ..display import words
+            _fail(error.message, error.hint)
+        except PermissionError as error:
+            path = Path(os.fsdecode(error.filename or ""))
+            _fail(f"{path}: {error.strerror}", permissions.hint(path) or permissions.hint(path, os.R_OK))
 
-            click.echo(f"error: {words.lines(error.message)}", err=True)
-            if error.hint:
-                click.echo(f"hint: {words.lines(error.hint)}", err=True)
-            sys.exit(2)
+
+def _fail(message: str, hint: str | None) -> NoReturn:
+    from ..display import words
+
+    click.echo(f"error: {words.lines(message)}", err=True)
+    if hint:
+        click.echo(f"hint: {words.lines(hint)}", err=True)
+    sys.exit(2)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+    if not issubclass(category, RunctxWarning):
+        _python_shows(message, category, *where, **more)
+        return
+    from ..display import words
+
+    click.echo(f"warning: {words.lines(str(message))}", err=True)
+
+
+_python_shows = warnings.showwarning
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

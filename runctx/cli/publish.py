@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import click
 
@@ -44,13 +45,15 @@ def publish(
     Doing it twice changes nothing; where it was interrupted, it goes on. A folder from before runctx is published as
     it is, with its config.yaml.
 
+    A run that was deleted in MLflow is restored if it is named by itself; one of many is left as it is.
+
     The function is imported from the current folder, e.g. `--with train:log_run` or `--with src/train.py:log_run`.
     """
     from ..trackers import logging_function
     from ..trackers.publishing import publish_all
 
     called = None if function is None else logging_function.load(function)
-    runs = _chosen(names, where)
+    runs, alone = _chosen(names, where)
     if not runs:
         click.echo("no such runs; `runctx ls` lists all runs", err=True)
         if names and where is None:
@@ -61,7 +64,7 @@ def publish(
     interrupted = False
     try:
         with _bar(len(runs)) as advance:
-            for outcome in publish_all(runs, function=called, stale=stale, quick=not names):
+            for outcome in publish_all(runs, function=called, stale=stale, quick=not names, restore=alone):
                 done.append(outcome)
                 advance(len(done) == 1 or done[-1].path != done[-2].path)
     except KeyboardInterrupt:
@@ -78,19 +81,25 @@ def publish(
 # -- which runs --------------------------------------------------------------------------------------------
 
 
-def _chosen(patterns: Sequence[str], where: str | None) -> list[Record]:
-    """The oldest first; folders without a lock before them."""
+def _chosen(patterns: Sequence[str], where: str | None) -> tuple[list[Record], set[Path]]:
+    """The oldest first, folders without a lock before them; and the folders of those that are named by themselves."""
+    from ..past import index
     from ..past.unlocked import record_of
     from ..trackers.publishing import settings_of
 
     named: list[str] = []
     unlocked: dict[Path, None] = {}
+    alone: set[Path] = set()
     passed_over = 0
     for pattern in patterns:
         folders = list(_matches(pattern))
         if len(folders) == 1 and is_run(pattern):
             named.append(pattern)
+            alone.add(index.find(pattern))
             continue
+        if not glob.has_magic(pattern):
+            # a run by its name, or a folder from before runctx
+            alone.add(folders[0] if folders else index.find(pattern))
         old = [folder for folder in folders if _is_unlocked(folder, is_named=len(folders) == 1)]
         passed_over += sum(_has_files(folder) and not _has_run(folder) for folder in {*folders} - {*old})
         unlocked |= dict.fromkeys(old if where is None else ())
@@ -104,7 +113,7 @@ def _chosen(patterns: Sequence[str], where: str | None) -> list[Record]:
         )
     runs = list(which(named, where)) if named or not patterns else []
     redactors = ((folder, Redactor(settings_of(folder).redact)) for folder in unlocked)
-    return [*(record_of(folder, redactor) for folder, redactor in redactors), *reversed(runs)]
+    return [*(record_of(folder, redactor) for folder, redactor in redactors), *reversed(runs)], alone
 
 
 def _matches(pattern: str) -> Iterator[Path]:
@@ -165,6 +174,8 @@ def _tell(done: Sequence[Outcome], interrupted: bool, as_json: bool) -> None:
         click.echo(f"  {words.path(outcome.path)}  {words.line(_reason(outcome), 300)}")
     if len(failed) > _SHOWN:
         click.echo(f"  … {len(failed) - _SHOWN} more; --json has all")
+    if any(outcome.deleted for outcome in done):
+        click.echo("hint: what was deleted there is left so; `runctx publish RUN` restores a run", err=True)
     hints = {getattr(outcome.error, "hint", None) for outcome in failed}
     for hint in sorted(hint for hint in hints if isinstance(hint, str)):
         click.echo(f"hint: {words.lines(hint)}", err=True)
@@ -174,16 +185,18 @@ def _place(destination: str) -> str:
     """Short for a file or folder that lies here."""
     from ..display import words
 
-    file = destination.removeprefix("sqlite:///")
+    file = unquote(destination.removeprefix("sqlite:///"))
     return words.path(file) if file.startswith("/") else words.line(destination)
 
 
-_WORDS = ("published", "unchanged", "failed")
+_WORDS = ("published", "restored", "unchanged", "deleted", "failed")
 
 
 def _word(outcome: Outcome) -> str:
     if outcome.error is not None:
         return "failed"
+    if outcome.deleted or outcome.restored:
+        return "deleted" if outcome.deleted else "restored"
     return "published" if outcome.changed else "unchanged"
 
 

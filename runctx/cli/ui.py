@@ -59,11 +59,12 @@ def ui(port: int | None, no_publish: bool, browse: bool, as_json: bool) -> None:
 
 
 def _serve(runs: _Runs, port: int | None, publish: bool, browse: bool, as_json: bool) -> None:
+    from .. import layout
     from ..trackers.mlflow import table
     from ..trackers.mlflow.server import Server
 
     database = runs.tracker.database
-    server = Server(database.uri, database.root / "mlruns", port)
+    server = Server(database.uri, database.root / layout.ARTIFACTS, port, database.file)
     _ = database.store  # made here, if there is none: not by two processes at once
     with server:
         if publish:

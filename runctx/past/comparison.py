@@ -158,7 +158,9 @@ class Comparison:
         ------
         ImportError: pandas is not installed.
         """
-        import pandas
+        from .. import optional
+
+        pandas = optional.pandas("to_pandas")
 
         lines = self.lines if equal else self.differing
         return pandas.DataFrame(

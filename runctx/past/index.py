@@ -9,13 +9,14 @@ from __future__ import annotations
 import glob
 import os
 import stat
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from .. import layout, settings
-from ..errors import NoRunError
+from .. import layout, permissions, settings
+from ..errors import NoRunError, RunctxWarning
 from ..liveness import is_alive
 from ..model import Lock
 from ..tasks.work import attached
@@ -85,8 +86,9 @@ def _entries(roots: Sequence[bytes]) -> list[Entry]:
     known = remembered.recall(cache, roots)
     entries: dict[bytes, Entry] = {}
     fresh: list[Entry] = []
+    closed: list[bytes] = []
     for root in roots:
-        for folder, found in _walk(root):
+        for folder, found in _walk(root, closed):
             held = known.get(folder)
             if held is None or held.signature != remembered.signature(*found):
                 held = _read(folder, found)
@@ -95,8 +97,24 @@ def _entries(roots: Sequence[bytes]) -> list[Entry]:
                 if held.packed and remembered.is_settled(*found):
                     fresh.append(held)
             entries[folder] = held
+    if closed:
+        _tell(closed, roots)
     remembered.remember(cache, fresh, [folder for folder in known if folder not in entries])
     return [_with_process(entry) if entry.running else entry for entry in entries.values()]
+
+
+def _tell(closed: Sequence[bytes], roots: Sequence[bytes]) -> None:
+    """What cannot be looked into is not the same as nothing."""
+    paths = [Path(os.fsdecode(path)) for path in closed]
+    hint = permissions.hint(paths[0] / layout.LOCK, os.R_OK) or permissions.hint(paths[0], os.R_OK)
+    if closed[0] in roots:
+        raise NoRunError(f"{paths[0]} cannot be read: Permission denied", hint)
+    which = (
+        f"folder {paths[0]}" if len(paths) == 1 else f"{len(paths)} folders, the first of them {paths[0]},"
+    )
+    warnings.warn(
+        RunctxWarning(f"{which} cannot be read: runs in there are left out\nhint: {hint}"), stacklevel=4
+    )
 
 
 def _alike(entries: Iterable[Entry], lock: Lock) -> list[Entry]:
@@ -154,8 +172,13 @@ def _expanded(pattern: str) -> Iterator[bytes]:
             yield os.fsencode(path)
 
 
-def _walk(root: bytes) -> Iterator[tuple[bytes, list[os.stat_result]]]:
-    """Each run's folder in or below `root`, with what the file system says of its lock and its notes."""
+def _walk(root: bytes, closed: list[bytes]) -> Iterator[tuple[bytes, list[os.stat_result]]]:
+    """Each run's folder in or below `root`, with what the file system says of its lock and its notes.
+
+    Parameters
+    ----------
+    closed: where folders that this user may not read are added.
+    """
     pending = [root]
     while pending:
         folder = pending.pop()
@@ -164,6 +187,9 @@ def _walk(root: bytes) -> Iterator[tuple[bytes, list[os.stat_result]]]:
             if stat.S_ISREG(found[0].st_mode):
                 yield folder, found
                 continue
+        except PermissionError:
+            closed.append(folder)
+            continue
         except OSError:
             pass
         try:
@@ -175,8 +201,10 @@ def _walk(root: bytes) -> Iterator[tuple[bytes, list[os.stat_result]]]:
                     and entry.name != _COPIES
                     and entry.is_dir(follow_symlinks=False)
                 ]
+        except PermissionError:
+            closed.append(folder)
         except OSError:
-            continue  # removed meanwhile, or not ours to read
+            continue  # removed meanwhile
 
 
 def _stats(folder: bytes) -> list[os.stat_result]:
@@ -249,6 +277,8 @@ def find(which: Told | str | os.PathLike[str], results: Path | None = None, *, d
             hint="give more letters of the id, or a path",
         )
     if os.sep in name:
+        if (hint := permissions.hint(given, os.R_OK)) is not None:
+            raise NoRunError(f"{given} cannot be read: Permission denied", hint)
         wrong = f"no {layout.LOCK} in it or above" if os.path.lexists(given) else "no such file or folder"
         raise NoRunError(f"no run at {given}: {wrong}", hint="`runctx ls` lists all runs")
     raise NoRunError(f"no run in {searched(results)} is called {name!r}", hint=_stages(name, rows))

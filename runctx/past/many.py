@@ -223,7 +223,9 @@ class Runs(Sequence[Record]):
         ------
         ImportError: pandas is not installed.
         """
-        import pandas
+        from .. import optional
+
+        pandas = optional.pandas("to_pandas")
 
         table = _columns(self.measured)
         # whatever the runs are, times are times and numbers are numbers

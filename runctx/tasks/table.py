@@ -117,7 +117,9 @@ class TaskTable(Sequence[TaskRow]):
         ------
         ImportError: pandas is not installed.
         """
-        import pandas
+        from .. import optional
+
+        pandas = optional.pandas("to_pandas")
 
         lines = [{name: getattr(row, name) for name in _COLUMNS} for row in self._rows]
         for line, row in zip(lines, self._rows, strict=True):

@@ -140,8 +140,10 @@ class Metrics(Mapping[str, Series]):
         ------
         ImportError: pandas is not installed.
         """
+        from .. import optional
+
+        pandas = optional.pandas("to_pandas")
         import numpy as np
-        import pandas
 
         every = list(self.values())
         times = np.array([time for series in every for time in series.times], dtype="float64")

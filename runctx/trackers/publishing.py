@@ -7,7 +7,7 @@ and what was interrupted goes on.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 from blake3 import blake3
 
 from .. import layout, lock, settings
-from ..errors import TrackingError
+from ..errors import DeletedError, TrackingError
 from ..interrupts import held_back
 from . import journal, logging_function, names_of, tracker_of
 from .publication import Publication, Sending, State
-from .tracker import Extensible, Identified, Tracker
+from .tracker import Extensible, Identified, Restorable, Tracker
 
 if TYPE_CHECKING:
     from ..past.record import Record
@@ -48,12 +48,16 @@ class Outcome:
     """How many were sent."""
     called: bool = False
     """Whether the logging function was."""
+    restored: bool = False
+    """Whether the view had been deleted there, and is back."""
+    deleted: bool = False
+    """Whether the view was deleted there, and was left so."""
     error: BaseException | None = None
     """Why it was not published, or not to the end."""
 
     @property
     def changed(self) -> bool:
-        return self.described or self.called or self.numbers > 0
+        return self.described or self.called or self.restored or self.numbers > 0
 
 
 # -- one run in one tracker --------------------------------------------------------------------------------
@@ -67,12 +71,14 @@ def bring_up_to_date(
     known_as: str | None = None,
     given: Any = None,
     again: bool = False,
+    restore: bool = False,
     patience: float = 60.0,
     most: int | None = None,
 ) -> Outcome:
     """Describe the run if what there is to say has changed, send the numbers that are new, call the function.
 
-    The runs that it read from come first, as far as they have no view yet, so that it can name theirs.
+    A view that somebody has deleted stays so, unless `restore`. The runs that it read from come first, as far as they
+    have no view yet, so that it can name theirs.
 
     Parameters
     ----------
@@ -81,6 +87,7 @@ def bring_up_to_date(
     known_as: the digest of the function, where many runs are published with it.
     given: what it is called with; default: `run`.
     again: describe it whether it has changed or not.
+    restore: bring a view back that was deleted there.
     patience: seconds to wait for another who publishes the same run.
     most: stop after about so many numbers; then there may be more.
 
@@ -92,12 +99,21 @@ def bring_up_to_date(
     """
     said = digest(run, tracker)  # before its lock is read: what will be described is at least as new
     _bring_parents(run, tracker, patience, {run.id})
-    with _held(run, tracker, said, again, patience, most) as (sending, outcome):
-        if function is None or not isinstance(sending.view, Extensible):
-            return outcome
-        call = function if given is None else lambda _: function(given)
-        sending.call(call, _call_digest(known_as or logging_function.digest(function), said))
-        return replace(outcome, called=True)
+    restored = False
+    while True:
+        try:
+            with _held(run, tracker, said, again, patience, most) as (sending, outcome):
+                outcome = replace(outcome, restored=restored)
+                if function is None or not isinstance(sending.view, Extensible):
+                    return outcome
+                call = function if given is None else lambda _: function(given)
+                sending.call(call, _call_digest(known_as or logging_function.digest(function), said))
+                return replace(outcome, called=True)
+        except DeletedError as error:
+            if not restore or restored or not isinstance(tracker, Restorable):
+                return replace(_nothing(run, tracker), ref=error.ref, deleted=True)
+            tracker.restore(error.ref)
+            restored = True
 
 
 def is_current(run: Record, tracker: Tracker, function: str | None = None) -> bool:
@@ -276,7 +292,8 @@ def publish(run: Record, wishes: Settings, function: Callable[[Any], Any] | None
     """
     trackers = Trackers().of(wishes)
     outcomes = [
-        bring_up_to_date(run, tracker, function=function, given=given, again=True) for tracker in trackers
+        bring_up_to_date(run, tracker, function=function, given=given, again=True, restore=True)
+        for tracker in trackers
     ]
     if function is not None and not any(outcome.called for outcome in outcomes):
         raise _takes_none(trackers)
@@ -288,6 +305,7 @@ def publish_all(
     function: Callable[[Any], Any] | None = None,
     stale: bool = False,
     quick: bool = False,
+    restore: Collection[Path] = (),
 ) -> Iterator[Outcome]:
     """Bring many runs up to date, one after another; an outcome for each run and tracker. One failing stops no other.
 
@@ -297,7 +315,8 @@ def publish_all(
     ----------
     function: called for each.
     stale: only for those whose last call was another's, or that have changed since.
-    quick: do not look whether the view of a run that has not changed is still there.
+    quick: look at no view of a run that has not changed; whether it is there is asked once for all.
+    restore: folders of runs whose views are brought back if they were deleted there.
 
     Raises
     ------
@@ -310,7 +329,8 @@ def publish_all(
             outcome = None
             try:
                 with held_back():
-                    outcome = _tried(run, tracker, trackers, function, called, stale, quick)
+                    back = run.save_dir in restore
+                    outcome = _tried(run, tracker, trackers, function, called, stale, quick, back)
             finally:
                 if outcome is not None:  # of a run that was finished after Ctrl-C, too
                     yield outcome
@@ -324,18 +344,25 @@ def _tried(
     called: str | None,
     stale: bool,
     quick: bool,
+    restore: bool,
 ) -> Outcome:
     nothing = _nothing(run, tracker)
     if (lost := trackers.lost(tracker)) is not None:
         return replace(nothing, error=lost)
     try:
-        if (stale or (quick and function is None)) and is_current(run, tracker, called):
+        asked = stale or (quick and function is None)
+        if asked and is_current(run, tracker, called) and not _is_missing(run, tracker):
             return nothing
-        return bring_up_to_date(run, tracker, function=function, known_as=called)
+        return bring_up_to_date(run, tracker, function=function, known_as=called, restore=restore)
     except (Exception, SystemExit) as error:  # the user's function, or tracker, may raise anything
         if isinstance(error, TrackingError):
             trackers.note(tracker, error)
         return replace(nothing, error=error)
+
+
+def _is_missing(run: Record, tracker: Tracker) -> bool:
+    ref = Publication(run.save_dir, tracker).state().ref
+    return ref is not None and isinstance(tracker, Restorable) and tracker.is_missing(ref)
 
 
 def _takes_none(trackers: Sequence[Tracker]) -> TrackingError:

@@ -29,6 +29,7 @@ class Tracker(Protocol):
         Raises
         ------
         TrackingError: the destination cannot be reached, or does not take it.
+        DeletedError: the view was deleted there; only of a tracker that is `Restorable`.
         """
         ...
 
@@ -74,6 +75,29 @@ class Extensible(Protocol):
         Raises
         ------
         Whatever the function raises.
+        """
+        ...
+
+
+@runtime_checkable
+class Restorable(Protocol):
+    """A tracker in which people delete views, and which can restore them."""
+
+    def is_missing(self, ref: str) -> bool:
+        """Whether a view was deleted or removed before this was first asked. Quick, for it is asked for every run.
+
+        Raises
+        ------
+        TrackingError: the destination cannot be reached.
+        """
+        ...
+
+    def restore(self, ref: str) -> None:
+        """Undo the deletion of a view.
+
+        Raises
+        ------
+        TrackingError: the destination cannot be reached, or does not do it.
         """
         ...
 

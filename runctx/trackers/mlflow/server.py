@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import importlib.util
 import os
 import secrets
 import signal
@@ -15,7 +16,9 @@ import time
 from pathlib import Path
 from types import TracebackType
 
+from ... import layout
 from ...errors import TrackingError
+from ...places import address_of
 from . import guard
 
 HOST = "127.0.0.1"
@@ -25,6 +28,9 @@ _PORTS = 100
 _TOKEN = "X-Runctx-Server"  # noqa: S105 - no secret: the name of the header that tells our server from others
 _SHOWN = 2000
 """Characters of what a server said that has ended by itself."""
+
+_NEEDED = ("mlflow", "flask", "uvicorn", "sqlalchemy")
+"""What MLflow without its server, `mlflow-skinny`, does not bring."""
 
 _OF_OTHERS = frozenset(
     {
@@ -48,15 +54,23 @@ class Server:
     ----------
     uri: of the database.
     artifacts: folder of what is uploaded to the server itself.
+    file: of the database, if it is one of SQLite's.
     port: None takes the first that is free from 5000 on.
 
     Raises
     ------
-    TrackingError: the port is in use.
+    TrackingError: the port is in use, or only a part of MLflow is installed.
     """
 
-    def __init__(self, uri: str, artifacts: Path, port: int | None = None) -> None:
-        self.uri, self.artifacts = uri, artifacts
+    def __init__(self, uri: str, artifacts: Path, port: int | None = None, file: Path | None = None) -> None:
+        if missing := [name for name in _NEEDED if importlib.util.find_spec(name) is None]:
+            raise TrackingError(
+                f"MLflow's server needs {' and '.join(missing)}, which is not installed",
+                hint="pip install mlflow",
+            )
+        # by its name alone: of an absolute address, MLflow makes the folders as they are quoted in it
+        self.uri = uri if file is None else uri.replace(f"{address_of(file.parent)}/", "sqlite:///", 1)
+        self.folder, self.artifacts = file and file.parent, artifacts
         self.port = _free_port() if port is None else _only_if_free(port)
         self.address = f"http://{HOST}:{self.port}"
         self._token = secrets.token_hex(16)
@@ -69,6 +83,7 @@ class Server:
             stdout=self._said,
             stderr=subprocess.STDOUT,
             env=self._environment(),
+            cwd=self.folder,
             start_new_session=True,  # Ctrl-C is for us
         )
         return self
@@ -147,12 +162,16 @@ class Server:
 
     def _environment(self) -> dict[str, str]:
         inherited = {name: value for name, value in os.environ.items() if name not in _OF_OTHERS}
-        return inherited | {
-            "MLFLOW_BACKEND_STORE_URI": self.uri,  # not an argument, which any user could read
-            "MLFLOW_DISABLE_TELEMETRY": "true",
-            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # two more processes, for what runs have no use for
-            "PYTHONSAFEPATH": "1",  # a project may well have a module called like one of MLflow's
-        }
+        return (
+            inherited
+            | layout.variables_of_home()
+            | {
+                "MLFLOW_BACKEND_STORE_URI": self.uri,  # not an argument, which any user could read
+                "MLFLOW_DISABLE_TELEMETRY": "true",
+                "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # two more processes, for what runs have no use for
+                "PYTHONSAFEPATH": "1",  # a project may well have a module called like one of MLflow's
+            }
+        )
 
 
 def _free_port() -> int:

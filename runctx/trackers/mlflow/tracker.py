@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+<<<<<<< HEAD
 from ... import places
 from ...errors import TrackingError
 from ...notes import readable
+=======
+from ...errors import DeletedError, TrackingError
+>>>>>>> 95b3ec2 (MLflow's view survives kills, deletions, odd paths, closed doors and users without a home)
 from . import described, names
 from .artifacts import KEPT, Artifacts, as_json, choose
 from .database import Database
@@ -20,6 +25,8 @@ if TYPE_CHECKING:
 
 _METRICS, _OTHERS, _USER = 1000, 100, 256
 """What MLflow takes: metrics at once; parameters and tags at once; characters of a user's name."""
+_LISTED = 50_000
+"""Runs that a server lists at most."""
 _CHARACTERS = 150_000
 """Of what is sent at once: a server takes a million bytes, and a character can be six."""
 
@@ -57,7 +64,7 @@ class MLflow:
         return str(self.group.experiment_id)
 
     def open(self, run: Record, ref: str | None) -> MLflowView:
-        """Its MLflow run, which is made if there is none, and brought back if it was deleted there."""
+        """Its MLflow run, which is made if there is none."""
         found = (self.fetched(ref) if ref else None) or self._searched(run.id)
         fresh = found is None or found.info.run_id != ref
         if found is None:
@@ -67,10 +74,14 @@ class MLflow:
                 self._group = None, None  # the server may have another database by now
                 raise
         elif found.info.lifecycle_stage != "active":
-            with self.database.asked(write=True):
-                self.database.store.restore_run(found.info.run_id)
+            raise DeletedError(
+                f"MLflow at {self.destination}: run {run.id} was deleted there",
+                hint=f"`runctx publish {run.id}` restores it",
+                ref=found.info.run_id,
+            )
         return MLflowView(self, found, fresh)
 
+<<<<<<< HEAD
     def remove(self, run: Record, ref: str | None) -> bool:
         """Delete its MLflow run, what its logging functions have begun, and all files; `mlflow gc` forgets them."""
         file = places.database(self._wishes)
@@ -84,6 +95,33 @@ class MLflow:
         view.artifacts.delete([*view.artifacts.names(), KEPT])
         view.discard([view.ref])
         return True
+=======
+    def is_missing(self, ref: str) -> bool:
+        return self._missing(ref)
+
+    def restore(self, ref: str) -> None:
+        with self.database.asked(write=True):
+            self.database.store.restore_run(ref)
+
+    @cached_property
+    def _missing(self) -> Callable[[str], bool]:
+        """Asked once for all runs. A server lists what was deleted, but not what `mlflow gc` removed."""
+        experiment, store = self.experiment_id, self.database.store
+        from mlflow.entities import ViewType
+
+        with self.database.asked():
+            if (engine := getattr(store, "engine", None)) is None:
+                deleted = store.search_runs([experiment], "", ViewType.DELETED_ONLY, max_results=_LISTED)
+                return {run.info.run_id for run in deleted}.__contains__
+            from mlflow.store.tracking.dbmodels.models import SqlRun
+            from sqlalchemy import select
+
+            with engine.connect() as connection:
+                there = set(
+                    connection.scalars(select(SqlRun.run_uuid).where(SqlRun.lifecycle_stage == "active"))
+                )
+            return lambda ref: ref not in there
+>>>>>>> 95b3ec2 (MLflow's view survives kills, deletions, odd paths, closed doors and users without a home)
 
     @property
     def group(self) -> Any:

@@ -56,6 +56,8 @@ def attend(wishes: Settings) -> None:
     spool = Spool.of(wishes)
     if time.monotonic() - _started.get(spool.folder, -BEGINNING) < BEGINNING:
         return
+    if not spool.folder.is_dir():
+        return  # nothing could be announced, and that was said
     # a shipper that is about to leave looks once more when its lock is free: it has seen what was announced by now
     if not liveness.is_held(spool.lock):
         _start(spool, wishes)
@@ -207,20 +209,23 @@ def _start(spool: Spool, wishes: Settings) -> None:
         environ["MLFLOW_TRACKING_URI"] = places.tracking_uri(wishes)
     package = Path(__file__).parents[3]
     paths = [os.path.abspath(path) for path in sys.path if path]
-    log = str(spool.log)
+    log = os.open(spool.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     # not by subprocess: a child that is still there when its object goes is a ResourceWarning in the user's process
-    child = os.posix_spawn(
-        python,
-        [python, "-P", "-c", _BOOT, str(package), str(spool.folder), *paths],
-        environ,
-        file_actions=[
-            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_OPEN, 1, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
-            (os.POSIX_SPAWN_DUP2, 1, 2),
-        ],
-        setsid=True,
-        setsigmask=(),
-    )
+    try:
+        child = os.posix_spawn(
+            python,
+            [python, "-P", "-c", _BOOT, str(package), str(spool.folder), *paths],
+            environ,
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_DUP2, log, 1),
+                (os.POSIX_SPAWN_DUP2, log, 2),
+            ],
+            setsid=True,
+            setsigmask=(),
+        )
+    finally:
+        os.close(log)
     _children.append(child)
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import blake3
 
-from ... import layout
+from ... import layout, permissions
 from ...errors import TrackingError
 from ...notes import readable
 
@@ -237,5 +237,6 @@ def _folder_name(id: str) -> str:
 
 def _unreachable(folder: Path, error: OSError) -> TrackingError:
     return TrackingError(
-        f"{folder}: {error.strerror or error}", hint="TensorBoard's event files are written there"
+        f"{folder}: {error.strerror or error}",
+        hint=permissions.hint(folder) or "TensorBoard's event files are written there",
     )
