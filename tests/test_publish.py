@@ -388,13 +388,17 @@ def test_what_was_deleted_in_mlflow_is_restored_by_name(project: Project) -> Non
     assert "hint: what was deleted there is left so; `runctx publish RUN` restores a run" in done.stderr
     assert project.shown(run)[run.id]["info"]["lifecycle_stage"] == "deleted"
 
-    rewrite(run, seconds=run.seconds)
+    assert outcomes(call(run.id)) == {run.save_dir.name: "restored"}
+    now = project.shown(run, other)
+    assert now[run.id]["info"]["lifecycle_stage"] == "active"
+    assert (now[run.id]["metrics"], now[other.id]) == (before[run.id]["metrics"], before[other.id])
     for name in (run.id, os.fspath(run.save_dir), os.path.relpath(run.save_dir)):
-        assert outcomes(call(name)) == {run.save_dir.name: "restored"}
-        assert project.shown(run, other) == before
         delete()
+        assert outcomes(call(name)) == {run.save_dir.name: "restored"}
+        assert project.shown(run, other) == now
+    delete()
     load(run.save_dir).publish()
-    assert project.shown(run, other) == before
+    assert project.shown(run)[run.id]["info"]["lifecycle_stage"] == "active"
 
     delete()
     gc = ("gc", "--run-ids", before[run.id]["ref"], "--backend-store-uri", project.tracker().database.uri)

@@ -47,6 +47,8 @@ class Shown:
     """`runctx ui` in a project, in a process of its own, up to its end."""
 
     def __init__(self, folder: Path, *options: str, **environ: str) -> None:
+        if "--port" not in options:
+            options = ("--port", str(free_port()), *options)
         self.said = folder.parent / f"{folder.name}.ui.log"
         with self.said.open("w") as said:
             self.process = subprocess.Popen(
@@ -72,6 +74,11 @@ class Shown:
         assert self.process.stdout is not None
         self.process.stdout.close()
         return code
+
+
+def free_port() -> int:
+    with socket.create_server((HOST, 0)) as probe:
+        return int(probe.getsockname()[1])
 
 
 def answers(address: str) -> bool:
@@ -249,7 +256,7 @@ def test_what_a_server_said_that_does_not_start_is_told(tmp_path: Path) -> None:
     """The error holds the server's own words, without waiting for what will not come."""
     (tmp_path / "mlflow.db").write_text("no database" * 1000)
     with (
-        Server(f"sqlite:///{tmp_path}/mlflow.db", tmp_path) as server,
+        Server(f"sqlite:///{tmp_path}/mlflow.db", tmp_path, free_port()) as server,
         pytest.raises(TrackingError, match="file is not a database"),
     ):
         server.wait(PATIENCE)

@@ -228,9 +228,7 @@ def _make(file: Path) -> None:
     for half in (new, file):
         for left in (half, half.with_name(f"{half.name}-journal")):
             left.unlink(missing_ok=True)
-    os.close(
-        os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
-    )  # SQLite's own mode shuts out the group
+    os.close(os.open(new, os.O_CREAT | os.O_EXCL, 0o666))  # SQLite's own mode shuts out the group
     engine = utils.create_sqlalchemy_engine(places.address_of(new))
     try:
         utils._initialize_tables(engine)
