@@ -365,7 +365,7 @@ for moment in map(int, moments):
 
 def kill_makers(root: Path, way: str, *moments: int) -> list[str]:
     command = [sys.executable, "-c", MAKERS, os.fspath(root), way, *map(str, moments)]
-    done = subprocess.run(command, timeout=300, capture_output=True, text=True)
+    done = subprocess.run(command, timeout=300, capture_output=True, text=True, umask=0o002)
     assert done.returncode == 0, done.stderr
     return done.stdout.split()
 

@@ -189,7 +189,7 @@ def test_what_cannot_be_read_is_not_nothing(run: Run) -> None:
     )
     assert "open-" in done.stdout and "closed-" not in done.stdout
     done = run("-c", CLI, "show", os.fspath(folder), user=BOB, code=2)
-    assert done.stderr.endswith(f"error: {folder} cannot be read: Permission denied\n" + ask(closed, "x"))
+    assert done.stderr.endswith(f"error: {folder} cannot be read: Permission denied\n" + ask(closed, "rx"))
     closed.chmod(0o755)
     (folder / "run.lock").chmod(0o600)
     done = run("-c", CLI, "show", os.fspath(folder), user=BOB, code=2)
