@@ -2,6 +2,7 @@
 
 RunctxError
 ├── ConfigError      a configuration cannot be held, resolved or written to      (also a ValueError)
+├── DeletedError     the view of a run was deleted in its tracker             (also a TrackingError)
 ├── InputError       an input is missing or cannot be read                       (also a FileNotFoundError)
 ├── LaunchError      a scheduler does not take the jobs of run.map                (also a RuntimeError)
 ├── LedgerError      what run.map keeps on disk is broken, or cannot be written      (also an OSError)
@@ -16,7 +17,6 @@ RunctxError
 ├── SettingsError    [tool.runctx] or a RUNCTX_* variable is wrong               (also a ValueError)
 ├── TaskError        tasks of run.map failed, or were not run                    (also a RuntimeError)
 ├── TrackingError    a view such as MLflow cannot be reached or written to        (also a RuntimeError)
-│   └── DeletedError the view of a run was deleted there
 └── WorkerDiedError  the process that ran a task died                            (also a RuntimeError)
 
 Every message says what happened, where, and what was seen; what to do about it stands on a last line `hint:`.

@@ -12,6 +12,7 @@ from runctx.errors import RunctxError
 
 BUILTIN_BASES = {
     errors.ConfigError: ValueError,
+    errors.DeletedError: errors.TrackingError,
     errors.InputError: FileNotFoundError,
     errors.LaunchError: RuntimeError,
     errors.LedgerError: OSError,

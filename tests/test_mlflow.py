@@ -984,5 +984,5 @@ def test_over_a_server(tracker: MLflow, make: Any, tmp_path: Path) -> None:
         (run.save_dir / "sub/a b é.txt").unlink()
         publish(run, tracker)
         assert "sub/a b é.txt" not in seen()[4]
-    with pytest.raises(TrackingError, match="hint: does the server run"):
+    with pytest.raises(TrackingError, match="hint: check that the server runs"):
         publish(run, tracker)

@@ -401,7 +401,8 @@ def test_what_was_deleted_in_mlflow_is_restored_by_name(project: Project) -> Non
     assert project.shown(run)[run.id]["info"]["lifecycle_stage"] == "active"
 
     delete()
-    gc = ("gc", "--run-ids", before[run.id]["ref"], "--backend-store-uri", project.tracker().database.uri)
+    uri = project.tracker().database.uri
+    gc = ("gc", "--run-ids", before[run.id]["ref"], "--backend-store-uri", uri, "--tracking-uri", uri)
     subprocess.run([sys.executable, "-m", "mlflow", *gc], check=True, capture_output=True, timeout=PATIENCE)
     assert outcomes(call())[run.save_dir.name] == "published"
     assert project.shown(run)[run.id]["info"]["lifecycle_stage"] == "active"
