@@ -96,12 +96,7 @@ def newest(results: Path, stage: str, configuration: Configuration) -> tuple[Ear
 
     Raises
     ------
-<<<<<<< HEAD
     RunStateError: it, or one of its tasks, still goes on: all would be done a second time.
-=======
-    RunStateError: its tasks still go on, or it is another user's who alone can go on with it: an older run, or a
-        new one, would do them a second time.
->>>>>>> 95b3ec2 (MLflow's view survives kills, deletions, odd paths, closed doors and users without a home)
     """
     from .past import index
 
@@ -113,7 +108,6 @@ def newest(results: Path, stage: str, configuration: Configuration) -> tuple[Ear
         try:
             known = lock.read(folder)
             _check(known, folder, stage, configuration)  # the locks of other runs are not touched
-<<<<<<< HEAD
         except (NoRunError, LockError):
             continue
         except ConfigError as error:
@@ -121,19 +115,9 @@ def newest(results: Path, stage: str, configuration: Configuration) -> tuple[Ear
             continue
         if row.status == "running":
             raise _busy(known, folder)
+        _check_permissions(folder, known)
         return _taken(folder, _hold(folder), stage, configuration), ""
     return None, differs
-=======
-        except (NoRunError, LockError, RunStateError, ConfigError):
-            continue  # broken, or another configuration
-        _check_permissions(folder, known)
-        try:
-            alive = _hold(folder)
-        except (NoRunError, LockError, RunStateError, ConfigError):
-            continue  # resumed by somebody else
-        return _taken(folder, alive, stage, configuration)
-    return None
->>>>>>> 95b3ec2 (MLflow's view survives kills, deletions, odd paths, closed doors and users without a home)
 
 
 _UNFINISHED = frozenset({"running", "failed", "interrupted", "crashed", "submitted"})

@@ -7,13 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-<<<<<<< HEAD
 from ... import places
-from ...errors import TrackingError
-from ...notes import readable
-=======
 from ...errors import DeletedError, TrackingError
->>>>>>> 95b3ec2 (MLflow's view survives kills, deletions, odd paths, closed doors and users without a home)
+from ...notes import readable
 from . import described, names
 from .artifacts import KEPT, Artifacts, as_json, choose
 from .database import Database
@@ -81,7 +77,6 @@ class MLflow:
             )
         return MLflowView(self, found, fresh)
 
-<<<<<<< HEAD
     def remove(self, run: Record, ref: str | None) -> bool:
         """Delete its MLflow run, what its logging functions have begun, and all files; `mlflow gc` forgets them."""
         file = places.database(self._wishes)
@@ -95,7 +90,7 @@ class MLflow:
         view.artifacts.delete([*view.artifacts.names(), KEPT])
         view.discard([view.ref])
         return True
-=======
+
     def is_missing(self, ref: str) -> bool:
         return self._missing(ref)
 
@@ -121,7 +116,6 @@ class MLflow:
                     connection.scalars(select(SqlRun.run_uuid).where(SqlRun.lifecycle_stage == "active"))
                 )
             return lambda ref: ref not in there
->>>>>>> 95b3ec2 (MLflow's view survives kills, deletions, odd paths, closed doors and users without a home)
 
     @property
     def group(self) -> Any:
