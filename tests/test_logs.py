@@ -617,7 +617,7 @@ def test_full_disk_is_said_once(tmp_path):
         for i in range(3):
             log.logger.info("line {}", i)
     log.close()
-    assert console.getvalue().count("cannot be written") == 1
+    assert console.getvalue().count("cannot write") == 1
     assert console.getvalue().count(" - line") == 3
     [omission] = log.omissions
     assert omission.why.startswith("3 lines were not written: OSError: [Errno 28]")
