@@ -121,7 +121,7 @@ class ByAttrs:
 @pytest.mark.parametrize("key", ["lr", "lrr"])
 def test_classes_of_attrs_name_the_key(key):
     """What does not fit a class of attrs is told with its whole key, as for a dataclass."""
-    with pytest.raises(ConfigError, match=rf"argument 1: config key opt\.{key}\b"):
+    with pytest.raises(ConfigError, match=rf"argument 1: (unknown config key )?opt\.{key}\b"):
         above(ByAttrs, {"opt": {key: "fast"}})
 
 
@@ -141,26 +141,26 @@ class Slips:
     [
         (
             {"sizes": [3, "a", 5]},
-            "sizes: list[int] was expected, not [3, 'a', 5] of type list: element 1 does not fit",
+            "sizes must be list[int]; got [3, 'a', 5] (list); element 1 does not fit",
             None,
         ),
         (
             {"sizes": [3, None]},
-            "sizes: list[int] was expected, not [3, None] of type list: element 1 does not fit",
+            "sizes must be list[int]; got [3, None] (list); element 1 does not fit",
             None,
         ),
         (
             {"mode": "fsat"},
-            "mode: Mode was expected, not 'fsat' of type str",
+            "mode must be Mode; got 'fsat' (str)",
             "did you mean fast? one of fast, slow",
         ),
-        ({"_base": "x.yaml"}, "_base is unknown", "did you mean _base_?"),
-        ({"base": "x.yaml"}, "base is unknown", "did you mean _base_?"),
+        ({"_base": "x.yaml"}, "unknown config key _base", "did you mean _base_?"),
+        ({"base": "x.yaml"}, "unknown config key base", "did you mean _base_?"),
     ],
 )
 def test_slips_are_told_in_the_words_of_the_configuration(said, message, hint):
     """What is wrong with an element, an Enum or a marker is said with what was meant, in no words of OmegaConf."""
     with pytest.raises(ConfigError) as caught:
         assemble(open_config(Slips), tree(said, Layer(kind="config file", name="c.yaml")))
-    assert caught.value.message == f"config file c.yaml: config key {message}"
+    assert caught.value.message == f"config file c.yaml: {message}"
     assert caught.value.hint == hint

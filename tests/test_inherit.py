@@ -506,14 +506,14 @@ def test_a_base_that_is_no_file_is_refused(bad):
     """`_base_` takes a file or a list of files."""
     write(top_yaml=f"x: 1\n_base_: {bad}")
     error = refused("top.yaml")
-    assert error.message.startswith("top.yaml:2: _base_ was given ")
+    assert error.message.startswith("top.yaml:2: _base_ must be a file or a list of files; got ")
     assert error.hint == "_base_: a file, or a list of files"
 
 
 def test_a_base_in_a_list_is_refused():
     """A list is one value: a `_base_` in it would be silently ignored, so it is refused."""
     write(top_yaml="x: 1\nsteps:\n  - {kind: a}\n  - [{more: {_base_: b.yaml}}]")
-    assert refused("top.yaml").message.startswith("top.yaml:2: _base_ stands in a list")
+    assert refused("top.yaml").message.startswith("top.yaml:2: _base_ cannot be in a list")
 
 
 def test_an_unknown_key_lists_those_there_are():
@@ -521,14 +521,14 @@ def test_an_unknown_key_lists_those_there_are():
     write(e_yaml=EXPERIMENTS, top_yaml="_base_: e.yaml#experiments.logn")
     error = refused("top.yaml")
     assert error.message == ("top.yaml:1: _base_ e.yaml#experiments.logn: e.yaml has no key experiments.logn")
-    assert error.hint == "did you mean long? there are: low, long, longer"
+    assert error.hint == "did you mean long? known: low, long, longer"
     assert refused("e.yaml#nothing.at.all").message == "e.yaml has no key nothing"
 
 
 def test_a_selected_value_must_be_a_mapping():
     """A single value cannot be laid below a mapping."""
     write(e_yaml=EXPERIMENTS)
-    assert refused("e.yaml#lr").message == "e.yaml#lr is no mapping of keys to values"
+    assert refused("e.yaml#lr").message == "e.yaml#lr must be a mapping"
     assert refused("e.yaml#lr.x").message == "e.yaml has no key lr.x"
 
 

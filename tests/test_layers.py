@@ -180,11 +180,11 @@ def test_deleting_what_is_not_there_is_fine():
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"opt": {REPLACE: "yes"}}, "x.yaml:3: _replace_ was given 'yes'"),
-        ({"opt": {REPLACE: ["lr"]}}, "x.yaml:3: _replace_ was given ['lr']"),
-        ({"opt": {DELETE: "lr"}}, "x.yaml:3: _delete_ was given 'lr'"),
-        ({"opt": {DELETE: [["lr"]]}}, "x.yaml:3: _delete_ was given [['lr']]"),
-        ({"opt": {DELETE: None}}, "x.yaml:3: _delete_ was given None"),
+        ({"opt": {REPLACE: "yes"}}, "x.yaml:3: _replace_ cannot be 'yes'"),
+        ({"opt": {REPLACE: ["lr"]}}, "x.yaml:3: _replace_ cannot be ['lr']"),
+        ({"opt": {DELETE: "lr"}}, "x.yaml:3: _delete_ cannot be 'lr'"),
+        ({"opt": {DELETE: [["lr"]]}}, "x.yaml:3: _delete_ cannot be [['lr']]"),
+        ({"opt": {DELETE: None}}, "x.yaml:3: _delete_ cannot be None"),
     ],
 )
 def test_a_wrong_marker_is_named(values, said):

@@ -309,9 +309,9 @@ def test_a_key_that_is_not_there(run, into, task, named):
 @pytest.mark.parametrize(
     ("into", "task", "said"),
     [
-        ("data.inptu", "scans/0.txt", "task scans/0.txt: config key data.inptu is unknown"),
-        ("data.size", "many", "task many: config key data.size: int was expected"),
-        ("", {"data.inptu": "b"}, "task {'data.inptu': 'b'}: config key data.inptu is unknown"),
+        ("data.inptu", "scans/0.txt", "task scans/0.txt: unknown config key data.inptu"),
+        ("data.size", "many", "task many: data.size must be int"),
+        ("", {"data.inptu": "b"}, "task {'data.inptu': 'b'}: unknown config key data.inptu"),
         ("", pandas.Series({"lr": 0.1, "data.size": 2}), 'frame.to_dict("records")'),
     ],
 )
@@ -360,7 +360,7 @@ def test_one_task_that_does_not_fit(run, how):
         run.map(read_config, [1, 2, "many"], into="data.size", **how)
     assert [isinstance(result, Exception) for result in caught.value.results] == [False, False, True]
     assert isinstance(caught.value.results[2], ConfigError)
-    assert "many: ConfigError: task many: config key data.size: int was expected" in str(caught.value)
+    assert "many: ConfigError: task many: data.size must be int" in str(caught.value)
     assert "data.size" in str(caught.value)
 
 

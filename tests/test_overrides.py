@@ -282,7 +282,7 @@ def test_deleting():
     assert laid({"a": {"b": 1, "c": 2}}, "~a.b") == {"a": {"c": 2}}
     assert laid({"a": {"b": 1}}, "~a") == {}
     assert laid({"a": {"b": 1}}, "~a.b=1") == {"a": {}}
-    with pytest.raises(ConfigError, match=r"a\.b has another value"):
+    with pytest.raises(ConfigError, match=r"a\.b was not deleted"):
         laid({"a": {"b": 1}}, "~a.b=2")
     assert laid(Config, "+counts.a=1", "~counts.a").counts == {}
 
@@ -291,7 +291,7 @@ def test_field_of_a_dataclass_cannot_be_deleted():
     """What the class has, every configuration of it has."""
     with pytest.raises(ConfigError, match=r"opt\.lr is a field of Opt") as caught:
         laid(Config, "~opt.lr")
-    assert caught.value.hint == "where it may be empty: opt.lr=null"
+    assert caught.value.hint == "if it may be None, write opt.lr=null"
 
 
 def test_mapping_is_merged_or_replaces():
@@ -318,22 +318,22 @@ def test_keys_are_found_by_what_is_there():
 @pytest.mark.parametrize(
     "config, text, hint",
     [
-        (Config, "lr=1", "did you mean opt.lr?; to add it, write +lr=..."),
-        (Config, "opt.lrr=1", "did you mean opt.lr?; to add it, write +opt.lrr=..."),
-        (Config, "opt={lrr: 1}", "did you mean opt.lr?; to add it, write +opt.lrr=..."),
-        (Config, "epoch=1", "did you mean epochs?; to add it, write +epoch=..."),
+        (Config, "lr=1", "did you mean opt.lr?; write +lr=... to add it"),
+        (Config, "opt.lrr=1", "did you mean opt.lr?; write +opt.lrr=... to add it"),
+        (Config, "opt={lrr: 1}", "did you mean opt.lr?; write +opt.lrr=... to add it"),
+        (Config, "epoch=1", "did you mean epochs?; write +epoch=... to add it"),
         (Config, "~epoch", "did you mean epochs?"),
-        ({"opt": {"lr": 1}}, "opt.lrr=1", "did you mean opt.lr?; to add it, write +opt.lrr=..."),
-        ({"opt": {"lr": 1}}, "lr=1", "did you mean opt.lr?; to add it, write +lr=..."),
-        ({"opt": {"lr": 1}}, "opt={lrr: 1}", "did you mean opt.lr?; to add it, write +opt.lrr=..."),
-        ({}, "lr=1", "to add it, write +lr=..."),
-        ({"a": "${b}", "b": {"c": 1}}, "a.c=1", "set the key where ${b} leads"),
+        ({"opt": {"lr": 1}}, "opt.lrr=1", "did you mean opt.lr?; write +opt.lrr=... to add it"),
+        ({"opt": {"lr": 1}}, "lr=1", "did you mean opt.lr?; write +lr=... to add it"),
+        ({"opt": {"lr": 1}}, "opt={lrr: 1}", "did you mean opt.lr?; write +opt.lrr=... to add it"),
+        ({}, "lr=1", "write +lr=... to add it"),
+        ({"a": "${b}", "b": {"c": 1}}, "a.c=1", "set the key that ${b} refers to"),
     ],
 )
 def test_unknown_key(config, text, hint):
     """A key that is not there is refused, by the nearest name, with and without a dataclass."""
     with pytest.raises(
-        ConfigError, match=r"override argument 1: config key .* (unknown|keys of its own)"
+        ConfigError, match=r"override argument 1: (unknown config key|.* cannot be set)"
     ) as caught:
         laid(config, text)
     assert caught.value.hint == hint
@@ -342,21 +342,21 @@ def test_unknown_key(config, text, hint):
 @pytest.mark.parametrize(
     "text, message, hint",
     [
-        ("epochs=abc", "epochs: int was expected, not 'abc' of type str", None),
-        ("epochs=1.5", "epochs: int was expected, not 1.5 of type float", None),
-        ("epochs=null", "epochs: int was expected, not null", "declare it as `| None` to allow null"),
-        ("opt.lr=x", "opt.lr: float was expected, not 'x' of type str", None),
-        ("opt=3", "opt: Opt was expected, not 3 of type int", None),
-        ("spare=3", "spare: Opt | None was expected, not 3 of type int", None),
-        ("names=1,2", "names: list[str] was expected, not '1,2' of type str", "a list is written [1, 2]"),
+        ("epochs=abc", "epochs must be int; got 'abc' (str)", None),
+        ("epochs=1.5", "epochs must be int; got 1.5 (float)", None),
+        ("epochs=null", "epochs must be int; got null", "declare it as `| None` to allow null"),
+        ("opt.lr=x", "opt.lr must be float; got 'x' (str)", None),
+        ("opt=3", "opt must be Opt; got 3 (int)", None),
+        ("spare=3", "spare must be Opt | None; got 3 (int)", None),
+        ("names=1,2", "names must be list[str]; got '1,2' (str)", "write a list as [1, 2]"),
         (
             "names={a: 1}",
-            "names: list[str] was expected, not {'a': '1'} of type dict",
-            "a list is written [1, 2]",
+            "names must be list[str]; got {'a': '1'} (dict)",
+            "write a list as [1, 2]",
         ),
-        ("color=GREEN", "color: Color was expected, not 'GREEN' of type str", "one of RED, BLUE"),
-        ("+counts.a=x", "counts.a: int was expected, not 'x' of type str", None),
-        ("blocks=[{lr: x}]", "blocks: list[Opt] was expected, not [{'lr': 'x'}] of type list", None),
+        ("color=GREEN", "color must be Color; got 'GREEN' (str)", "write one of RED, BLUE"),
+        ("+counts.a=x", "counts.a must be int; got 'x' (str)", None),
+        ("blocks=[{lr: x}]", "blocks must be list[Opt]; got [{'lr': 'x'}] (list)", None),
         ("+weights.x=1", "weights.x: Key x (str) is incompatible with (int)", None),
     ],
 )
@@ -364,7 +364,7 @@ def test_wrong_type(text, message, hint):
     """A value of a wrong type names layer, key, type and value."""
     with pytest.raises(ConfigError) as caught:
         laid(Config, "flag=true", text)
-    assert caught.value.message.startswith(f"override argument 2: config key {message}")
+    assert caught.value.message.startswith(f"override argument 2: {message}")
     assert caught.value.hint == hint
 
 
@@ -388,7 +388,7 @@ NO_OVERRIDES = ["a", "=1", "a..b=1", ".a=1", "a.=1", "+a", "'a=1", "a b=1", "~"]
 @pytest.mark.parametrize("text", [*NO_OVERRIDES, "a." * 200 + "b=1", "[" + " " * 50_000], ids=range(11))
 def test_no_override(text):
     """What is no override is named as what it is."""
-    with pytest.raises(ConfigError, match=r"argument 1: .* is no override"):
+    with pytest.raises(ConfigError, match=r"argument 1: .* is not an override"):
         laid({"a": 1}, text)
 
 
@@ -409,7 +409,7 @@ def test_lines_of_an_overrides_file():
     """One override on each line; the lines are kept, comments and empty lines are none."""
     found = tokens_of("# why\n\na.b=1 # text\n  +c=2\n", "o.txt")
     assert [(token.text.strip(), token.line) for token in found] == [("a.b=1", 3), ("+c=2", 4)]
-    with pytest.raises(ConfigError, match=r"overrides file o.txt:2: config key x is unknown"):
+    with pytest.raises(ConfigError, match=r"overrides file o.txt:2: unknown config key x"):
         given(tokens_of("\nx=1", "o.txt"), open_config({"a": 1}))
 
 
@@ -425,7 +425,7 @@ def test_comments_in_an_overrides_file():
 )
 def test_files_build_upon_files_and_nothing_else(text):
     """`_base_` on the command line is refused with where to write it."""
-    with pytest.raises(ConfigError, match="_base_: only files build upon files") as caught:
+    with pytest.raises(ConfigError, match="_base_: only files can have _base_") as caught:
         laid({"opt": {"lr": 1}}, text)
     assert caught.value.hint == "write the _base_ in one, given by --config"
 
@@ -442,7 +442,7 @@ def test_unknown_key_of_an_overrides_file():
     refuse_unknown(branch({"opt": {"lr": 2}, "free": {"x": 1}}), config)
     for given_config in (config, open_config(Config)):
         with pytest.raises(
-            ConfigError, match=r"overrides file o.yaml:4: config key opt.lrr is unknown"
+            ConfigError, match=r"overrides file o.yaml:4: unknown config key opt.lrr"
         ) as caught:
             refuse_unknown(branch({"opt": {"lrr": 2}}), given_config)
         assert caught.value.hint == "did you mean opt.lr?"

@@ -82,9 +82,9 @@ def _refuse_slips(base: DictConfig, tree: Branch) -> None:
 
 def _no_fit(setting: Setting, path: Path, value: Any, declared: Any, inside: str = "") -> ConfigError:
     shown = short(Redactor().mapping({dotted(path): value})[dotted(path)])
-    seen = "null" if value is None else f"{shown} of type {type(value).__name__}"
-    wrong = f"{type_text(declared)} was expected, not {seen}{inside}"
-    return ConfigError(f"{setting.who}: config key {dotted(path)}: {wrong}", hint=_how(declared, value))
+    seen = "null" if value is None else f"{shown} ({type(value).__name__})"
+    wrong = f"must be {type_text(declared)}; got {seen}{inside}"
+    return ConfigError(f"{setting.who}: {dotted(path)} {wrong}", hint=_how(declared, value))
 
 
 def _filled(base: DictConfig, values: dict[Any, Any], added: frozenset[Path]) -> DictConfig:
@@ -190,14 +190,14 @@ def _misfit(
         return ConfigError(first_line(error).rstrip("."))
     path, leaf, error = culprit
     setting = leaf[-1]
-    place = f"{setting.who}: config key "
+    place = f"{setting.who}: "
     unknown = _unknown(base, path)
     if unknown is not None:
         known = [dotted(each) for each, _ in leaves(tree_of(base))]
         around, _ = required(declared_type(base, unknown[:-1]))
         hint = subclass_hint(around, unknown[-1])
         hint = hint or did_you_mean(dotted(unknown), known) or marker_meant(setting.layer, unknown)
-        return ConfigError(f"{place}{dotted(unknown)} is unknown", hint=hint)
+        return ConfigError(f"{place}unknown config key {dotted(unknown)}", hint=hint)
     path, value = _where_a_mapping_is(base, path, setting.value)
     declared = declared_type(base, path)
     redactor = Redactor()
@@ -208,7 +208,7 @@ def _misfit(
     inside = f" ({why})" if isinstance(value, (list, dict)) else ""
     if isinstance(value, list) and all(type(part) in (bool, int, float, str, type(None)) for part in value):
         n = _wrong_element(base, path, leaf, added)
-        inside = "" if n is None else f": element {n} does not fit"
+        inside = "" if n is None else f"; element {n} does not fit"
     return _no_fit(setting, path, value, declared, inside)
 
 
@@ -292,9 +292,9 @@ def _how(declared: Any, value: Any) -> str | None:
     wanted, optional = required(declared)
     if isinstance(wanted, type) and issubclass(wanted, Enum):
         meant = did_you_mean(value, wanted.__members__) if isinstance(value, str) else None
-        return f"{meant} " * bool(meant) + f"one of {', '.join(wanted.__members__)}"
+        return f"{meant} " * bool(meant) + f"write one of {', '.join(wanted.__members__)}"
     if value in ("None", "none", "null", "~") and optional:
-        return "nothing is written null"
+        return "write null for None"
     if value is None:
         return "declare it as `| None` to allow null"
     if wanted is bool:
@@ -304,5 +304,5 @@ def _how(declared: Any, value: Any) -> str | None:
         hints = (subclass_hint(element, key) for part in value if isinstance(part, dict) for key in part)
         return next(filter(None, hints), None)
     if typing.get_origin(wanted) in (list, tuple) and not isinstance(value, (list, tuple)):
-        return "a list is written [1, 2]"
+        return "write a list as [1, 2]"
     return None

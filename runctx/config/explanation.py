@@ -76,7 +76,7 @@ class Explanation(Mapping[str, tuple[Origin, ...]]):
         """
         chosen = [name for name in self if name == key or name.startswith(f"{key}.")]
         if not chosen:
-            raise ConfigError(f"the configuration has no key {key}", hint=did_you_mean(key, _prefixes(self)))
+            raise ConfigError(f"unknown config key {key}", hint=did_you_mean(key, _prefixes(self)))
         return Explanation(
             {name: self.resolved[name] for name in chosen},
             {name: self.origins[name] for name in chosen if name in self.origins},

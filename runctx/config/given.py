@@ -79,7 +79,7 @@ def _structured(given: Any) -> DictConfig:
         hint = "give its .model_dump()"
     elif isinstance(given, ListConfig):
         hint = "give a mapping: {'items': [...]}"
-    raise ConfigError(f"a configuration cannot be made of {type(given).__name__} {short(given)}", hint=hint)
+    raise ConfigError(f"a configuration cannot be made of {short(given)} ({type(given).__name__})", hint=hint)
 
 
 def _of_class(given: Any) -> DictConfig:

@@ -70,8 +70,6 @@ def _held_instance(instance: Any, key: str) -> Any:
         value = getattr(instance, field.name)
         wanted, parts = types[field.name], value if isinstance(value, (list, tuple)) else (value,)
         if wanted in _BOOLS and any(map(is_no_bool, parts)):
-            raise ConfigError(
-                f"config key {path}: bool was expected, not {value!r}", hint="write true or false"
-            )
+            raise ConfigError(f"{path} must be bool; got {value!r}", hint="write true or false")
         object.__setattr__(new, field.name, held(value, path))
     return new

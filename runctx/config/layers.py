@@ -134,8 +134,8 @@ def _is_whole(marker: str, setting: Setting) -> bool:
     if marker == DELETE and isinstance(value, (list, tuple)) and not any(_nested(key) for key in value):
         return False
     raise ConfigError(
-        f"{setting.where}: {marker} was given {value!r}",
-        hint=f"{marker}: true" + (", or a list of the keys to delete" if marker == DELETE else ""),
+        f"{setting.where}: {marker} cannot be {value!r}",
+        hint=f"write {marker}: true" + (", or a list of the keys to delete" if marker == DELETE else ""),
     )
 
 

@@ -81,7 +81,7 @@ def save_dir_of(config: DictConfig, now: datetime) -> str | None:
     finally:
         _instant.reset(token)
     if value is not None and not isinstance(value, (str, Path)):
-        raise ConfigError(f"config key save_dir: a path was expected, not {short(value)}")
+        raise ConfigError(f"save_dir must be a path; got {short(value)}")
     return os.fspath(value) if value else None
 
 
@@ -210,8 +210,8 @@ def _refuse_redacted(tree: Branch) -> None:
         if _is_redacted(leaf[-1].value):
             key = dotted(path)
             raise ConfigError(
-                f"{leaf[-1].who}: config key {key} is {REDACTED}: secrets are not written down",
-                hint=f"give it by an override, {key}=..., or from the environment: {key}='${{oc.env:NAME}}'",
+                f"{leaf[-1].who}: {key} is {REDACTED}: secrets are never written to files",
+                hint=f"set it by an override, {key}=..., or from the environment: {key}='${{oc.env:NAME}}'",
             )
 
 

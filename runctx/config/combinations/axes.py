@@ -188,7 +188,7 @@ class Naming:
         try:
             names = [given[value] for value in values] if isinstance(given, Mapping) else list(given)
         except (KeyError, TypeError) as error:
-            raise ConfigError(f"names of {shown(key)}: none for the value {error}") from error
+            raise ConfigError(f"names of {shown(key)}: no name for the value {error}") from error
         if len(names) != len(values):
             raise ConfigError(f"names of {shown(key)}: {len(names)} for {len(values)} values")
         if len(set(names)) < len(names):
@@ -202,7 +202,7 @@ def axis_of(key: Any, values: Any, names: Naming) -> Axis:
         raise ConfigError(f"{key!r} is no key of an axis", hint='give "opt.lr", or a tuple of such keys')
     if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
         hint = "sample(...) draws from it" if isinstance(values, Space) else None
-        raise ConfigError(f"axis {shown(key)}: a list of values was expected, not {short(values)}", hint=hint)
+        raise ConfigError(f"axis {shown(key)}: must be a list of values; got {short(values)}", hint=hint)
     points = list(values)
     if not points:
         raise ConfigError(f"axis {shown(key)} has no values")
@@ -214,9 +214,7 @@ def axis_of(key: Any, values: Any, names: Naming) -> Axis:
 def _row(keys: tuple[str, ...], values: Any) -> tuple[Any, ...]:
     row = tuple(values) if isinstance(values, Iterable) and not isinstance(values, (str, Mapping)) else ()
     if len(row) != len(keys):
-        raise ConfigError(
-            f"axis {shown(keys)}: {len(keys)} values were expected together, not {short(values)}"
-        )
+        raise ConfigError(f"axis {shown(keys)}: each entry must have {len(keys)} values; got {short(values)}")
     return row
 
 

@@ -119,7 +119,7 @@ def checked(name: Any) -> str:
     seen = repr(name)
     raise ConfigError(
         f"{seen if len(seen) <= 80 else seen[:77] + '...'} cannot be the name of a combination",
-        hint=f"at most {_LONGEST} characters, none of them / \\ or a control character",
+        hint=f"use at most {_LONGEST} characters, without / \\ and control characters",
     )
 
 

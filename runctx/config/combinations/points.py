@@ -92,7 +92,9 @@ def zipped(
     parts = [axis_of(key, values, given) for key, values in axes.items()]
     if len({len(part) for part in parts}) > 1:
         lengths = ", ".join(f"{shown(part.keys)}: {len(part)}" for part in parts)
-        raise ConfigError(f"axes of different lengths go in step: {lengths}", hint="grid(...) combines all")
+        raise ConfigError(
+            f"zipped axes must have the same length; got {lengths}", hint="use grid(...) for all combinations"
+        )
     return _finished(InStep(apart(parts)), given, where)
 
 
@@ -139,7 +141,7 @@ def sample(
             return _finished(drawn(spaces, kept[:n], seed, given), given, None)
     if n:
         raise ConfigError(
-            f"`where` has kept {len(kept)} of {1000 * n} combinations, {n} were wanted",
+            f"`where` kept {len(kept)} of {1000 * n} combinations; {n} are needed",
             hint="draw from narrower spaces",
         )
     return _finished(drawn(spaces, range(0), seed, given), given, None)
@@ -314,7 +316,7 @@ class Combinations(Sequence[Point]):
 def _finished(source: Source, names: Naming, where: Callable[[Any], Any] | None) -> Combinations:
     unknown = [key for key in names.by_key if not any(_is_of(key, axis) for axis in source.axes())]
     if unknown:
-        raise ConfigError(f"names of {shown(unknown[0])}: there is no such axis")
+        raise ConfigError(f"names of {shown(unknown[0])}: no such axis")
     combinations = Combinations(source)
     if where is not None:
         combinations = combinations.where(where)

@@ -90,7 +90,7 @@ def integers(low: int, high: int) -> Integers:
     ConfigError: `low` is above `high`, or one is no whole number.
     """
     if not all(isinstance(bound, int) for bound in (low, high)) or low > high or high - low >= 2**_BITS:
-        raise ConfigError(f"integers({low!r}, {high!r}): two whole numbers were expected, the smaller first")
+        raise ConfigError(f"integers({low!r}, {high!r}): needs two ints, the smaller first")
     return Integers(low, high)
 
 
@@ -157,17 +157,17 @@ def _within(low: float, value: float, high: float) -> float:
 
 def _check_bounds(name: str, low: float, high: float) -> None:
     if not _is_number(low) or not _is_number(high) or not low < high or not math.isfinite(high - low):
-        raise ConfigError(f"{name}({low!r}, {high!r}): two numbers were expected, the smaller first")
+        raise ConfigError(f"{name}({low!r}, {high!r}): needs two numbers, the smaller first")
 
 
 def _check_numbers(name: str, first: float, last: float, count: int) -> None:
     if not _is_number(first) or not _is_number(last) or not isinstance(count, int) or count < 1:
-        raise ConfigError(f"{name}({first!r}, {last!r}, {count!r}): two numbers were expected, and how many")
+        raise ConfigError(f"{name}({first!r}, {last!r}, {count!r}): needs two numbers and a count")
 
 
 def _check_positive(name: str, *bounds: float) -> None:
     if min(bounds) <= 0:
-        raise ConfigError(f"{name}{bounds!r}: only numbers above 0 have a logarithm")
+        raise ConfigError(f"{name}{bounds!r}: both numbers must be above 0")
 
 
 def _is_number(value: Any) -> bool:

@@ -53,7 +53,7 @@ _FLAG: dict[str, Any] = {"action": "store_true", "default": False}
 _OPTIONS = (
     _Option(
         ("--config",),
-        "lay a configuration file (with its _base_ files) on the defaults; the last one wins",
+        "read values from this file; may be repeated, the last one wins",
         _several("FILE"),
     ),
     _Option(
@@ -63,12 +63,12 @@ _OPTIONS = (
     ),
     _Option(
         ("--overrides_path", "--overrides-path"),
-        "lay a file of KEY=VALUE lines, or a mapping, on all this",
+        "read overrides from this file: lines KEY=VALUE, or a mapping",
         _several("FILE"),
     ),
     _Option(
         ("-o", "--override"),
-        "set keys; as many as follow, up to the next option",
+        "set keys; takes all arguments up to the next option",
         {"action": "extend", "default": [], "nargs": "+", "metavar": "K=V"},
     ),
     _Option(
@@ -76,7 +76,7 @@ _OPTIONS = (
         "go on with RUN, or with the newest run of this stage and configuration that did not come to its end",
         {"nargs": "?", "const": True, "default": False, "metavar": "RUN"},
     ),
-    _Option(("--explain",), "say who set each value, and exit", _FLAG),
+    _Option(("--explain",), "show who set each value, and exit", _FLAG),
     _Option(("--print-config",), "print the resulting values as YAML, and exit", _FLAG),
 )
 _HELP = _Option(("-h", "--help"), "show this message, and exit", _FLAG)
@@ -218,12 +218,13 @@ def _asked(argv: Sequence[str] | argparse.Namespace | None, config: DictConfig) 
     if isinstance(argv, argparse.Namespace):
         if not hasattr(argv, "runctx_bare"):
             raise ConfigError(
-                "these arguments hold no configuration", hint="call add_arguments(parser) before parsing"
+                "the parsed arguments have no configuration options",
+                hint="call add_arguments(parser) before parsing",
             )
         return _understood(argv, argv.runctx_bare, sys.argv[1:])
     if isinstance(argv, str) or not all(isinstance(argument, str) for argument in argv or ()):
         raise ConfigError(
-            "the arguments are no list of texts", hint='from_cli(Config, ["opt.lr=0.3", "epochs=5"])'
+            "the arguments must be a list of str", hint='from_cli(Config, ["opt.lr=0.3", "epochs=5"])'
         )
     if argv is None:
         arguments = [] if command.is_interactive() or _is_under_pytest() else sys.argv[1:]
@@ -275,7 +276,7 @@ def _is_part(part: Sequence[str], whole: Sequence[str]) -> bool:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"command line: {message}", hint="--help lists the options")
+        raise ConfigError(f"command line: {message}", hint="--help lists all options")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -298,11 +299,11 @@ def _no_option(argument: str, config: DictConfig) -> ConfigError:
     name, _, value = argument.lstrip("-").partition("=")
     dashed = f"--{name.replace('_', '-')}"
     if any(dashed in option.flags for option in (*_OPTIONS, _HELP)):
-        return ConfigError(f"command line: there is no option --{name}", hint=f"write {dashed}")
+        return ConfigError(f"command line: unknown option --{name}", hint=f"write {dashed}")
     key = nearest(name.replace("-", "_"), [dotted(path) for path, _ in leaves(tree_of(config))], 1)
     shown = value if key and value and not Redactor().is_secret(key[0]) else "..."
-    hint = f"keys are set without dashes: {key[0]}={shown}" if key else "--help lists the options"
-    return ConfigError(f"command line: there is no option {argument.partition('=')[0]}", hint=hint)
+    hint = f"write keys without dashes: {key[0]}={shown}" if key else "--help lists all options"
+    return ConfigError(f"command line: unknown option {argument.partition('=')[0]}", hint=hint)
 
 
 def _is_under_pytest() -> bool:
@@ -382,12 +383,10 @@ def _part(branch: Branch, keys: Collection[Any]) -> Branch:
 
 def _no_experiment(key: str, files: Collection[str], shelves: Mapping[str, list[str]]) -> ConfigError:
     if not files:
-        return ConfigError(
-            f"--experiment {key}: there is no file to look in", hint="give one by --config FILE"
-        )
+        return ConfigError(f"--experiment {key} needs a file", hint="add --config FILE")
     there = _listed(name for names in shelves.values() for name in names)
-    hint = f"there are {there}" if there else f"write them under `{EXPERIMENTS}`"
-    return ConfigError(f"--experiment {key}: there is no such experiment in {', '.join(files)}", hint=hint)
+    hint = f"known experiments: {there}" if there else f"write them under `{EXPERIMENTS}`"
+    return ConfigError(f"--experiment {key}: no such experiment in {', '.join(files)}", hint=hint)
 
 
 def _listed(names: Iterable[str]) -> str:
@@ -400,7 +399,7 @@ def _with_overrides_file(config: DictConfig, path: str) -> DictConfig:
     try:
         text = bytes_of(Path(path)).decode()
     except UnicodeDecodeError as error:
-        raise ConfigError(f"overrides file {path} is no text in UTF-8: {error}") from error
+        raise ConfigError(f"overrides file {path} is not UTF-8 text: {error}") from error
     return overrides.lay(overrides.tokens_of(text, shown(Path(path).absolute())), config)
 
 

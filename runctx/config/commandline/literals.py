@@ -111,7 +111,7 @@ class _Reader:
     def whole(self) -> Any:
         value = self.value(0)
         if self.at < len(self.text):
-            raise self.broken("nothing may follow")
+            raise self.broken("unexpected text")
         return value
 
     def value(self, depth: int) -> Any:
@@ -135,7 +135,7 @@ class _Reader:
         while not self.closes("}", first=not pairs):
             key = self.word(":,]}")
             if self.peek() != ":":
-                raise self.broken("`key: value` was expected")
+                raise self.broken("expected `key: value`")
             self.at += 1
             self.peek()
             pairs.append((key, self.value(depth + 1)))
@@ -148,7 +148,7 @@ class _Reader:
         elif self.peek() == ",":
             self.at += 1
         elif self.peek() != bracket:
-            raise self.broken(f"`,` or `{bracket}` was expected")
+            raise self.broken(f"expected `,` or `{bracket}`")
         if self.peek() != bracket:
             return False
         self.at += 1
@@ -166,11 +166,11 @@ class _Reader:
         start = self.at
         while (char := self.text[self.at : self.at + 1]) and char not in ends:
             if char in "[{":
-                raise self.broken(f"`{char}` was not expected")
+                raise self.broken(f"unexpected `{char}`")
             self.at = self.after_interpolation() if self.text.startswith("${", self.at) else self.at + 1
         word = self.text[start : self.at].rstrip(" \t\r\n")
         if not word:
-            raise self.broken("a value was expected")
+            raise self.broken("expected a value")
         return Bare(word)
 
     def after_interpolation(self) -> int:
@@ -215,7 +215,7 @@ def _mapping(pairs: _Pairs, declared: Any) -> dict[Any, Any]:
     for name, part in pairs:
         key = _typed(name, keys)
         if key in mapping:
-            raise BrokenLiteral(f"key {name} stands there twice")
+            raise BrokenLiteral(f"key {name} is given twice")
         mapping[key] = _typed(part, inner(declared, key))
     return mapping
 

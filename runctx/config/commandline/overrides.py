@@ -80,7 +80,7 @@ class Override(NamedTuple):
     def broken(self, error: BrokenLiteral) -> ConfigError:
         text = _shortened(self.value) if isinstance(self.value, str) else ""
         value = REDACTED if Redactor().is_secret(self.key) else f"{text}: {error}"
-        return self.token.error(f"{self.key}={value}", hint="if it is meant as text, put it in quotes")
+        return self.token.error(f"{self.key}={value}", hint="put it in quotes if it is text")
 
 
 def given(tokens: Iterable[Token], config: DictConfig) -> tuple[Branch, frozenset[Path]]:
@@ -188,9 +188,9 @@ def _unknown_in_file(path: Path, setting: Setting, lower: Branch, around: Any) -
     key = dotted(path)
     hint = did_you_mean(key, [dotted(known) for known, _ in leaves(lower)])
     where = f"{setting.layer.kind} {setting.where}"
-    may_add = None if is_structured(required(around)[0]) else "a file given by --config may add keys"
+    may_add = None if is_structured(required(around)[0]) else "only a file given by --config may add keys"
     return ConfigError(
-        f"{where}: config key {key} is unknown", hint=hint or marker_meant(setting.layer, path) or may_add
+        f"{where}: unknown config key {key}", hint=hint or marker_meant(setting.layer, path) or may_add
     )
 
 
@@ -252,7 +252,7 @@ def parsed(token: Token) -> Override:
     if complete and (rest.startswith("=") or (sign == "~" and not rest)):
         return Override(token, sign, text[start:at], tuple(keys), rest[1:] if rest else None)
     seen = repr(_shortened(text.partition("=")[0]))
-    raise token.error(f"{seen} is no override", hint="write key=value, +key=value or ~key")
+    raise token.error(f"{seen} is not an override", hint="write key=value, +key=value or ~key")
 
 
 def _key(match: re.Match[str]) -> Any:
@@ -326,7 +326,8 @@ class _Laying:
 
     def _no_base(self, path: Path) -> ConfigError:
         return self.token.error(
-            f"{dotted(path)}: only files build upon files", hint=f"write the {BASE} in one, given by --config"
+            f"{dotted(path)}: only files can have {BASE}",
+            hint=f"write {BASE} in a file, and give it by --config",
         )
 
     def _unknown(self, path: Path, here: Branch | Leaf | None) -> ConfigError:
@@ -334,16 +335,16 @@ class _Laying:
         if isinstance(here, tuple) and _is_interpolation(here[-1].value):
             around = dotted(path[:-1])
             return self.token.error(
-                f"config key {key}: {around} is {here[-1].value}, which is no place for keys of its own",
-                hint=f"set the key where {here[-1].value} leads",
+                f"{key} cannot be set: {around} is the interpolation {here[-1].value}",
+                hint=f"set the key that {here[-1].value} refers to",
             )
         around, _ = required(declared_type(self.config, path[:-1]))
         if is_structured(around) and (hint := subclass_hint(around, str(path[-1]))):
-            return self.token.error(f"config key {key} is unknown", hint)
+            return self.token.error(f"unknown config key {key}", hint)
         hint = did_you_mean(key, [dotted(known) for known, _ in leaves(self.lower)])
-        add = "" if self.override.sign == "~" else f"to add it, write +{key}=..."
+        add = "" if self.override.sign == "~" else f"write +{key}=... to add it"
         return self.token.error(
-            f"config key {key} is unknown", hint="; ".join(filter(None, (hint, add))) or None
+            f"unknown config key {key}", hint="; ".join(filter(None, (hint, add))) or None
         )
 
     def _require_known(self, value: dict[Any, Any], here: Branch, path: Path) -> None:
@@ -374,13 +375,13 @@ class _Laying:
         if declares(declared, path[-1]):
             name = getattr(required(declared)[0], "__name__", "its dataclass")
             raise self.token.error(
-                f"config key {dotted(path)} is a field of {name} and cannot be deleted",
-                hint=f"where it may be empty: {dotted(path)}=null",
+                f"{dotted(path)} is a field of {name} and cannot be deleted",
+                hint=f"if it may be None, write {dotted(path)}=null",
             )
         if self.override.value is not None:
             value = here[-1].value if isinstance(here, tuple) else plain(here or Branch())
             if value != self._value(declared_type(self.config, path)):
-                raise self.token.error(f"config key {dotted(path)} has another value, and is not deleted")
+                raise self.token.error(f"{dotted(path)} was not deleted: it has another value")
         branch = Branch()
         branch.removed = frozenset({path[-1]})
         return below(branch, path[:-1])
@@ -389,8 +390,8 @@ class _Laying:
         """The list at `path`, with one element, or a key in one, set anew."""
         if self.override.sign:
             raise self.token.error(
-                f"{self.override.sign}{self.override.key}: elements of a list are neither added nor deleted",
-                hint=f"give the whole list: {dotted(path)}=[...]",
+                f"{self.override.sign}{self.override.key}: cannot add or delete elements of a list",
+                hint=f"write the whole list: {dotted(path)}=[...]",
             )
         whole: Any = list(before)
         part: Any = whole
@@ -409,13 +410,13 @@ class _Laying:
             if type(index) is int and -len(part) <= index < len(part):
                 return index
             raise self.token.error(
-                f"config key {self.override.key}: {dotted(path)} has {len(part)} elements and none at {name}"
+                f"{self.override.key}: {dotted(path)} has {len(part)} elements, none at index {name}"
             )
         if isinstance(part, dict):
             known = {str(key): key for key in part}
             if str(name) in known:
                 return known[str(name)]
-        raise self.token.error(f"config key {self.override.key} is unknown")
+        raise self.token.error(f"unknown config key {self.override.key}")
 
 
 def _bare_key(name: str) -> Any:

@@ -112,4 +112,4 @@ def _check(operands: tuple[Any, ...], least: int, most: int | None) -> None:
             raise TypeError(f"{short(operand)} is not a number")
     if len(operands) < least or (most is not None and len(operands) > most):
         wanted = f"{least}" if least == most else f"{least} or more" if most is None else f"{least} to {most}"
-        raise TypeError(f"takes {wanted} numbers, and was given {len(operands)}")
+        raise TypeError(f"takes {wanted} numbers; got {len(operands)}")

@@ -54,7 +54,7 @@ def derived(fn: Callable[..., T]) -> T:
     """
     if not callable(fn):
         raise ConfigError(
-            f"derived() needs a function, and was given {fn!r}", hint="derived(lambda c: 2 * c.width)"
+            f"derived() needs a function; got {fn!r}", hint="write derived(lambda c: 2 * c.width)"
         )
     value: Any = Derived(fn, written.source_of(fn), written.place_of(fn))
     return value  # type: ignore[no-any-return]

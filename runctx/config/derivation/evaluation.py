@@ -165,7 +165,7 @@ class Evaluation:
         value, key = node._value(), dotted(path_of(node))
         if not isinstance(value, Derived):
             raise DerivationError(
-                f"config key {key}: {value} is a derived value without its function, which a text cannot hold",
+                f"config key {key}: {value} is a derived value; its function is not in the file",
                 hint="write a value, or an interpolation: ${mul:${batch_size},0.01}",
             )
         if key in self._open:
@@ -178,7 +178,7 @@ class Evaluation:
             raise
         except RecursionError as error:
             raise DerivationError(
-                f"config key {key}: computed through too many others, or without end"
+                f"config key {key}: computed through too many other keys, or without end"
             ) from error
         except Exception as error:
             raise DerivationError(

@@ -73,8 +73,8 @@ class Own:
                 if isinstance(value, (list, tuple)) and _names_base(value):
                     where = _where(self.source.file, self.lines.get((*path, key)))
                     raise ConfigError(
-                        f"{where}: {BASE} stands in a list, where nothing can be mounted",
-                        hint="a list is one value: mount into a mapping",
+                        f"{where}: {BASE} cannot be in a list",
+                        hint="put {BASE} into a mapping; a list is one value",
                     )
                 result[key] = value
         if path and (bases := _bases(values, self.source, self.lines.get((*path, BASE)))):
@@ -123,7 +123,10 @@ def _bases(
     given, where = values[BASE], _where(source.file, line)
     named = [given] if isinstance(given, (str, os.PathLike)) else given
     if not isinstance(named, (list, tuple)) or not all(isinstance(n, (str, os.PathLike)) for n in named):
-        raise ConfigError(f"{where}: {BASE} was given {given!r}", hint=f"{BASE}: a file, or a list of files")
+        raise ConfigError(
+            f"{where}: {BASE} must be a file or a list of files; got {given!r}",
+            hint=f"{BASE}: a file, or a list of files",
+        )
     rest = () if depth is None else source.keys[depth:]
     around = (source.identity, source.keys[:depth]) if rest else None
     wanted = []
@@ -196,4 +199,4 @@ def _where(file: File, line: int | None) -> str:
 def among(name: str, there: Sequence[str]) -> str:
     """A hint: which of those there are was meant, and all of them."""
     meant = "".join(f"did you mean {near}? " for near in nearest(name, there, 1))
-    return f"{meant}there are: {', '.join(there) or 'none'}"
+    return f"{meant}known: {', '.join(there) or 'none'}"

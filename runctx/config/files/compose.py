@@ -90,7 +90,7 @@ def require_choices(config: DictConfig) -> None:
     if made and missing:
         pick = _defaults(made.root, _lowest(made.root)).get(missing[0], _Pick(None))
         ways = "; ".join(f"{group}=CHOICE: {', '.join(choices_of(made.root, group))}" for group in missing)
-        raise pick.refused(f"nothing is chosen for {', '.join(missing)}", hint=f"write {ways}")
+        raise pick.refused(f"no choice for {', '.join(missing)}", hint=f"write {ways}")
 
 
 def recompose(config: DictConfig, /, **groups: Any) -> DictConfig:
@@ -107,7 +107,7 @@ def choose(config: DictConfig, choices: Mapping[str, tuple[Any, str]]) -> DictCo
     """The same, from dotted group -> its choice and who chose it."""
     made = composition_of(config)
     if made is None:
-        raise ConfigError("this configuration was not made by compose(), so it has no groups to choose")
+        raise ConfigError("this configuration has no groups; compose() did not make it")
     picks = {group: _pick(made.root, group, choice, by) for group, (choice, by) in choices.items()}
     return _composed(replace(made, above=_above(made, config)), picks)
 
@@ -200,8 +200,8 @@ class _Choices:
         if composition_of(self.config) is None:
             named = groups if isinstance(groups, tuple) else next((leaf for _, leaf in leaves(groups)), ())
             where = f"{named[-1].layer.kind} {named[-1].where}: " if named else ""
-            hint = "compose(...) and from_cli(groups=...) read a folder of groups"
-            raise ConfigError(f"{where}{GROUPS} chooses nothing: no groups were composed", hint=hint)
+            hint = "use compose(...) or from_cli(groups=...) to read a folder of groups"
+            raise ConfigError(f"{where}{GROUPS} has no effect: no groups were composed", hint=hint)
         others = Branch()
         others.whole, others.removed = said.whole, said.removed
         others.children = {key: child for key, child in said.children.items() if key != GROUPS}
@@ -265,7 +265,7 @@ def _composed(made: Composition, chosen: dict[str, _Pick]) -> DictConfig:
     """The composition again, with these choices on top of those it has."""
     root = made.root
     if not root.is_dir():
-        raise ConfigError(f"{shown(root)} is no folder of groups to compose a configuration from")
+        raise ConfigError(f"{shown(root)} must be a folder of groups")
     files = _lowest(root)
     defaults = _defaults(root, files)
     files.children.pop(GROUPS, None)
@@ -306,9 +306,7 @@ def _lowest(root: Path) -> Branch:
     """What `config.*` in the folder says."""
     found = _with_suffix(root / "config")
     if len(found) > 1:
-        raise ConfigError(
-            f"{' and '.join(map(shown, found))}: which is the configuration?", hint="keep one of them"
-        )
+        raise ConfigError(f"both {' and '.join(map(shown, found))} exist", hint="keep one of them")
     return load_tree(found) if found else Branch()
 
 
@@ -317,7 +315,9 @@ def _said(chosen: list[Path]) -> Branch:
     said = load_tree(chosen, "group file")
     if GROUPS in said.children:
         where = " and ".join(map(shown, chosen))
-        raise ConfigError(f"{where}: {GROUPS} was given in a group", hint="choose in config.* of the root")
+        raise ConfigError(
+            f"{where}: {GROUPS} cannot be used in a group", hint="write it in config.* of the root"
+        )
     return as_subtree(said)
 
 
@@ -352,7 +352,9 @@ def _pick(root: Path, group: str, choice: Any, where: str = "") -> _Pick:
     listed = [choice] if isinstance(choice, str) else choice
     pick = _Pick(tuple(listed) if isinstance(listed, (list, tuple, ListConfig)) else None, where)
     if not all(map(_is_name, group.split("."))):
-        raise pick.refused(f"{group!r} is no group", hint="name groups within groups by dots: data.augment")
+        raise pick.refused(
+            f"unknown group {group!r}", hint="write a group in a group with a dot: data.augment"
+        )
     if (choice is not None and pick.choices is None) or not all(
         isinstance(c, str) for c in pick.choices or ()
     ):
@@ -361,7 +363,7 @@ def _pick(root: Path, group: str, choice: Any, where: str = "") -> _Pick:
     for name in pick.choices or ():
         if not all(map(_is_name, name.split("/"))):
             why = f"group {group} was given {name!r}, which is no name of a file in it"
-            raise pick.refused(why, hint=f"there are: {', '.join(choices_of(root, group))}")
+            raise pick.refused(why, hint=f"known: {', '.join(choices_of(root, group))}")
     return pick
 
 
@@ -374,7 +376,7 @@ def _folder(root: Path, group: str, pick: _Pick) -> Path:
     for name in group.split("."):
         if not os.path.isdir(folder / name):
             there = sorted(f.name for f in folder.iterdir() if f.is_dir() and f.name[0] not in "._")
-            raise pick.refused(f"there is no group {group} in {shown(root)}", hint=among(name, there))
+            raise pick.refused(f"no group {group} in {shown(root)}", hint=among(name, there))
         folder /= name
     return folder
 

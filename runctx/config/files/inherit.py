@@ -119,7 +119,7 @@ class _Loading:
         values = self._without_experiments(values)
         own = Own(values, path, wanted.source, document) if isinstance(values, Mapping) else None
         if own is None and values is not None:
-            raise wanted.refused(f"{wanted.source.name} is no mapping of keys to values")
+            raise wanted.refused(f"{wanted.source.name} must be a mapping")
         if own and own.ends_lower:
             laid.clear()
         laid.add(((), wanted.source))

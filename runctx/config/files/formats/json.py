@@ -19,7 +19,7 @@ def encode(values: Mapping[Any, Any]) -> bytes:
 
 def _refuse(value: Any, is_key: bool) -> str | None:
     if is_key and not isinstance(value, str):
-        return f"a key in JSON is text, not {value!r}"
+        return f"a key in JSON must be a str; got {value!r}"
     return "JSON cannot hold bytes" if isinstance(value, bytes) else None
 
 
@@ -39,7 +39,7 @@ def parse(data: bytes, path: Path) -> Document:
         raise too_many_digits(path, text) from error
     if not isinstance(values, dict):
         raise fault(
-            path, 1, f"an object was expected at the top, not {type(values).__name__}", 'write {"key": value}'
+            path, 1, f"the top level must be an object; got {type(values).__name__}", 'write {"key": value}'
         )
     return Document(values, _lines(text, path))
 

@@ -48,11 +48,11 @@ def _syntax(data: bytes, path: Path) -> tuple[ast.Module, Lines]:
         module = ast.parse(data, str(path))
         return module, key_lines(module)
     except SyntaxError as error:
-        raise fault(path, error.lineno, f"not Python: {error.msg}") from error
+        raise fault(path, error.lineno, f"cannot be parsed as Python: {error.msg}") from error
     except (RecursionError, MemoryError) as error:  # the latter is how older parsers say it
         raise too_deep(path, None) from error
     except ValueError as error:  # e.g. a null character
-        raise fault(path, None, f"not Python: {error}") from error
+        raise fault(path, None, f"cannot be parsed as Python: {error}") from error
 
 
 def _executed(module: ast.Module, path: Path) -> dict[str, Any]:
@@ -67,7 +67,7 @@ def _executed(module: ast.Module, path: Path) -> dict[str, Any]:
 
 def _failed(error: BaseException, file: str, path: Path) -> ConfigError:
     if isinstance(error, SyntaxError) and error.filename == file:  # found by the compiler only
-        return fault(path, error.lineno, f"not Python: {error.msg}")
+        return fault(path, error.lineno, f"cannot be parsed as Python: {error.msg}")
     line, traceback = None, error.__traceback__
     while traceback:
         if traceback.tb_frame.f_code.co_filename == file:
@@ -106,7 +106,7 @@ def _assigned(key: Any) -> str:
     if not isinstance(key, str) or (key.startswith("_") and key not in _MARKERS):
         raise ConfigError(
             f"config key {key}: a Python file cannot hold it at its top",
-            hint="there, a key is text that does not begin with _",
+            hint="keys there must be str and must not begin with _",
         )
     return key if _is_name(key) else f"{NAMES}[{key!r}]"
 

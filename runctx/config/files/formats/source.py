@@ -56,7 +56,7 @@ def _content(descriptor: int, path: Path) -> bytes:
 def _missing(path: Path) -> ConfigError:
     folder = path.parent.absolute()
     if not folder.is_dir():
-        return ConfigError(f"configuration file {path} does not exist: there is no folder {folder}")
+        return ConfigError(f"configuration file {path} does not exist: no folder {folder}")
     try:
         names = os.listdir(folder)
     except OSError:

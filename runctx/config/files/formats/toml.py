@@ -23,7 +23,7 @@ def encode(values: Mapping[Any, Any]) -> bytes:
 
 def _refuse(value: Any, is_key: bool) -> str | None:
     if is_key and not isinstance(value, str):
-        return f"a key in TOML is text, not {value!r}"
+        return f"a key in TOML must be a str; got {value!r}"
     if value is None:
         return "TOML has no null"
     return "TOML cannot hold bytes" if isinstance(value, bytes) else None

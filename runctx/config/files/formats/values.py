@@ -79,7 +79,7 @@ def _copied(
         if isinstance(value, Mapping):
             mapping = {scalar(k, (*path, k), True): copy(v, (*path, k)) for k, v in value.items()}
             if len(mapping) != len(value):
-                raise Unfit(path, "two keys in it would become the same text")
+                raise Unfit(path, "two of its keys would have the same text")
             return mapping
         items = [copy(item, (*path, at)) for at, item in enumerate(value)]
         return tuple(items) if tuples and isinstance(value, tuple) else items
@@ -105,7 +105,7 @@ def _as_written(value: Any, path: Path) -> Any:
     if isinstance(value, Derived):
         raise Unfit(
             path,
-            "a derived value is a function, which no file can hold",
+            "a derived value is a function and cannot be written to a file",
             "write an interpolation such as ${mul:${batch_size},0.01}, or the values by `config convert --resolve`",
         )
     if isinstance(value, Enum):
@@ -116,7 +116,7 @@ def _as_written(value: Any, path: Path) -> Any:
         try:
             value.encode()
         except UnicodeEncodeError as error:
-            raise Unfit(path, f"{value!r} is not Unicode text, which no file can hold") from error
+            raise Unfit(path, f"{value!r} is not valid Unicode") from error
     for plain in _PLAIN:  # of a subclass, what the encoders know
         if isinstance(value, plain):
             return plain(value)

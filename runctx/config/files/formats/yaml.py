@@ -47,7 +47,7 @@ def _told(error: yaml.MarkedYAMLError, data: bytes, path: Path) -> ConfigError:
     return fault(path, mark.line + 1, f"column {mark.column + 1}: {what}", _QUOTE)
 
 
-_QUOTE = "text with a special character in it, such as : { [ # or a tab, goes into quotes"
+_QUOTE = "put text with special characters into quotes"
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -172,9 +172,9 @@ class _Building:
 
     def _alias(self, name: str, line: int) -> None:
         if any(opened.anchor == name for opened in self._open):
-            raise self._fault(line, f"*{name} stands for what it is part of")
+            raise self._fault(line, f"the alias *{name} contains itself")
         if name not in self._anchors:
-            raise self._fault(line, f"*{name} stands for nothing that was named before", f"name it: &{name}")
+            raise self._fault(line, f"unknown alias *{name}", f"define it before its use: &{name}")
         value, parts, height = self._anchors[name]
         if len(self._open) + height > MAX_DEPTH:
             raise too_deep(self._path, line)
@@ -187,7 +187,7 @@ class _Building:
             raise self._fault(line, f"more than {MAX_PARTS} keys and values, with all that aliases stand for")
         if not self._open:
             if type(value) is not dict and value is not None:
-                what = f"keys with values were expected, not {_called(value)}"
+                what = f"must be a mapping; got {_called(value)}"
                 raise self._fault(line, what, "write `key: value`")
             self._top = value
             return
@@ -222,7 +222,7 @@ class _Building:
         mappings = value[::-1] if type(value) is list else [value]  # of a list the first one wins
         for mapping in mappings:
             if type(mapping) is not dict:
-                raise self._fault(line, f"<< takes a mapping or a list of mappings, not {_called(mapping)}")
+                raise self._fault(line, f"<< takes a mapping or a list of mappings; got {_called(mapping)}")
         return mappings
 
     def _scalar(self, event: Any, line: int) -> Any:
