@@ -295,7 +295,7 @@ def test_parts() -> None:
     with pytest.raises(KeyError):
         whole["opt.l"]
     for wrong, meant in (("opt.l", "opt.lr"), ("optt", "opt"), ("lr", "opt.lr")):
-        with pytest.raises(ConfigError, match=f"no key {wrong}\nhint: did you mean .*{meant}"):
+        with pytest.raises(ConfigError, match=f"unknown config key {wrong}\nhint: did you mean .*{meant}"):
             explain(cfg, wrong)
 
 

@@ -427,7 +427,7 @@ def test_files_build_upon_files_and_nothing_else(text):
     """`_base_` on the command line is refused with where to write it."""
     with pytest.raises(ConfigError, match="_base_: only files can have _base_") as caught:
         laid({"opt": {"lr": 1}}, text)
-    assert caught.value.hint == "write the _base_ in one, given by --config"
+    assert caught.value.hint == "write _base_ in a file, and give it by --config"
 
 
 def test_unknown_key_of_an_overrides_file():
