@@ -10,8 +10,9 @@ from runctx import Run
 from tests.demo import Demo
 
 MAP = """
+import os
 import measure_all
-folder = str(Run.latest("images").save_dir)
+folder = os.path.relpath(Run.latest("images").save_dir)  # as the configuration of measure_all names it
 with Run(Config(), inputs=[folder], stage={stage!r}) as run:
     images = sorted(map(str, measure_all.Path(folder).glob("*.pgm")))
     run.map(main, images, into="input", launcher={launcher!r})
