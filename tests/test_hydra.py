@@ -12,8 +12,6 @@ import pytest
 
 from runctx import Run, compose
 
-pytest.importorskip("hydra")
-
 SCRIPT = """
 import json
 from dataclasses import dataclass, field
