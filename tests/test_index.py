@@ -485,13 +485,14 @@ class TestRuns:
         with pytest.raises(IndexError):
             some[6]
 
-    def test_lazy(self, some):
-        """A run whose folder is deleted after listing is an error only when it is asked something."""
+    def test_gone_after_listing(self, some):
+        """Of a run deleted after listing, id and status are as listed; all else is an error that names the folder."""
         run = some[2]
-        shutil.rmtree(run.save_dir)
-        assert "gone" in repr(run)
-        with pytest.raises(NoRunError):
-            run.status
+        folder = run.save_dir
+        shutil.rmtree(folder)
+        assert (run.id, run.status) == (make_lock(3).id, "done") and run.id in repr(run)
+        with pytest.raises(NoRunError, match=re.escape(str(folder))):
+            run.cfg
         assert len(some.rows) == 6
 
     def test_dicts(self, some):
