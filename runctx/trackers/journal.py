@@ -251,6 +251,8 @@ def read_file(path: Path) -> Iterator[Point]:
             rest = b""
             while data := stream.read(max(_CHUNK, len(rest))):
                 lines, newline, rest = (rest + data).rpartition(b"\n")
+                if len(rest) > _LONGEST:
+                    raise ValueError(f"it has more than {_LONGEST} bytes")
                 yield from decode(lines + newline)
     except OSError as error:
         raise LedgerError(f"{path}: {error.strerror or error}") from error
@@ -288,5 +290,7 @@ _points = msgspec.json.Decoder(Point)
 _encode = msgspec.json.Encoder().encode
 _CHUNK = 1 << 20
 """Bytes that are read at once."""
+_LONGEST = 64 << 20
+"""Bytes of a line: more than anybody logs at once."""
 _REMEMBERED = 1000
 """Names that were seen to be names: as many as a training may have, and not as one may make up."""
