@@ -449,7 +449,10 @@ def test_a_run_counts_as_what_was_saved_in_it(tmp_path: Path) -> None:
     for name in ("one", "two"):
         plant(
             tmp_path,
-            {f"{name}/r/{own}".encode(): name.encode() for own in ("run.lock", "run.log", "tasks/x")},
+            {
+                f"{name}/r/{own}".encode(): name.encode()
+                for own in ("run.lock", "run.log", "run.notes", "run.rank1.log", "tasks/x")
+            },
         )
         plant(tmp_path, {f"{name}/r/model.bin".encode(): b"weights"})
     one, two = (hash_data(f"{name}/r", base=tmp_path, cache=None) for name in ("one", "two"))

@@ -173,7 +173,7 @@ class TestStatus:
 
     def test_without_tasks(self, tmp_path):
         """A run without a map says so."""
-        assert "it has mapped nothing" in told("status", str(write_run(tmp_path, make_lock())))
+        assert "no tasks" in told("status", str(write_run(tmp_path, make_lock())))
 
     def test_broken(self, tmp_path):
         """A broken ledger of a map that goes on is an error that names the file."""

@@ -170,7 +170,7 @@ def test_a_logging_function_needs_a_view_that_takes_one(logged: Run) -> None:
     """It is said, and the function is not called."""
     with (
         Publication(logged.save_dir, Notebook()).begun(record(logged)) as sending,
-        pytest.raises(TrackingError, match="no logging function"),
+        pytest.raises(TrackingError, match="does not support logging functions"),
     ):
         sending.call(pytest.fail, "digest")
 
@@ -184,7 +184,7 @@ def test_a_logging_function_that_publishes_its_own_run_is_told_at_once(logged: R
 
     with (
         Publication(logged.save_dir, Calling()).begun(record(logged)) as sending,
-        pytest.raises(TrackingError, match="its logging function publishes"),
+        pytest.raises(TrackingError, match="the logging function publishes"),
     ):
         sending.call(again, "digest")
 

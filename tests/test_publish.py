@@ -528,7 +528,7 @@ def test_runs_are_chosen(project: Project) -> None:
     [
         (["nothing-there"], "is called 'nothing-there'"),
         (["results", "--with", "stage:nothing"], "no function 'nothing' in stage"),
-        (["results", "--with", "stage"], "names no function"),
+        (["results", "--with", "stage"], "does not name a function"),
         (["results", "--where", "lr <"], ""),
     ],
 )

@@ -104,8 +104,7 @@ _NEUTRAL: Any = {
 
 
 def _has_style() -> bool:
-    now, usual = dict(mpl.rcParams), dict(mpl.rcParamsDefault)
-    return any(now[name] != usual[name] for name in _NEUTRAL)
+    return any(mpl.rcParams[name] != mpl.rcParamsDefault[name] for name in _NEUTRAL)
 
 
 @contextmanager

@@ -34,12 +34,17 @@ OF_A_RUN = frozenset(
         b"metrics",
         b"outputs.b3",
         b"run.log",
+        b"run.notes",
         b"source",
         b"tasks",
     }
 )
 """A folder with a run.lock is a run's, and counts as what the user saved in it: two runs that saved the same
 are equal. The same names as `layout.OWN`, which the worker cannot import."""
+
+
+def _is_log_of_a_rank(name: bytes) -> bool:
+    return name.startswith(b"run.rank") and name.endswith(b".log")
 
 
 class Chain:
@@ -295,7 +300,7 @@ def _list(path: bytes, prefix: bytes, gaps: list[Gap]) -> tuple[list[bytes], lis
             except OSError as error:
                 gaps.append(Gap(prefix + entry.name, *_trouble(error)))
     if LOCK in files:
-        files = [name for name in files if name not in OF_A_RUN]
+        files = [name for name in files if name not in OF_A_RUN and not _is_log_of_a_rank(name)]
         folders = [name for name in folders if name not in OF_A_RUN]
     files.sort()
     folders.sort()

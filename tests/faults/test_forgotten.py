@@ -27,20 +27,20 @@ def _locks(root):
 @pytest.mark.parametrize(
     ("after", "exit_code", "status"),
     [
-        ("", 0, "interrupted"),
+        ("", 0, "done"),
         ("sys.exit(3)", 3, "interrupted"),
         ("raise ValueError('mine')", 1, "failed"),
         ("os.kill(os.getpid(), signal.SIGINT)", -2, "interrupted"),
         ("os.kill(os.getpid(), signal.SIGTERM)", -15, "running"),
         ("os._exit(4)", 4, "running"),
         ("sys.excepthook = lambda *error: print('hers'); raise ValueError('mine')", 1, "failed"),
-        ("os.chdir('/'); sys.stderr = sys.stdout = None", 0, "interrupted"),
-        ("os.close(1); os.close(2)", 0, "interrupted"),
+        ("os.chdir('/'); sys.stderr = sys.stdout = None", 0, "done"),
+        ("os.close(1); os.close(2)", 0, "done"),
     ],
 )
 @pytest.mark.parametrize("place", ["inside", "after"])
 def test_endings(project, nursery, place, after, exit_code, status):
-    """It is sealed as interrupted, as failed if an exception ended the program, and left after a kill."""
+    """Done at the end of the script, failed after an exception, interrupted by an exit, left after a kill."""
     code = START.format(**{"inside": "pass", "after": "", place: after or "pass"})
     ended = nursery.run(code, project)
     assert (ended.status, ended.left) == (exit_code, []), ended
@@ -63,9 +63,9 @@ def test_several(project, nursery):
     ended = nursery.run(code, project)
     assert (ended.status, ended.left) == (0, []), ended.output
     assert {lock.stage: lock.status for lock in _locks(project)} == {
-        "stage-0": "interrupted",
+        "stage-0": "done",
         "stage-1": "done",
-        "stage-2": "interrupted",
+        "stage-2": "done",
     }
 
 
