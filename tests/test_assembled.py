@@ -59,7 +59,7 @@ def test_dataclasses_fix_types_wherever_they_lie(base):
         if isinstance(base, dict) and "in" in base
         else {"opt": {"lr": "fast"}}
     )
-    with pytest.raises(ConfigError, match=r"argument 1: config key .*opt\.lr"):
+    with pytest.raises(ConfigError, match=r"argument 1: (in\.)?opt\.lr must be float; got 'fast'"):
         above(base, values)
 
 
@@ -115,7 +115,7 @@ def test_the_base_stays_as_it_is():
 
 @attrs.define
 class ByAttrs:
-    opt: Opt = attrs.Factory(Opt)
+    opt: Opt = attrs.field(default=Opt())  # OmegaConf 2.3 calls no factories of attrs
 
 
 @pytest.mark.parametrize("key", ["lr", "lrr"])
@@ -152,7 +152,7 @@ class Slips:
         (
             {"mode": "fsat"},
             "mode must be Mode; got 'fsat' (str)",
-            "did you mean fast? one of fast, slow",
+            "did you mean fast? write one of fast, slow",
         ),
         ({"_base": "x.yaml"}, "unknown config key _base", "did you mean _base_?"),
         ({"base": "x.yaml"}, "unknown config key base", "did you mean _base_?"),

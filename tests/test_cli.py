@@ -182,7 +182,7 @@ class TestLs:
         assert (done.returncode, done.stdout) == (2, "")
         assert (
             done.stderr
-            == "error: setting 'columns': nothing is called 'lr'\nhint: did you mean config.lr or metrics.lr?\n"
+            == "error: setting 'columns': unknown name 'lr'\nhint: did you mean config.lr or metrics.lr?\n"
         )
 
     def test_metrics(self):

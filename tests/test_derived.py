@@ -263,7 +263,9 @@ def test_a_text_holds_no_function() -> None:
         "config key batch: ${derived:'lambda c: 2'} is a derived value; its function is not in the file"
         in error_of(OmegaConf.create("batch: \"${derived:'lambda c: 2'}\""))
     )
-    with pytest.raises(ConfigError, match="derived value without its function"):
+    with pytest.raises(
+        ConfigError, match=r"config key lr: .* is a derived value; its function is not in the file"
+    ):
         OmegaConf.create(text).lr
 
 
@@ -710,7 +712,7 @@ PARTS: list[tuple[Any, Any, Any]] = [
     (Part | None, None, None),
     (list[Part], [{"lr": 3}], [{"lr": 3.0, "name": "sgd"}]),
     (list[int], [1, "2"], [1, 2]),
-    (tuple[int, str], (1, "a"), (1, "a")),
+    (tuple[int, int], (1, "2"), (1, 2)),  # OmegaConf 2.3 knows no tuples of several types
 ]
 
 

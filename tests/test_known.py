@@ -6,12 +6,16 @@ import dataclasses
 from typing import Any
 
 import attrs
+import omegaconf
+import pytest
 from hypothesis import assume, given
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from runctx.config.given import hold
 from runctx.config.known import raw, tree_of
 from runctx.config.layers import leaves
+from runctx.errors import ConfigError
 from tests.strategies import config_keys, nested
 
 
@@ -28,7 +32,7 @@ class Config:
     none: Inner | None = None
     missing: Inner = MISSING
     elsewhere: Inner = "${inner}"  # type: ignore[assignment]
-    pair: tuple[int, str] = (1, "a")
+    pair: tuple[int, int] = (1, 2)
     many: list[Inner] = dataclasses.field(default_factory=lambda: [Inner(lr=0.1)])
     union: int | str | None = None
     later: int | str = MISSING
@@ -81,6 +85,10 @@ def test_defaults_of_classes_of_attrs_are_defaults() -> None:
 
 def test_defaults_in_a_union_of_classes_are_defaults() -> None:
     """Of a field that holds one of several dataclasses, the default is nobody else's value."""
+    if not hasattr(omegaconf, "TupleConfig"):  # 2.3, which holds no such field
+        with pytest.raises(ConfigError, match=r"EitherOr\.opt: a configuration cannot hold the type"):
+            hold(EitherOr)
+        return
     said = [leaf[-1] for _, leaf in leaves(tree_of(OmegaConf.structured(EitherOr)))]
     assert [(each.layer.kind, each.value) for each in said[:2]] == [("default", 0.1), ("default", 3)]
     assert {each.layer.kind for each in said} == {"default"}

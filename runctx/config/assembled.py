@@ -157,12 +157,18 @@ def _has_dataclasses(config: DictConfig) -> bool:
 
 
 def _make_room(config: DictConfig, values: dict[Any, Any]) -> None:
-    """Take from the untyped mappings of `config` what `values` no longer has: merging would keep it."""
+    """Make the untyped mappings of `config` lose what `values` no longer has, and the typed ones have what is new."""
     if OmegaConf.get_type(config) is dict:
         with flag_override(config, ["struct", "readonly"], False):
             for key in [key for key in config if key not in values]:
                 del config[key]
+    element, _ = required(config._metadata.element_type)
     for key, value in values.items():
+        if is_structured(element) and key not in config and isinstance(value, dict):
+            with flag_override(
+                config, "readonly", False
+            ):  # OmegaConf 2.3 merges into no new one that is frozen
+                config[key] = OmegaConf.structured(element)
         part = config._get_node(key) if key in config else None
         if not isinstance(part, DictConfig) or not isinstance(value, dict):
             continue

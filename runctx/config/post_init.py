@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from ..errors import ConfigError
 from .assembled import assemble, thawed
 from .classes import MISSING, place_of
-from .derivation.evaluation import evaluation, path_of
+from .derivation.evaluation import evaluation, failure_of, path_of
 from .held import held
 from .known import raw, tree_of
 from .layers import Branch, Layer, Leaf, Path, Setting, assigned, at, below, dotted, leaves, merge, tree
@@ -106,7 +106,7 @@ def run(config: DictConfig, layers: Branch) -> tuple[Branch, set[str]]:
         with evaluation(config):
             whole = object_of(config, ready, OmegaConf.get_type(config))
     except OmegaConfBaseException as error:
-        raise ConfigError(*message_of(error)) from error.__cause__
+        raise ConfigError(*message_of(error)) from failure_of(error)
     with thawed(config):
         for path, cls in {_to_list(whole, path): cls for path, cls in found.items()}.items():
             _refuse_override(layers, config, path, cls)

@@ -19,7 +19,15 @@ from ..redact import REDACTED
 from . import concatenation  # noqa: F401 - what is frozen here can be added to other lists
 from .derivation import resolvers
 from .derivation.arithmetic import OPERATORS, provide
-from .derivation.evaluation import DerivationError, Derived, derived_in, evaluation, path_of, told_of_cycle
+from .derivation.evaluation import (
+    DerivationError,
+    Derived,
+    derived_in,
+    evaluation,
+    failure_of,
+    path_of,
+    told_of_cycle,
+)
 from .derivation.references import cycle, needs_of
 from .known import raw, tree_of
 from .layers import Branch, Setting, at, dotted, leaves
@@ -77,7 +85,7 @@ def save_dir_of(config: DictConfig, now: datetime) -> str | None:
         value = settled(config).save_dir
     except OmegaConfBaseException as error:
         refuse_missing(config)  # which may be why
-        raise _told(error, config) from error.__cause__
+        raise _told(error, config) from failure_of(error)
     finally:
         _instant.reset(token)
     if value is not None and not isinstance(value, (str, Path)):
@@ -128,7 +136,7 @@ def fill_in(config: DictConfig, now: datetime, save_dir: str, program: str = "th
             trace.needs |= _resolve(config, plain)
     except (OmegaConfBaseException, RecursionError) as error:
         # without OmegaConf's own traceback; that of a function which failed is its cause
-        raise _told(error, config, program) from error.__cause__
+        raise _told(error, config, program) from failure_of(error)
     finally:
         _instant.reset(token)
     root: Any = config._get_root()
@@ -171,7 +179,7 @@ def interpolated(config: DictConfig, text: str, now: datetime) -> str:
     except OmegaConfBaseException as error:
         message, hint = message_of(error)
         message = message.removeprefix(f"config key {dotted((_INPUT,))}: ")
-        raise ConfigError(f"input {text!r}: {message}", hint) from error.__cause__
+        raise ConfigError(f"input {text!r}: {message}", hint) from failure_of(error)
     finally:
         _instant.reset(token)
         latest_runs(config).update(latest_runs(around))
@@ -255,7 +263,13 @@ def _resolve(config: DictConfig, plain: dict[Any, Any]) -> dict[str, tuple[str, 
         )
         values = OmegaConf.to_container(config, resolve=True) if may_be_literal else {}
         literal = list(_interpolation_like(values))
-        OmegaConf.resolve(config)
+        try:
+            OmegaConf.resolve(config)
+        except OmegaConfBaseException:
+            OmegaConf.to_container(
+                config, resolve=True
+            )  # fails likewise, and names the key in OmegaConf 2.3 too
+            raise
         for path, text in literal:
             _set(config, path, escaped(text))
     if config._get_root() is not config:
@@ -339,7 +353,7 @@ def to_plain(config: DictConfig) -> dict[Any, Any]:
     try:
         plain = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
     except (OmegaConfBaseException, RecursionError) as error:
-        raise _told(error, config) from error.__cause__
+        raise _told(error, config) from failure_of(error)
     assert isinstance(plain, dict)
     return {k: _written(v) for k, v in plain.items()}
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import make_dataclass
 from pathlib import Path as FilePath
 from types import CodeType
 from typing import Any, NoReturn, get_origin
@@ -33,6 +34,12 @@ class DerivationError(ConfigError, InterpolationResolutionError):
     _initialized = True  # tells OmegaConf that the message is complete
     is_located = True
     """Whether the message says in which file the fault is."""
+
+
+def failure_of(error: BaseException) -> BaseException | None:
+    """The error of the function that failed; OmegaConf 2.3 takes the cause of what passes through it."""
+    is_ours = isinstance(error, DerivationError) and error.is_located
+    return error.__cause__ or (error.__context__ if is_ours else None)
 
 
 class Derived(str):
@@ -322,7 +329,7 @@ def _as_container(result: Any, node: Container) -> Any:
     hint = node._metadata.type_hint
     if isinstance(result, list) and issubclass(get_origin(required(hint)[0]) or object, tuple):
         result = tuple(result)
-    holder = DictConfig({}, element_type=hint)
+    holder = OmegaConf.structured(make_dataclass("Holder", [("value", hint, "???")]))
     OmegaConf.unsafe_merge(holder, {"value": result})  # which, unlike setting, makes a dataclass of a mapping
     fitting: Any = holder._get_node("value")
     fitting._set_parent(None)
