@@ -14,7 +14,10 @@ def hint(path: Path, access: int = os.W_OK) -> str | None:
     path: to be read or written; what is not there yet is to be made.
     access: `os.R_OK` or `os.W_OK`.
     """
-    place = Path(os.path.abspath(path))
+    try:
+        place = Path(os.path.abspath(path))
+    except FileNotFoundError:  # relative to a current folder that was deleted
+        return None
     while not os.path.lexists(place):
         place = place.parent
     closed = next((above for above in reversed(place.parents) if not os.access(above, os.X_OK)), None)

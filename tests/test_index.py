@@ -517,7 +517,7 @@ class TestRuns:
             (
                 datetime(2026, 1, 1, tzinfo=timezone(timedelta(hours=14))),
                 datetime(2026, 1, 1, tzinfo=UTC),
-                datetime(9999, 12, 31, tzinfo=UTC),
+                datetime(8999, 12, 31, tzinfo=UTC),
             )
         ):
             write_run(tmp_path, make_lock(number, started=started, seconds=None))
