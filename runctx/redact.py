@@ -373,7 +373,7 @@ class Redactor:
             self._remember(part)
         if isinstance(value, (str, bytes, int, float)) and not isinstance(value, bool):
             text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-            if len(text) >= _SHORTEST and not _NO_VALUE.fullmatch(text):
+            if len(text) >= _SHORTEST and text != REDACTED and not _NO_VALUE.fullmatch(text):
                 for spelling in _spellings(text):
                     self._known.setdefault(spelling, False)
                 self._known[text] = True

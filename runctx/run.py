@@ -460,7 +460,7 @@ class Run(Maps, Viewed, Kept):
         frame = caller.frame_of_user(sys._getframe(1))
         for forgotten in [run for run in list(_open.values()) if run._forgotten_in(frame, self)]:
             forgotten._log.warn(
-                f"run {forgotten.id} was started again before finish(); it is marked interrupted"
+                f"run {forgotten.id} was not finished before the next start(); it is marked interrupted"
             )
             forgotten._leave(None, status="interrupted")
         if self._state == "left" and self._task is None:
@@ -726,6 +726,7 @@ class Run(Maps, Viewed, Kept):
             sessions=earlier.sessions if earlier else (),
             omissions=redacted((*taken.omissions, *origin.omissions), redactor),
         )
+        found = self._lock.omissions
         # runs among them, and those that these read from, would stay alive as long as this one
         self._given_inputs = tuple(
             (name, path) for (name, _), path in zip(self._given_inputs, paths, strict=True)
@@ -736,7 +737,7 @@ class Run(Maps, Viewed, Kept):
         if self._meeting is not None:
             with self._step("what other ranks need"):
                 ranks.announce(self._meeting, self.save_dir, run_id)
-        self._tell(self._lock.omissions)
+        self._tell(found)  # what is found from here on is told where it is found
         if (cache := layout.homeless_cache()) is not None:
             self._log.warn(
                 f"there is no home to write to: the cache is in {cache}; RUNCTX_CACHE names another place"

@@ -259,6 +259,14 @@ class TestLoadedCode:
         kernel.run("with Run(console=False) as run:\n    pass")
         return [omission.why.partition("older code of ")[2] for omission in load(kernel).omissions]
 
+    def test_told_once(self, fresh):
+        """The log says it once."""
+        self.edit(fresh, "once.py", "", "")
+        fresh.run("import once")
+        self.edit(fresh, "once.py", "return 1", "return 22")
+        assert self.older(fresh) == ["Net.forward, value"]
+        assert (load(fresh).save_dir / "run.log").read_text().count("once.py: ") == 1
+
     def test_reload(self, fresh):
         """After an edit, until the module is reloaded; of what a cell took from it, until it is taken anew."""
         self.edit(fresh, "net.py", "", "")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import operator
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -539,6 +541,14 @@ class TestUnsealed:
                 "loss": {"last": 0.25, "min": 0.25, "max": 0.5, "points": 2}
             }
         assert len(runs(where="metrics.loss.points == 2 and status == 'done'")) == 1
+
+    def test_crashed(self, tmp_path, monkeypatch):
+        """A listing shows what a killed run had logged, as it does of one that goes on."""
+        monkeypatch.chdir(tmp_path)
+        code = "import os; from runctx import Run; run = Run(console=False).start(); run.log_async(loss=0.5)"
+        assert subprocess.run([sys.executable, "-c", f"{code}; os.kill(os.getpid(), 9)"]).returncode == -9
+        shown = runs(where="status == 'crashed'").shown(10)
+        assert [row.metrics["loss"].last for row in shown] == [0.5]
 
     def test_broken_journal(self, tmp_path, monkeypatch):
         """A journal that cannot be read leaves a run without metrics, and stops nothing."""

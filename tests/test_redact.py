@@ -111,6 +111,15 @@ def test_secrets_of_every_type(number: float) -> None:
     assert Redactor().mapping(switches) == switches
 
 
+def test_what_is_redacted_already() -> None:
+    """A value that was redacted before is no secret itself: text that is redacted twice stays as it is."""
+    redactor = Redactor()
+    redactor.mapping({"api_key": "hunter22", "password": REDACTED})
+    line = redactor.text("key hunter22, token=abcdef123456\n")
+    assert line == f"key {REDACTED}, token={REDACTED}\n"
+    assert redactor.text(line) == line
+
+
 def test_a_number_is_found_in_text() -> None:
     """A secret number is remembered as it would be printed."""
     redactor = Redactor()

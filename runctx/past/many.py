@@ -75,11 +75,11 @@ class Runs(Sequence[Record]):
     def shown(self, most: int | None, asked: Iterable[Column] = ()) -> list[Row]:
         """All rows for a table that shows the first of them, with all that these columns need.
 
-        Those of the first that go on have the metrics that they have logged so far.
+        Those of the first that go on, or have crashed, have the metrics that they have logged so far.
         """
         rows = self.rows_for(asked)
-        live = [measured(row) if row.status in ("running", "submitted") else row for row in rows[:most]]
-        return [*live, *rows[len(live) :]]
+        first = list(map(measured, rows[:most]))
+        return [*first, *rows[len(first) :]]
 
     def rows_for(self, asked: Iterable[Column]) -> tuple[Row, ...]:
         """The rows with all that these columns need."""
