@@ -728,7 +728,7 @@ class TestCells:
         """
         done = python(project, code)
         assert done.returncode == 0, done.stderr
-        assert "started again before finish()" in done.stderr
+        assert "was not finished before the next start()" in done.stderr
 
     @pytest.mark.parametrize(
         ("code", "status"),
