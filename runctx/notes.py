@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import layout, yamlfile
+from . import layout
 from .errors import NotesError
 from .redact import Redactor
 
@@ -38,6 +38,8 @@ def read(folder: Path) -> Notes:
     ------
     NotesError: they cannot be read; names the file.
     """
+    from . import yamlfile
+
     file = layout.RunFiles(folder).notes
     try:
         plain = yamlfile.load(layout.read_regular(file, most=_MOST_BYTES))
@@ -83,6 +85,8 @@ def change(
     ------
     NotesError: a tag or the note cannot be kept, or the file cannot be read or written.
     """
+    from . import yamlfile
+
     added, removed = check(add, note), check(remove)
     file = layout.RunFiles(folder).notes
     with _alone(folder):

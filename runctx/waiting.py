@@ -6,8 +6,6 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from .logs import capture
-
 if TYPE_CHECKING:
     from .hashing import Hashing
     from .interrupts import Interrupt
@@ -31,6 +29,8 @@ def wait_for(
     """
     if hashing.wait(0.02):
         return
+    from .logs import capture
+
     began = time.monotonic()
     shown_from, given_up = began + PATIENCE, began + (limit if limit is not None else float("inf"))
     bar: _Bar | _Lines | None = None
@@ -68,6 +68,8 @@ class _Lines:
     """One line at the start and one at the end, where a bar would be drawn below itself again and again."""
 
     def __init__(self, what: str) -> None:
+        from .logs import capture
+
         self._what, self._began = what, time.monotonic()
         capture.say(f"{what} ...\n", capture.console())
 
@@ -76,6 +78,7 @@ class _Lines:
 
     def close(self, done: int, total: int | None) -> None:
         from .display import words
+        from .logs import capture
 
         of = "" if total in (done, None) else f" of {words.size(total or 0)}"
         took = words.took(time.monotonic() - self._began + PATIENCE)
