@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from multiprocessing.context import get_spawning_popen
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -238,9 +237,9 @@ class Run(Maps, Viewed, Kept):
         return os.fspath(self.save_dir)
 
     def __reduce__(self) -> str | tuple[Any, ...]:
-        if (
-            self._state == "open" and get_spawning_popen() is not None
-        ):  # as multiprocessing's own locks are sent
+        # as multiprocessing's own locks are sent
+        spawning = sys.modules.get("multiprocessing.context")
+        if self._state == "open" and spawning is not None and spawning.get_spawning_popen() is not None:
             from . import config
 
             parent = self._as_parent() if self._task is None else self._task.parent
@@ -501,9 +500,7 @@ class Run(Maps, Viewed, Kept):
         if mine is None or self is successor:  # another thread is leaving it
             return False
         at_top_level = frame.f_locals is frame.f_globals and mine.f_locals is mine.f_globals
-        same_stage = (
-            successor._given_stage in (None, self._lock.stage) and self._given_stage == successor._given_stage
-        )
+        same_stage = self._given_stage == successor._given_stage
         return at_top_level and mine.f_globals is frame.f_globals and same_stage
 
     def _enter(self, frame: FrameType) -> None:
@@ -572,6 +569,7 @@ class Run(Maps, Viewed, Kept):
         self._rank = ranks.attach(rank, file, results, redactor, console=self._console)
         self._attach(self._rank, frame)
         self._rank.enter()
+        _open[id(self)] = self  # a script may end without `finish()` here, too
         for one in self._inputs_in_task:
             self._log.warn(f"not captured: input {one.data.path} of {self._rank}: rank 0 does not read it")
         if config.value_digest(self._redacted_cfg) != attached.lock_of(self._rank.parent).config_digest:
@@ -869,6 +867,7 @@ class Run(Maps, Viewed, Kept):
             return
         if self._task is not None:
             self._state = "left"
+            _open.pop(id(self), None)
             self._keep_locals()
             self._ended = status or status_of(error), self._failure(error)
             if self._rank is not None:

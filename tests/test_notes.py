@@ -203,7 +203,7 @@ class TestPublished:
         assert not is_current(run, tracker)
         second = tags()
         assert second["runctx.tags"] == "good" and "runctx.tag.x y" not in second
-        assert "note" not in second["mlflow.note.content"].lower()
+        assert "**Note:**" not in second["mlflow.note.content"]
 
     def test_in_tensorboard(self, project):
         """TensorBoard has them among its texts."""

@@ -143,6 +143,22 @@ def test_a_rank_that_is_killed_holds_nobody_up(launcher: Launcher) -> None:
     assert [one.what for one in past.omissions if "still running" in one.why] == ["rank 1"]
 
 
+def test_a_rank_of_a_script_with_cells_ends_with_it(launcher: Launcher) -> None:
+    """What was started is started again, and never finished: the end of the script finishes it in each rank."""
+    launcher.run("""
+        for turn in range(2):
+            run = Run({"lr": 0.1}, stage="train").start()
+            run.log_async(loss=rank)
+            meet(f"logged-{turn}")
+        while not rank and "running" in "".join(path.read_text() for path in run.save_dir.glob(".runctx/ranks/*")):
+            time.sleep(0.01)
+    """)
+    first, second = map(Run.load, launcher.runs())
+    assert (first.status, second.status) == ("interrupted", "done")
+    assert {one.what for one in second.omissions} <= {"source"}
+    assert (first.save_dir / ".runctx/ranks/rank 1").read_text() == "interrupted"
+
+
 def test_after_a_restart_ranks_attach_to_the_new_run(launcher: Launcher) -> None:
     """torchrun kills all ranks and starts them again: they meet in the run of the new rank 0, not in the old one."""
     first = launcher.start("""
