@@ -304,6 +304,9 @@ def find_link(save_dir: Path, names: Iterable[str] = OWN) -> str | None:
     while pending:
         path = pending.pop()
         if os.path.islink(path):
+            # submitit leaves links of this name, and never writes to one again
+            if os.path.basename(path).startswith(".submission_file_"):
+                continue
             return path
         if os.path.isdir(path) and os.path.basename(path) != CODE:
             with os.scandir(path) as entries:
