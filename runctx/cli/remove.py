@@ -58,7 +58,7 @@ def _several(title: str, lines: list[str]) -> None:
 def _ask(count: int) -> None:
     if not sys.stdin.isatty():
         click.echo(
-            "error: nothing was removed: nobody can be asked\nhint: --yes removes without asking", err=True
+            "error: nothing was removed: no terminal to ask in\nhint: --yes removes without asking", err=True
         )
         sys.exit(2)
     if not click.confirm("remove it?" if count == 1 else f"remove these {count} runs?"):

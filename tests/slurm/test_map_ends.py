@@ -47,7 +47,7 @@ def test_more_work_than_fits_into_the_time_limit(own_slurm: Local, project: Proj
     assert Counter(states(own_slurm, job)) == {"REQUEUED": len(requeued.shifts()) - 1, "COMPLETED": 1}
 
     assert too_long.wait() == 1
-    assert "it fits into no shift" in too_long.said()
+    assert "into the time limit of its job" in too_long.said()
     (failed,) = too_long.rows("failed")
     assert failed["error"]["type"] == "runctx.errors.WorkerDiedError"
     assert len(too_long.rows()) == 29
