@@ -49,7 +49,7 @@ def planned(folders: Iterable[Path]) -> list[Removal]:
         if row.status in ("running", "submitted"):
             raise RunStateError(
                 f"cannot remove run {row.id}: it is {row.status}",
-                hint="let it end, or end it; then remove it",
+                hint="wait for it to end, or stop it; then remove it",
             )
     gone = {row.id for row in (*rows, *(one for some in inside.values() for one in some))}
     return [
