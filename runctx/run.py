@@ -802,9 +802,10 @@ class Run(Maps, Viewed, Kept):
             layout.write_atomically(self._files.config, config.to_yaml(self._lock.config))
             lock.write(self._files.lock, self._lock)
         except OSError as error:
+            folder = self.save_dir
             self._discard()
             raise SaveDirError(
-                f"cannot write to save_dir {str(self.save_dir)!r}: {error.strerror or error}",
+                f"cannot write to save_dir {str(folder)!r}: {error.strerror or error}",
                 hint="free space there, or choose another place by RUNCTX_RESULTS or Run(..., save_dir=...)",
             ) from error
         if self._tags or self._note:
@@ -812,10 +813,8 @@ class Run(Maps, Viewed, Kept):
                 notes.change(self.save_dir, self._redactor, add=self._tags, note=self._note or None)
             self._tags, self._note = (), ""  # opened again, it has what was made of them meanwhile
         if self._snapshot.root is None or self._lock.command.kind == "notebook":
-            with self._step(
-                "source"
-            ):  # no commit holds the code, or the cells: take it now, in case of a kill
-                self._collect_source()
+            with self._step("source"):
+                self._collect_source()  # no commit holds the code, or the cells: take it now, in case of a kill
                 lock.write(self._files.lock, self._lock)
         if self._earlier is not None:
             with self._step("files of the earlier session"):

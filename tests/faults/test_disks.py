@@ -62,7 +62,7 @@ def test_full_at_entry(project, nursery, disk):
     )
     assert ended.status == 1
     assert "runctx.errors.SaveDirError: cannot write to save_dir" in ended.output
-    assert ended.output.splitlines()[-1].startswith("hint: make room")
+    assert ended.output.splitlines()[-1].startswith("hint: free space")
     assert not (folder / "run").exists()
 
 
