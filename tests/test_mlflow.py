@@ -872,7 +872,7 @@ def test_mistakes_in_a_logging_function(tracker: MLflow, make: Any) -> None:
     seen = []
 
     def function(run: Record) -> None:
-        with pytest.raises(TrackingError, match=r"'lr' is '0.5' in MLflow already(?s:.*)mlflow.set_tag"):
+        with pytest.raises(TrackingError, match=r"'lr' is already '0.5' in MLflow(?s:.*)mlflow.set_tag"):
             mlflow.log_param("lr", 3)
         with pytest.raises(mlflow.MlflowException):
             mlflow.log_metric("a=b", 3)
