@@ -366,10 +366,14 @@ def test_a_database_that_was_made_anew_gets_everything(project: Project, tmp_pat
     assert outcomes(told["runs"]) == dict.fromkeys((run.save_dir.name for run in runs), "published")
 
 
-def test_what_was_deleted_in_mlflow_is_restored_by_name(project: Project) -> None:
+def test_what_was_deleted_in_mlflow_is_restored_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of many it is left deleted, and that is said; named by itself it is restored; removed for good, made anew."""
     from mlflow import MlflowClient
 
+    project = Project(tmp_path / "project")  # its own: it publishes all runs of it
+    monkeypatch.chdir(project.root)
     run, other = project.make(config={"lr": 0.5}), project.make()
     stage = os.path.dirname(run.save_dir)
     call(run.id, other.id)
@@ -431,6 +435,7 @@ def test_a_destination_that_is_gone_is_not_asked_for_every_run(
     assert set(outcomes(told).values()) == {"failed"}
     assert tried == []
     assert "hunter22" not in json.dumps(told)
+    assert "traceback" not in told[0]
     assert [list((run.save_dir / ".runctx").glob("*/*.json")) for run in runs] == [[]] * len(runs)
 
 
@@ -487,7 +492,7 @@ def test_a_tracker_that_raises_anything_stops_nothing(
     assert [(one["tracker"], one["outcome"]) for one in told] == [
         ("odd", "failed"), ("tensorboard", "published"),
     ] * 2  # fmt: skip
-    assert told[0]["error"] == "ZeroDivisionError: odd"
+    assert told[0]["error"] == "ZeroDivisionError: odd (odd.py:9, in identity)"
 
 
 def test_stale_calls_only_what_was_not_called(project: Project) -> None:

@@ -205,7 +205,9 @@ def test_the_demos_runs_are_shown_with_all_that_belongs_to_them(demo: Demo, addr
     picture(page, "mlflow-curve.png")
 
     page.get_by_role("tab", name="Overview").click()
-    described, parent = page.get_by_role("link", name=prepared.id).all()
+    links = page.get_by_role("link", name=prepared.id)
+    links.nth(1).wait_for()
+    described, parent = links.all()
     href = str(parent.get_attribute("href"))
     assert (described.get_attribute("href") or "").endswith(href.rpartition("#")[2])
     parent.click()

@@ -219,7 +219,10 @@ def _plain(outcome: Outcome) -> dict[str, Any]:
     }
     if outcome.error is None:
         return told
-    return {**told, "error": _reason(outcome), "traceback": said.users_traceback(outcome.error)}
+    told["error"] = _reason(outcome)
+    if isinstance(outcome.error, RunctxError):
+        return told
+    return {**told, "traceback": Redactor().text(said.users_traceback(outcome.error))}
 
 
 COMMANDS: tuple[Any, ...] = (publish,)

@@ -47,6 +47,7 @@ def main() -> None:
     for index, (kind, path, pattern) in enumerate(inputs):
         started = time.time_ns()
         folders, outcome = work.hash(kind, path, pattern, cache)
+        work.tell()
         send(("outcome", index, outcome))
         done.append((folders, started))
     if cache is not None:  # after the answer, which should not wait for it
@@ -167,6 +168,10 @@ class Work:
         self._told = now
         if os.getppid() != self._parent or select.select([0], [], [], 0)[0]:
             sys.exit()
+        self.tell()
+
+    def tell(self) -> None:
+        """Send how many bytes are hashed so far."""
         send(("progress", sum(count for (count,) in _COUNTER.iter_unpack(self._counters[:]))))
 
 
