@@ -588,6 +588,13 @@ class Late:
     url: str = ""
 
 
+@dataclass
+class LatePostInit(Late):
+    def __post_init__(self) -> None:
+        self.base_lr *= 2
+
+
+@pytest.mark.parametrize("cls", [Late, LatePostInit])
 @pytest.mark.parametrize(
     ("arguments", "message", "hint"),
     [
@@ -601,14 +608,19 @@ class Late:
     ],
 )
 def test_what_is_wrong_late_names_its_layer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str, hint: str | None
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    cls: type,
+    arguments: list[str],
+    message: str,
+    hint: str | None,
 ) -> None:
     """What only a run finds wrong names the key and who gave the value, without OmegaConf's traceback."""
     monkeypatch.chdir(tmp_path)
     Path("c.yaml").write_text("need: x\napi_key: <redacted>\n")
     given = ["need=x", *arguments] if arguments != ["need=???"] else []
     with pytest.raises(ConfigError) as caught:
-        config.fill_in(from_cli(Late, given), NOW, "made")
+        config.fill_in(from_cli(cls, given), NOW, "made")
     assert caught.value.message.startswith(message)
     assert hint is None or hint in (caught.value.hint or "")
     assert "omegaconf" not in "".join(traceback.format_exception(caught.value))

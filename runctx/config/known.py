@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from omegaconf import DictConfig, ListConfig, Node, OmegaConf, UnionNode
 
+from ..errors import ConfigError
 from . import hydra
 from .classes import is_structured, place_of
-from .derivation.evaluation import anchored
-from .layers import Branch, Layer, Setting, plain
+from .derivation.evaluation import DerivationError, anchored, told_of_cycle
+from .derivation.references import cycle, needs_of
+from .layers import Branch, Layer, Setting, dotted, leaves, plain
+from .nearest import did_you_mean
 from .pristine import NotReproducedError, pristine
 from .trace import trace_of
+from .wording import message_of
 
 
 def tree_of(config: DictConfig, program: str = "the program") -> Branch:
@@ -134,3 +139,37 @@ def _with_changes(known: Branch, then: Any, now: Mapping[Any, Any], given: _Said
 
 def _same(a: Any, b: Any) -> bool:
     return type(a) is type(b) and bool(a == b or (a != a and b != b))
+
+
+def located(
+    error: BaseException, config: DictConfig | None = None, program: str = "the program"
+) -> ConfigError:
+    """The same as an error of ours, with key and layer as far as they are known."""
+    if isinstance(error, DerivationError) and error.is_located:
+        return error.with_traceback(None)  # whose frames are OmegaConf's and ours
+    key = getattr(error, "full_key", None)
+    if config is None:
+        return ConfigError(*message_of(error))
+    keys = cycle(needs_of(raw(config), {}), key)
+    if keys:
+        return ConfigError(*told_of_cycle(keys))
+    root: Any = config._get_root()
+    tree = tree_of(root, program)
+    said = _said(tree, key) if key else None
+    message, hint = message_of(error)
+    unknown = _UNKNOWN.search(message)
+    if unknown:
+        hint = did_you_mean(unknown[1], [dotted(path) for path, _ in leaves(tree)])
+    return ConfigError(f"{said.who}: {message}" if said else message, hint)
+
+
+_UNKNOWN = re.compile(r"Interpolation key '([^']+)' not found")
+
+
+def _said(tree: Branch, key: str) -> Setting | None:
+    """What won at a key as OmegaConf writes it, `opt.betas[0]`; a list is one leaf."""
+    here: Any = tree
+    for name in re.split(r"[.\[\]]+", key.rstrip("]")):
+        if isinstance(here, Branch):
+            here = next((child for each, child in here.children.items() if str(each) == name), None)
+    return here[-1] if isinstance(here, tuple) else None

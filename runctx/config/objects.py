@@ -27,7 +27,11 @@ def object_of(node: Any, ready: Ready, hint: Any = Any, path: Path = ()) -> Any:
     Constructors are not called; `ready` is given each instance, those inside others first. A field without a value
     stays without one.
     """
-    node = node._dereference_node()
+    try:
+        node = node._dereference_node()
+    except OmegaConfBaseException as error:
+        error.full_key = error.full_key or node._get_full_key(None)  # which OmegaConf does not know here
+        raise
     if isinstance(node, UnionNode) and isinstance(node.__dict__["_content"], Node):
         node = node.__dict__["_content"]
     content = node.__dict__.get("_content", node)

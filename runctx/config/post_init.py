@@ -19,12 +19,12 @@ from .assembled import assemble, thawed
 from .classes import MISSING, place_of
 from .derivation.evaluation import evaluation, failure_of, path_of
 from .held import held
-from .known import raw, tree_of
+from .known import located, raw, tree_of
 from .layers import Branch, Layer, Leaf, Path, Setting, assigned, at, below, dotted, leaves, merge, tree
 from .objects import object_of, put, run_post_init
 from .pristine import equal, has_post_init
 from .trace import Trace, attach, trace_of
-from .wording import first_line, message_of
+from .wording import first_line
 
 
 def settled(config: DictConfig) -> DictConfig:
@@ -37,7 +37,10 @@ def settled(config: DictConfig) -> DictConfig:
     if not is_open(config):
         return config
     before, done = trace_of(config), config.copy()
-    layers, read = run(done, tree_of(config))
+    try:
+        layers, read = run(done, tree_of(config))
+    except OmegaConfBaseException as error:
+        raise located(error, config) from failure_of(error)
     trace = Trace(layers, raw(done))
     trace.before = config
     if before is not None:
@@ -102,11 +105,8 @@ def run(config: DictConfig, layers: Branch) -> tuple[Branch, set[str]]:
         for changed in _changes(before, instance, ()):
             found[(*path, *changed)] = cls
 
-    try:
-        with evaluation(config):
-            whole = object_of(config, ready, OmegaConf.get_type(config))
-    except OmegaConfBaseException as error:
-        raise ConfigError(*message_of(error)) from failure_of(error)
+    with evaluation(config):
+        whole = object_of(config, ready, OmegaConf.get_type(config))
     with thawed(config):
         for path, cls in {_to_list(whole, path): cls for path, cls in found.items()}.items():
             _refuse_override(layers, config, path, cls)

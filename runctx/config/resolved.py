@@ -19,20 +19,11 @@ from ..redact import REDACTED
 from . import concatenation  # noqa: F401 - what is frozen here can be added to other lists
 from .derivation import resolvers
 from .derivation.arithmetic import OPERATORS, provide
-from .derivation.evaluation import (
-    DerivationError,
-    Derived,
-    derived_in,
-    evaluation,
-    failure_of,
-    path_of,
-    told_of_cycle,
-)
-from .derivation.references import cycle, needs_of
-from .known import raw, tree_of
-from .layers import Branch, Setting, at, dotted, leaves
+from .derivation.evaluation import DerivationError, Derived, derived_in, evaluation, failure_of, path_of
+from .derivation.references import needs_of
+from .known import located, raw, tree_of
+from .layers import Branch, at, dotted, leaves
 from .layers import Path as Keys
-from .nearest import did_you_mean
 from .post_init import is_computed, is_open, run, settled
 from .trace import Trace, attach, trace_of
 from .wording import message_of, short
@@ -85,7 +76,7 @@ def save_dir_of(config: DictConfig, now: datetime) -> str | None:
         value = settled(config).save_dir
     except OmegaConfBaseException as error:
         refuse_missing(config)  # which may be why
-        raise _told(error, config) from failure_of(error)
+        raise located(error, config) from failure_of(error)
     finally:
         _instant.reset(token)
     if value is not None and not isinstance(value, (str, Path)):
@@ -136,7 +127,7 @@ def fill_in(config: DictConfig, now: datetime, save_dir: str, program: str = "th
             trace.needs |= _resolve(config, plain)
     except (OmegaConfBaseException, RecursionError) as error:
         # without OmegaConf's own traceback; that of a function which failed is its cause
-        raise _told(error, config, program) from failure_of(error)
+        raise located(error, config, program) from failure_of(error)
     finally:
         _instant.reset(token)
     root: Any = config._get_root()
@@ -353,7 +344,7 @@ def to_plain(config: DictConfig) -> dict[Any, Any]:
     try:
         plain = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
     except (OmegaConfBaseException, RecursionError) as error:
-        raise _told(error, config) from failure_of(error)
+        raise located(error, config) from failure_of(error)
     assert isinstance(plain, dict)
     return {k: _written(v) for k, v in plain.items()}
 
@@ -395,40 +386,6 @@ def from_plain(plain: dict[Any, Any]) -> DictConfig:
     try:
         config: DictConfig = OmegaConf.create(escaped(plain))
     except (OmegaConfBaseException, RecursionError) as error:
-        raise _told(error) from None
+        raise located(error) from None
     OmegaConf.set_readonly(config, True)
     return config
-
-
-def _told(
-    error: BaseException, config: DictConfig | None = None, program: str = "the program"
-) -> ConfigError:
-    """The same as an error of ours, with key and layer as far as they are known."""
-    if isinstance(error, DerivationError) and error.is_located:
-        return error.with_traceback(None)  # whose frames are OmegaConf's and ours
-    key = getattr(error, "full_key", None)
-    if config is None:
-        return ConfigError(*message_of(error))
-    keys = cycle(needs_of(raw(config), {}), key)
-    if keys:
-        return ConfigError(*told_of_cycle(keys))
-    root: Any = config._get_root()
-    tree = tree_of(root, program)
-    said = _said(tree, key) if key else None
-    message, hint = message_of(error)
-    unknown = _UNKNOWN.search(message)
-    if unknown:
-        hint = did_you_mean(unknown[1], [dotted(path) for path, _ in leaves(tree)])
-    return ConfigError(f"{said.who}: {message}" if said else message, hint)
-
-
-_UNKNOWN = re.compile(r"Interpolation key '([^']+)' not found")
-
-
-def _said(tree: Branch, key: str) -> Setting | None:
-    """What won at a key as OmegaConf writes it, `opt.betas[0]`; a list is one leaf."""
-    here: Any = tree
-    for name in re.split(r"[.\[\]]+", key.rstrip("]")):
-        if isinstance(here, Branch):
-            here = next((child for each, child in here.children.items() if str(each) == name), None)
-    return here[-1] if isinstance(here, tuple) else None
