@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import pickle
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from omegaconf import OmegaConf
 from runctx import Run, compose, derived, explain, from_cli, grid, to_text
 from runctx.config import load, merged, to_plain
 from runctx.errors import ConfigError
+from tests.test_subclasses import Conv, Layer
 
 
 @dataclass
@@ -165,18 +167,12 @@ def test_each_task(tmp_path: Path) -> None:
         assert list(run.map(work, grid({"warmup": [3]}), into="", launcher="threading")) == [(3, 103)]
 
 
-SCRIPT = """
+SCRIPT = f"""
 from dataclasses import InitVar, dataclass, field
 from runctx import Run, from_cli
 
-@dataclass
-class Layer:
-    width: int = 1
-
-@dataclass
-class Conv(Layer):
-    kernel: int = 3
-
+{inspect.getsource(Layer)}
+{inspect.getsource(Conv)}
 @dataclass
 class Config:
     epochs: int = 100
