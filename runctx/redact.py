@@ -402,9 +402,13 @@ class Redactor:
         >>> Redactor().text("api_key = 'abc'; lr = '0.1'; max_tokens=512")
         "api_key = '<redacted>'; lr = '0.1'; max_tokens=512"
         """
-        text, known = self._without_known(text), len(self._known)
-        text = self._without_told(text)
-        return text if len(self._known) == known else self._without_known(text)
+        shown = self._without_known(text)
+        if shown != text:
+            self._without_told(text)  # learns a longer secret of which a known one is a part
+            shown = self._without_known(text)
+        known = len(self._known)
+        shown = self._without_told(shown)
+        return shown if len(self._known) == known else self._without_known(shown)
 
     def _without_known(self, text: str) -> str:
         for value in self._values():
@@ -426,11 +430,11 @@ class Redactor:
         if "=" in text and ("?" in text or "&" in text):
             text = _QUERY.sub(self._without_signature, text)
         lower = text.lower()
-        if self._patterns or any(hint in lower for hint in _HINTS):
+        if self._patterns or any(map(lower.__contains__, _HINTS)):
             text = self._without_assigned(text)
             for patterns, shown in ((_NAMED, self._without_named), (_PLACED, self._without_place)):
                 for pattern, marks in patterns:
-                    if any(mark in lower for mark in marks):
+                    if any(map(lower.__contains__, marks)):
                         text = pattern.sub(shown, text)
         return text
 

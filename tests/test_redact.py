@@ -88,6 +88,17 @@ def test_a_secret_that_begins_another(values: dict[str, str]) -> None:
     assert "the-rest" not in redactor.text(f"[{long}]")
 
 
+@pytest.mark.parametrize(
+    "start", ["Bearer ", "token=", "curl --token ", "https://h/?sig=", "export API_KEY="]
+)
+def test_a_secret_that_is_met_after_a_part_of_it(start: str) -> None:
+    """A longer secret around a known one is replaced whole, and known from then on."""
+    redactor = Redactor()
+    redactor.mapping({"password": "abc123"})
+    assert redactor.text(f"abc123, {start}xabc123zzz") == f"{REDACTED}, {start}{REDACTED}"
+    assert redactor.text("see xabc123zzz") == f"see {REDACTED}"
+
+
 @given(nested(names))
 def test_nothing_else_changes(value: dict[Any, Any]) -> None:
     """A configuration without secrets comes out as it went in, as a copy; doing it again changes nothing."""
