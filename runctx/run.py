@@ -546,7 +546,7 @@ class Run(Maps, Viewed, Kept):
             parent.results,
             lambda text: config.interpolated(cfg, text, parent.started.astimezone()),
         )
-        self._inputs_in_task = task.reading.begin(paths)
+        self._inputs_in_task = task.reading.begin((name for name, _ in self._given_inputs), paths)
         self._given_inputs = ()
         self._cfg, self._files = cfg, layout.RunFiles(parent.save_dir)
         self._log, self._label, self._journal = parent.log, str(task), task.journal

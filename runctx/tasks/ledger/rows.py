@@ -60,6 +60,8 @@ class Read(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Of a folder or glob: where it lies in the worker's results, offset and size."""
     gap: str = ""
     """Why not all of it was read."""
+    name: str | None = None
+    """Of an input that was given in a dict: its key."""
 
 
 class Row(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):

@@ -26,7 +26,7 @@ class Input:
     data: Data
     """As far as it is known."""
     place: tuple[str, ...]
-    """By which it is recognised: where it lies, and for a file its size and times."""
+    """By which it is recognised: its name, where it lies, and for a file its size and times."""
     read: Read | None = None
     hashing: Hashing | None = None
     """While it goes on."""
@@ -48,18 +48,19 @@ class Reading:
     """By the task that goes on."""
     _known: dict[tuple[str, ...], Input] = field(default_factory=dict)
 
-    def begin(self, paths: Iterable[str]) -> tuple[Input, ...]:
+    def begin(self, names: Iterable[str | None], paths: Iterable[str]) -> tuple[Input, ...]:
         """Look for the inputs of a run, and begin to hash those that are not the parent's.
 
         Raises
         ------
         InputError: one is missing.
         """
-        found = tuple(one for path in paths if (one := self._begin(path)) is not None)
+        several = zip(names, paths, strict=True)
+        found = tuple(one for name, path in several if (one := self._begin(name, path)) is not None)
         self.begun += found
         return found
 
-    def _begin(self, given: str) -> Input | None:
+    def _begin(self, name: str | None, given: str) -> Input | None:
         from ...hashing.inputs import locate
 
         base = os.getcwd()
@@ -67,12 +68,13 @@ class Reading:
         absolute = os.path.abspath(os.path.join(base, given))
         if any(absolute == root or absolute.startswith(root + os.sep) for root in self.covered):
             return None
-        place = (absolute, *_stamp(absolute)) if found.kind == "file" else (absolute,)
+        place = (name or "", absolute, *(_stamp(absolute) if found.kind == "file" else ()))
         if place in self._known:
             return self._known[place]
         path = given if base == self.cwd else os.path.join(base, given)
         path = os.fsencode(path).decode("utf-8", "backslashreplace")  # some bytes no row can hold
-        one = Input(Data(path=path, kind=found.kind, bytes=found.size, strength="skipped"), place)
+        data = Data(path=path, kind=found.kind, bytes=found.size, strength="skipped", name=name)
+        one = Input(data, place)
         if found.kind == "file" and not found.oddity and found.size <= SMALL:
             _read_at_once(one, absolute)
         if one.read is None:
@@ -106,7 +108,7 @@ class Reading:
             one.hashing.cancel()
             self._known.pop(one.place, None)
         one.hashing = None
-        one.read = _told(hashed, one.data.path, store)
+        one.read = _told(hashed, one.data, store)
         one.data = data_of(one.read)
         return one.read
 
@@ -124,21 +126,22 @@ def _read_at_once(one: Input, path: str) -> None:
         digest = digest_file(path)
     except InputError:
         return  # unreadable, or being written: the long way says how
-    one.read = Read(one.data.path, digest, one.data.bytes)
+    one.read = Read(one.data.path, digest, one.data.bytes, name=one.data.name)
     one.data = data_of(one.read)
 
 
-def _told(hashed: Hashed, path: str, store: Callable[[bytes], tuple[int, int]]) -> Read:
+def _told(hashed: Hashed, known: Data, store: Callable[[bytes], tuple[int, int]]) -> Read:
     data = hashed.data
     gaps = [f"{omission.what}: {omission.why}" for omission in hashed.omissions]
     return Read(
-        path,
+        known.path,
         data.digest,
         data.bytes,
         data.kind,
         data.files,
         None if hashed.manifest is None else store(hashed.manifest),
         "; ".join(gaps[:3] + [f"{len(gaps) - 3} more"] * (len(gaps) > 3)),
+        known.name,
     )
 
 
@@ -151,6 +154,7 @@ def data_of(read: Read) -> Data:
         bytes=read.bytes,
         files=read.files,
         strength="skipped" if read.digest is None else "stat" if read.gap else "content",
+        name=read.name,
     )
 
 
@@ -158,7 +162,7 @@ def brief(reads: Iterable[Read]) -> list[tuple[object, ...]]:
     """As short as they can be written: of a file, path, digest and bytes."""
     return [
         (r.path, r.digest, r.bytes)
-        if r.kind == "file" and not r.gap
-        else (r.path, r.digest, r.bytes, r.kind, r.files, r.manifest, r.gap)
+        if r.kind == "file" and not r.gap and r.name is None
+        else (r.path, r.digest, r.bytes, r.kind, r.files, r.manifest, r.gap, r.name)
         for r in reads
     ]
