@@ -47,12 +47,16 @@ def place(error: BaseException) -> str | None:
 
 
 def users_lines(text: str) -> str:
-    """Of the text of a traceback, of whatever machine, the frames of the user's code.
+    """Of the text of a traceback, of whatever machine, the frames of the user's code; a blank line between exceptions.
 
     >>> users_lines('  File "/a/site-packages/b.py", line 1, in f\\n    x\\n  File "c.py", line 2, in g\\n    y\\n')
     '  File "c.py", line 2, in g\\n    y\\n'
     """
-    return "".join(found[0] for found in _FRAME.finditer(text) if not _OF_A_LIBRARY.search(found[1]))
+    parts = (
+        "".join(found[0] for found in _FRAME.finditer(part) if not _OF_A_LIBRARY.search(found[1]))
+        for part in text.split("\n\n")
+    )
+    return "\n".join(filter(None, parts))
 
 
 def rendered(error: BaseException) -> list[str]:

@@ -205,7 +205,35 @@ class TestTerminal:
             terminal.run(make_lock(status="interrupted", error=error), "interrupted", "folder")
         ).splitlines()
         assert shown[1:4] == ["  KeyboardInterrupt", *(f"  {line}" for line in frames[0].splitlines())]
-        assert shown[4].startswith("  started") and "joblib" not in "".join(shown)
+        assert shown[4] == "  run.lock and `--json` have the whole traceback"
+        assert shown[5].startswith("  started") and "joblib" not in "".join(shown)
+
+    def test_failed_map(self):
+        """Of a map that failed, the lines of the user's code in the task and of the call are shown."""
+        task = '  File "/home/ada/train.py", line 4, in work\n    1 / 0\n    ~~^~~\n'
+        call = '  File "/home/ada/train.py", line 8, in main\n    run.map(work, range(4))\n'
+        traceback = (
+            "runctx.tasks.values.pickles.RemoteTraceback: \nTraceback (most recent call last):\n"
+            f'  File "/src/runctx/runctx/tasks/work/worker.py", line 267, in _attempt\n    x\n{task}'
+            "ZeroDivisionError: division by zero\n\n\n"
+            "The above exception was the direct cause of the following exception:\n\n"
+            f"Traceback (most recent call last):\n{call}"
+            '  File "/src/runctx/runctx/run.py", line 415, in map\n    return fan_out(\nrunctx.errors.TaskError: work\n'
+        )
+        error = Failure(type="runctx.errors.TaskError", message="work", traceback=traceback)
+        shown = as_text(terminal.run(make_lock(status="failed", error=error), "failed", Path("f")))
+        expected = f"{task}\n{call}run.lock and `--json` have the whole traceback\n"
+        assert "".join(line.strip() + "\n" for line in shown.splitlines()[2:9]) == re.sub(
+            r"(?m)^ +", "", expected
+        )
+
+    @pytest.mark.parametrize("commit", ["git:" + "1" * 40, None])
+    @pytest.mark.parametrize(("status", "known"), [("failed", True), ("running", False)])
+    def test_imported_files(self, commit, status, known):
+        """How many files of the project were imported is said once it is known: at the end of a run."""
+        one = make_lock(status=status)
+        one = replace(one, source=replace(one.source, files={}, commit=commit))
+        assert ("imported: 0" in as_text(terminal.run(one, status, Path("f")))) is known
 
     def test_error_first(self, monkeypatch):
         """What went wrong stands right below the head, its traceback with the lines that Python printed."""

@@ -77,12 +77,15 @@ def run(
 def _failure(error: Failure, status: str) -> Iterator[RenderableType]:
     kind = words.line(error.type.removeprefix("builtins."), 200)
     text = error.traceback
-    if status == "interrupted":  # wherever Ctrl-C met a library does not matter
-        text = said.users_lines(text)
+    # wherever Ctrl-C met a library does not matter, nor how a map calls the function
+    shortened = status == "interrupted" or kind == "runctx.errors.TaskError"
+    shown = said.users_lines(text) if shortened else text
     message = f": {words.lines(error.message)}" if error.message else ""
     yield Padding(Text.assemble((kind, "red"), message), (0, 0, 0, 2))
-    if text:
-        yield _AsItIs(words.lines(text).rstrip("\n"))
+    if shown:
+        yield _AsItIs(words.lines(shown).rstrip("\n"))
+    if shown != text:
+        yield Padding(Text("run.lock and `--json` have the whole traceback", "dim"), (0, 0, 0, 2))
 
 
 @dataclass(frozen=True)
@@ -170,15 +173,17 @@ def _metrics(metrics: Mapping[str, Summary]) -> Iterator[Text]:
 
 def _source(lock: Lock) -> Text:
     source = lock.source
+    listed = bool(source.files) or lock.status != "running"  # when the run ends
+    files = [f"project files imported: {len(source.files)}"] * listed
+    skipped = [f"left out of the commit: {len(source.skipped)}"] * bool(source.skipped)
     if source.commit is None:
-        return Text(f"no commit; project files imported: {len(source.files)}")
+        return Text("; ".join(["no commit", *files]))
     branch = f" on {words.line(source.branch, 100)}" if source.branch else ""
     dirty = " (* the work tree differed from HEAD)" if source.dirty else ""
     where = f"\n{words.line(source.repository, 300)}" if source.repository else ""
-    skipped = f"; left out of the commit: {len(source.skipped)}" if source.skipped else ""
-    files = f"\nproject files imported: {len(source.files)}{skipped}"
+    more = "\n" + "; ".join(files + skipped) if files + skipped else ""
     return Text.assemble(
-        f"commit {words.commit(source.commit, source.dirty)}{branch}{dirty}", (where + files, "dim")
+        f"commit {words.commit(source.commit, source.dirty)}{branch}{dirty}", (where + more, "dim")
     )
 
 
