@@ -6,6 +6,7 @@ import json
 import math
 import os
 import pickle
+import shlex
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -304,7 +305,8 @@ class TestRuns:
         assert [row.status for row in runs().rows] == ["broken", "done", "done", "done"]
         for found in (runs().compare(), some.compare()):
             assert [side.lock.id for side in found.sides] == [make_lock(3).id, make_lock(0).id]
-            assert found.hints == ("left out 2 runs with a broken or missing lock",)
+            broken = sorted(hint.partition("run.lock:")[0] for hint in found.hints)
+            assert broken == [f"left out a run: {Path('results/train', name).resolve()}/" for name in "12"]
         shutil.rmtree("results/train/2")
         assert len(some.compare().sides) == 2
 
@@ -351,6 +353,13 @@ class TestRuns:
         assert len(self.told()["runs"]) == len(self.told("results/t*")["runs"]) == 4
         assert len(self.told("--limit", "2")["runs"]) == 2
         assert self.told("--where", "metrics.acc > 0.3")["differs"]["metrics"] == {"acc": [0.75, 0.5]}
+
+    def test_one_stage(self):
+        """A stage means its newest run; what compares all of its runs is said, and does."""
+        with pytest.raises(QueryError, match="'train' is a stage") as caught:
+            CliRunner().invoke(command.compare, ["train"], catch_exceptions=False, standalone_mode=False)
+        where = """--where 'stage == "train"'"""
+        assert where in (caught.value.hint or "") and len(self.told(*shlex.split(where))["runs"]) == 4
 
     def test_code_of_two(self):
         """Of two runs of different commits it is said how to see what differs in the code, from the older on."""

@@ -144,6 +144,7 @@ class TestAskedFor:
         assert "tags" in command("show", run.id) and "good" in command("show", run.id)
         for expression in ('tag("good")', "tags.good", "'good' in tags", "tags['good'] and not tag('bad')"):
             assert [one.id for one in runs(where=expression)] == [run.id], expression
+            assert "good" not in command("ls", "--where", expression).split("\n")[0]
         assert [one.id for one in runs(where="not tag('good')")] == [plain.id]
         run.untag("good")
         plain.tag("very good")
@@ -174,6 +175,7 @@ class TestAskedFor:
         assert command("tag", "fit") == f"{run.id}: no tags\n"
         assert command("tag", "latest", "a", "b") == f"{run.id}: a, b\n"
         assert json.loads(command("tag", run.id, "c", "-r", "a", "--json"))["tags"] == ["b", "c"]
+        assert command("tag", "fit", "-r", "b", "-r", "d") == f"hint: {run.id} has no tag 'd'\n{run.id}: c\n"
         assert command("note", "fit", "some", "words") == f"{run.id}: some words\n"
         assert json.loads(command("note", "fit", "--json"))["note"] == "some words"
         assert command("note", "fit", "--remove") == f"{run.id}: no note\n"

@@ -402,6 +402,9 @@ class TestRefused:
         assert f"at column {expression.index('2*3') + 1}:" in where
         assert text[caret.index("^") :] == "2*3" and "\x1b" not in text
         assert caught.value.hint == "write the result"
+        for unfinished in ("config.lr <", "config.lr < 1 and"):
+            with pytest.raises(QueryError, match=rf"at column {len(unfinished) + 1}:"):
+                Query(unfinished)
         with pytest.raises(QueryError) as caught:
             Query("x" * 300 + " < 1")
         assert max(map(len, caught.value.message.split("\n"))) < 400
@@ -510,9 +513,14 @@ class TestRuns:
             assert found.best(name) == found[0 if mode == "min" else 1]
 
     def test_best_of_none(self, some):
-        """Where no run has a number for a metric that is said, with the nearest name."""
-        with pytest.raises(QueryError, match=r"none of these 4 runs .*'ac'\nhint: did you mean acc\?"):
+        """Where no run has a number for a metric that is said, with those there are, the nearest first."""
+        with pytest.raises(QueryError, match=r"none of these 4 runs .*'ac'\nhint: there are: acc"):
             some.best("ac")
+        logged = {name: summary(0.5) for name in ("system/cpu", *map(str, range(10)), "loss")}
+        with pytest.raises(QueryError) as several:
+            many(row(metrics=logged)).best("los")
+        assert several.value.hint == "there are: loss, 0, 1, 2, 3, 4, 5, 6, 7, 8 … 1 more"
+        assert some.where("metrics.zzz < 1").hints == ("no run has metrics.zzz; there are: acc",)
         with pytest.raises(QueryError, match="none of these 1 runs"):
             some.where("metrics.acc.points == 1").best("acc")
         with pytest.raises(QueryError) as all_nan:

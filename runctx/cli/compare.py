@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..errors import QueryError
 from .which import runs_argument, which
 
 if TYPE_CHECKING:
@@ -35,6 +36,11 @@ def compare(names: tuple[str, ...], where: str | None, limit: int, equal: bool, 
     from . import output
 
     chosen = which(names, where, as_given=True)
+    if len(chosen) == 1 and names == (chosen[0].stage,):
+        raise QueryError(
+            f"compare needs at least two runs; {names[0]!r} is a stage, which means its newest run",
+            hint=f"all of them: `runctx compare --where 'stage == \"{names[0]}\"'`",
+        )
     shown = chosen[: limit or None]
     comparison = shown.compare()
     if as_json:

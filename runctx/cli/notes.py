@@ -26,8 +26,10 @@ def tag(run: str, tags: tuple[str, ...], removed: tuple[str, ...], as_json: bool
     past = record.load(run)
     if tags:
         past.tag(*tags)
+    absent = [one for one in removed if one.strip() not in past.tags]
     if removed:
         past.untag(*removed)
+    output.hints(f"{past.id} has no tag {one!r}" for one in absent)
     if as_json:
         output.json({"id": past.id, "tags": list(past.tags)}, one_line=True)
     else:

@@ -134,12 +134,23 @@ def unmet(columns: Iterable[Column], rows: Sequence[Row]) -> Iterator[str]:
             key = one.name.partition(".")[2]
             if key not in known:  # else all have null
                 hint = meant(key, known, f"{one.section}.")
+                if hint is None and one.needs_metrics:
+                    hint = other_metrics(key, known)
                 yield f"no run has {one.name}" + (f"; {hint}" if hint else "")
 
 
-def nearest_metrics(name: str, rows: Iterable[Row]) -> str | None:
-    """A hint with the metrics that are called like this one."""
-    return meant(name, {key for row in rows for key in row.metrics})
+def other_metrics(name: str, known: Collection[str]) -> str | None:
+    """A hint with the metrics there are, those first that are called like this one; None if it is one of them."""
+    from ..config.nearest import nearest
+
+    there = sorted(one for one in known if not one.startswith(SYSTEM))
+    first = list(dict.fromkeys([*nearest(name, there), *there]))
+    more = f" … {len(first) - _MOST} more" if len(first) > _MOST else ""
+    return f"there are: {', '.join(first[:_MOST])}{more}" if there and name not in known else None
+
+
+_MOST = 10
+"""Metrics that a hint names."""
 
 
 def meant(name: str, known: Collection[str], prefix: str = "") -> str | None:

@@ -281,7 +281,13 @@ def find(which: Told | str | os.PathLike[str], results: Path | None = None, *, d
             raise NoRunError(f"{given} cannot be read: Permission denied", hint)
         wrong = f"no {layout.LOCK} in it or above" if os.path.lexists(given) else "no such file or folder"
         raise NoRunError(f"no run at {given}: {wrong}", hint="`runctx ls` lists all runs")
-    raise NoRunError(f"no run in {searched(results)} is called {name!r}", hint=_stages(name, rows))
+    broken = (
+        row.path
+        for row in _rows(results)
+        if row.status == "broken" and name.startswith(f"{row.stage}-{row.id}")
+    )
+    hint = next((f"the lock of {path} cannot be read" for path in broken), None) or _stages(name, rows)
+    raise NoRunError(f"no run in {searched(results)} is called {name!r}", hint=hint)
 
 
 def latest(stage: str | None = None, cls: type | None = None) -> Record:
@@ -304,8 +310,11 @@ _LATEST = ("latest", "-")
 
 def _sound_rows(results: Path | None = None) -> list[Row]:
     """Of the runs whose locks can be read, the newest first."""
-    found = runs(results).rows if results is None or results.is_dir() else ()
-    return [row for row in found if row.status != "broken"]
+    return [row for row in _rows(results) if row.status != "broken"]
+
+
+def _rows(results: Path | None) -> tuple[Row, ...]:
+    return runs(results).rows if results is None or results.is_dir() else ()
 
 
 def _newest(rows: Sequence[Row], stage: str | None, done: bool, results: Path | None = None) -> Row:

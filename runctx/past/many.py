@@ -135,7 +135,7 @@ class Runs(Sequence[Record]):
 
     def _chosen(self, places: Iterable[int], rows: Sequence[Row], asked: Sequence[Column]) -> Runs:
         entries = [Entry(*self._entries[place][:5], rows[place]) for place in places]
-        known = {one.name: one for one in (*self.asked, *asked) if one.section}
+        known = {one.name: one for one in (*self.asked, *asked) if one.section in ("config", "metrics")}
         return Runs(entries, (*self.hints, *columns.unmet(asked, rows)), tuple(known.values()))
 
     def best(self, metric: str, mode: Literal["max", "min"] | None = None) -> Record:
@@ -159,7 +159,7 @@ class Runs(Sequence[Record]):
         values = enumerate(map(by.of, self.measured))
         numbers = {place: value for place, value in values if value is not None and value == value}
         if not numbers:
-            hint = columns.nearest_metrics(metric, self.measured)
+            hint = columns.other_metrics(metric, {name for row in self.measured for name in row.metrics})
             raise QueryError(f"none of these {len(self)} runs has a number for metric {metric!r}", hint=hint)
         if chosen is None:
             raise QueryError(
@@ -169,7 +169,7 @@ class Runs(Sequence[Record]):
         return self[(max if chosen == "max" else min)(numbers, key=numbers.__getitem__)]
 
     def compare(self) -> Comparison:
-        """What differs between these runs, side by side; reads their locks. What cannot be read is left out.
+        """What differs between these runs, side by side; reads their locks. What cannot be read is left out, and named.
 
         Raises
         ------
@@ -177,10 +177,14 @@ class Runs(Sequence[Record]):
         """
         from .comparison import Comparison
 
-        sound = [*filter(_can_be_read, self)]
-        left_out = len(self) - len(sound)
-        more = [f"left out {left_out} runs with a broken or missing lock"] if left_out else []
-        return Comparison(sound, [*self.hints, *more])
+        sound, left_out = [], []
+        for run in self:
+            try:
+                run.lock  # noqa: B018 - all of it: a listing does not need most of a lock
+                sound.append(run)
+            except RunctxError as error:
+                left_out.append(f"left out a run: {error.message}")
+        return Comparison(sound, [*self.hints, *left_out])
 
     def plot(
         self,
@@ -247,15 +251,6 @@ class Runs(Sequence[Record]):
         from .. import display
 
         return display.runs_html(self.shown(_SHOWN, self.asked), _SHOWN, self.asked, self.hints)
-
-
-def _can_be_read(run: Record) -> bool:
-    """All of it: a listing does not need most of a lock."""
-    try:
-        run.lock  # noqa: B018
-    except RunctxError:
-        return False
-    return True
 
 
 _TOLD = (

@@ -84,7 +84,8 @@ class _Reading:
                 warnings.simplefilter("ignore")  # of what Python would say to a program that holds it
                 return ast.parse(self.text, mode="eval").body
         except SyntaxError as error:
-            self._refuse(error.msg, (error.offset or 1) - 1, _slip(self.text))
+            # Python gives no place where an expression breaks off
+            self._refuse(error.msg, error.offset - 1 if error.offset else len(self.text), _slip(self.text))
         except (ValueError, MemoryError, RecursionError) as error:
             raise QueryError(f"the expression cannot be read: {error or 'it is nested too deep'}") from error
 
