@@ -338,10 +338,11 @@ def test_script(here):
 
 @pytest.mark.parametrize("spelling", ["--overrides-path", "--overrides_path"])
 def test_overrides_path_with_an_underscore(here, spelling):
-    """Both spellings name a file of overrides, also where a parser of the user's knows our options."""
+    """Both spellings name a file of overrides, also where a parser of the user's knows our options; help has one."""
     here({"tuned.txt": "epochs=8"})
     parser = argparse.ArgumentParser()
     add_arguments(parser)
+    assert "--overrides-path FILE" in parser.format_help() and "overrides_path" not in parser.format_help()
     for argv in ([spelling, "tuned.txt"], parser.parse_args([f"{spelling}=tuned.txt"])):
         assert from_cli(Config, argv).epochs == 8
 

@@ -62,10 +62,11 @@ _OPTIONS = (
         _several("KEY"),
     ),
     _Option(
-        ("--overrides_path", "--overrides-path"),
+        ("--overrides-path",),
         "read overrides from this file: lines KEY=VALUE, or a mapping",
         _several("FILE"),
     ),
+    _Option(("--overrides_path",), argparse.SUPPRESS, _several("FILE")),
     _Option(
         ("-o", "--override"),
         "set keys; takes all arguments up to the next option",
