@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
+from . import command, settings
 from .errors import InputError, NoRunError
 from .told import Told
 
@@ -90,13 +91,21 @@ def _path(text: str, base: Path, results: Path) -> str:
     try:
         return os.path.relpath(index.find(expanded, results, done=True), base)
     except NoRunError as no_run:
-        if os.sep in expanded:
-            return expanded  # to be missed where inputs are looked at
         try:
             locate(expanded, base)
         except InputError as missing:
-            raise InputError(f"{missing.message}; {no_run.message}", missing.hint or no_run.hint) from None
+            message = missing.message if os.sep in expanded else f"{missing.message}; {no_run.message}"
+            hint = _in_project(expanded, base) or missing.hint or no_run.hint
+            raise InputError(message, hint) from None
         return expanded  # made meanwhile
+
+
+def _in_project(path: str, base: Path) -> str | None:
+    """A hint where the input lies beside the script or at the top of its project, which was started elsewhere."""
+    for folder in (command.folder(), settings.load().root):
+        if _is_there(path, folder):
+            return f"{folder / path} exists, but relative inputs start at {base}; give this path, or start in {folder}"
+    return None
 
 
 def _is_there(path: str, base: Path) -> bool:

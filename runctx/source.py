@@ -19,6 +19,7 @@ MAX_COPY = 10_000_000
 
 _MOST = 5
 """Functions that an omission names."""
+_ANEW = "`importlib.reload` and importing again load the new code, or start Python (the kernel) anew"
 
 
 @dataclass(kw_only=True, slots=True)
@@ -57,7 +58,8 @@ def collect(snapshot: Snapshot, copies: Path, elsewhere: Mapping[str, Path] = Ma
             found.omissions.append(Omission(what=shown, why=why))
         elif functions := older.pop(path, None):
             more = f" and {len(functions) - _MOST} more" if len(functions) > _MOST else ""
-            why = f"was edited after it was loaded; in memory is older code of {', '.join(functions[:_MOST])}{more}"
+            older_code = f"in memory is older code of {', '.join(functions[:_MOST])}{more}"
+            why = f"was edited after it was loaded; {older_code}; {_ANEW}"
             found.omissions.append(Omission(what=shown, why=why))
     return found
 

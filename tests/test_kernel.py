@@ -257,7 +257,8 @@ class TestLoadedCode:
 
     def older(self, kernel):
         kernel.run("with Run(console=False) as run:\n    pass")
-        return [omission.why.partition("older code of ")[2] for omission in load(kernel).omissions]
+        whys = [omission.why.partition("older code of ")[2] for omission in load(kernel).omissions]
+        return [why.partition(";")[0] for why in whys]
 
     def test_told_once(self, fresh):
         """The log says it once."""

@@ -381,6 +381,18 @@ class TestInputs:
         assert hint is None or hint in str(caught.value.hint)
         assert not (project / "out").exists()
 
+    def test_in_the_project_of_the_script(self, project, tmp_path):
+        """Of a script that is started elsewhere, an input beside it or at the top of its project is named."""
+        for name in ("data/a.csv", "src/b.csv", "src/train.py"):
+            (project / name).parent.mkdir(exist_ok=True)
+            (project / name).touch()
+        code = "import sys; from runctx import Run; Run(inputs=sys.argv[1:], console=False).start()"
+        (project / "src/train.py").write_text(code)
+        for name, folder in (("data/a.csv", project), ("b.csv", project / "src")):
+            said = _python(tmp_path, str(project / "src/train.py"), name).stderr
+            assert f"hint: {folder / name} exists, but relative inputs start at {tmp_path};" in said
+        assert "there is no folder" in _python(tmp_path, str(project / "src/train.py"), "no/a.csv").stderr
+
 
 @dataclass
 class Night:

@@ -394,10 +394,11 @@ class TestSource:
         (project / "helper.py").write_text("def y():\n    return 2\n")
         done = python(project, code)
         why = "was edited after it was loaded; in memory is older code of"
+        anew = "`importlib.reload` and importing again load the new code, or start Python (the kernel) anew"
         assert done.stdout.splitlines() == [
-            f"helper.py: {why} y",
-            f"train.py: {why} own",
-            f"train.py: {why} own",
+            f"helper.py: {why} y; {anew}",
+            f"train.py: {why} own; {anew}",
+            f"train.py: {why} own; {anew}",
         ], done.stdout + done.stderr
 
     def test_secret_files_stay_out(self, project):
