@@ -27,13 +27,16 @@ from .trace import Trace, attach, trace_of
 from .wording import first_line, short
 
 
-def assemble(base: DictConfig, given: Branch, added: frozenset[Path] = frozenset()) -> DictConfig:
+def assemble(
+    base: DictConfig, given: Branch, added: frozenset[Path] = frozenset(), lower: Branch | None = None
+) -> DictConfig:
     """What `base` and the layers of `given` above it make, with its trace; `base` stays as it is.
 
     Parameters
     ----------
     base: a configuration; where it has dataclasses, these fix keys and types.
     added: paths that the dataclasses need not have.
+    lower: the layers of `base`, where they are known already.
 
     Raises
     ------
@@ -46,7 +49,7 @@ def assemble(base: DictConfig, given: Branch, added: frozenset[Path] = frozenset
             "nothing can be laid on that",
             hint="give the class in place of an instance, or let it set fields with init=False only",
         )
-    tree = merge(tree_of(base), given)
+    tree = merge(tree_of(base) if lower is None else lower, given)
     values = plain(tree)
     provide(values)  # OmegaConf parses interpolations as soon as it holds them
     _refuse_slips(base, tree)

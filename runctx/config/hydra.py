@@ -15,7 +15,8 @@ _TASK, _CHOICES = "hydra.overrides.task", "hydra.runtime.choices"
 
 def with_overrides(known: Branch) -> Branch:
     """`known`, where a key that an override of this job set says so; it must have the value still."""
-    for number, text in _overrides():
+    job = _job()
+    for number, text in () if job is None else _overrides(job):
         for path, value in _set_by(text):
             child = at(known, path)
             if isinstance(child, tuple) and child[-1].value == value and type(child[-1].value) is type(value):
@@ -41,10 +42,9 @@ def _job() -> Any:
     return config.instance().cfg if config is not None and config.initialized() else None
 
 
-def _overrides() -> list[tuple[str, str]]:
+def _overrides(job: Any) -> list[tuple[str, str]]:
     """Each override of the job, and where it was given: a sweep makes them of one argument."""
-    job = _job()
-    texts = list(OmegaConf.select(job, _TASK) or ()) if job is not None else []
+    texts = list(OmegaConf.select(job, _TASK) or ())
     arguments = {text: f"argument {n}" for n, text in enumerate(sys.argv[1:], 1)}
     return [(arguments.get(text, f"Hydra's {text.partition('=')[0]}"), text) for text in texts]
 

@@ -99,7 +99,7 @@ def given(tokens: Iterable[Token], config: DictConfig) -> tuple[Branch, frozense
     >>> added
     frozenset({('opt', 'name')})
     """
-    return _laid(map(parsed, tokens), config)
+    return _laid(map(parsed, tokens), config, tree_of(config))
 
 
 def lay(tokens: Iterable[Token], config: DictConfig) -> DictConfig:
@@ -128,7 +128,8 @@ def _valued(token: Token, value: Any) -> Override:
 
 def _lay(overrides: list[Override], config: DictConfig) -> DictConfig:
     config, others = _chosen(overrides, config)
-    return lay_tree(config, *_laid(others, config))
+    lower = tree_of(config)
+    return lay_tree(config, *_laid(others, config, lower), lower)
 
 
 def choose_by(tokens: Iterable[Token], config: DictConfig) -> DictConfig:
@@ -157,8 +158,8 @@ def _untyped(override: Override) -> Any:
         raise override.broken(error) from None
 
 
-def _laid(overrides: Iterable[Override], config: DictConfig) -> tuple[Branch, frozenset[Path]]:
-    current, laid, added = tree_of(config), Branch(), set()
+def _laid(overrides: Iterable[Override], config: DictConfig, lower: Branch) -> tuple[Branch, frozenset[Path]]:
+    current, laid, added = lower, Branch(), set()
     for override in overrides:
         try:
             branch, path = _Laying(override, current, config).laid()

@@ -137,15 +137,21 @@ def is_choice(config: DictConfig, keys: Keys, value: Any) -> bool:
     return not isinstance(there, tuple) or there[-1].value in (None, MISSING)
 
 
-def lay(config: DictConfig, given: Branch, added: frozenset[Keys] = frozenset()) -> DictConfig:
+def lay(
+    config: DictConfig, given: Branch, added: frozenset[Keys] = frozenset(), lower: Branch | None = None
+) -> DictConfig:
     """`config` with the layers of `given` upon it; what they say at the key of a composed group chooses for it.
+
+    Parameters
+    ----------
+    added, lower: as for `assemble`.
 
     Raises
     ------
     ConfigError: a choice that is none, with those there are; or what `given` says does not fit.
     """
     choices = _Choices(config)
-    return _laid(config, choices, choices.taken_from(given), added)
+    return _laid(config, choices, choices.taken_from(given), added, lower)
 
 
 def lay_file(
@@ -171,13 +177,14 @@ def _laid(
     choices: _Choices,
     rest: Branch,
     added: frozenset[Keys] = frozenset(),
+    lower: Branch | None = None,
     check: Callable[[Branch, DictConfig], None] = lambda said, config: None,
 ) -> DictConfig:
     if choices.found:
-        config = choose(config, choices.found)
+        config, lower = choose(config, choices.found), None
     check(rest, config)
     made = composition_of(config)
-    laid = assemble(config, rest, added)
+    laid = assemble(config, rest, added, lower)
     trace = trace_of(laid)
     if made is not None and trace is not None:
         above = merge(_above(made, config), rest)
