@@ -254,27 +254,6 @@ def test_a_port_in_use_is_said(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_port_that_is_taken_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of two that were started at once, both of which found the same port free, one goes on to the next."""
-    code = """if True:
-        import http.server, sys
-        class Answer(http.server.BaseHTTPRequestHandler):
-            def do_GET(self):
-                self.send_response(200)
-                self.send_header("X-Runctx-Server", sys.argv[2])
-                self.end_headers()
-        http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Answer).serve_forever()
-    """
-    monkeypatch.setattr(
-        Server, "_command", lambda self: [sys.executable, "-c", code, str(self.port), self._token]
-    )
-    server = Server(f"sqlite:///{tmp_path}/mlflow.db", tmp_path)
-    with socket.create_server((HOST, server.port)), server:
-        taken = server.port
-        server.wait(PATIENCE)
-        assert server.port > taken and answers(server.address)
-
-
 def test_what_a_server_said_that_does_not_start_is_told(tmp_path: Path) -> None:
     """The error holds the server's own words, without waiting for what will not come."""
     (tmp_path / "mlflow.db").write_text("no database" * 1000)

@@ -71,21 +71,13 @@ class Server:
         # by its name alone: of an absolute address, MLflow makes the folders as they are quoted in it
         self.uri = uri if file is None else uri.replace(f"{address_of(file.parent)}/", "sqlite:///", 1)
         self.folder, self.artifacts = file and file.parent, artifacts
-        self._any_port = port is None
         self.port = _free_port() if port is None else _only_if_free(port)
+        self.address = f"http://{HOST}:{self.port}"
         self._token = secrets.token_hex(16)
-
-    @property
-    def address(self) -> str:
-        return f"http://{HOST}:{self.port}"
 
     def __enter__(self) -> Server:
         self._said = tempfile.TemporaryFile()
-        self._guard = self._started()
-        return self
-
-    def _started(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
+        self._guard = subprocess.Popen(
             [sys.executable, guard.__file__, *self._command()],
             stdin=subprocess.PIPE,
             stdout=self._said,
@@ -94,6 +86,7 @@ class Server:
             cwd=self.folder,
             start_new_session=True,  # Ctrl-C is for us
         )
+        return self
 
     def __exit__(
         self,
@@ -145,21 +138,14 @@ class Server:
             connection.close()
 
     def wait(self, patience: float = 120.0) -> None:
-        """Return when it answers; on another port, if somebody took the one that was free.
+        """Return when it answers.
 
         Raises
         ------
         TrackingError: it has ended, or does not answer for so many seconds.
         """
         end = time.monotonic() + patience
-        while True:
-            if self._any_port and self._guard.poll() is not None and not _is_free(self.port):
-                assert self._guard.stdin is not None
-                self._guard.stdin.close()
-                self.port = _free_port()
-                self._guard = self._started()
-            if self.answers():
-                return
+        while not self.answers():
             if time.monotonic() > end:
                 raise TrackingError(
                     f"MLflow's server on port {self.port} did not answer within {patience:g} s"
