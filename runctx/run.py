@@ -154,7 +154,8 @@ class Run(Maps, Viewed, Kept):
         Parameters
         ----------
         which: a path in the run's folder, its id or the beginning of it, `latest`, or a stage: its newest run.
-        cls: dataclass that `cfg` should be an instance of; default: a read-only DictConfig.
+        cls: dataclass that `cfg` should be an instance of, with keys that `+key=...` had added as attributes; default:
+            a read-only DictConfig.
 
         Raises
         ------

@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf.errors import ReadonlyConfigError
 
-from runctx import Run, layout, liveness, lock
+from runctx import Run, from_cli, layout, liveness, lock
 from runctx.errors import ConfigError, LockError, NoRunError
 from runctx.model import Lock
 from runctx.past import record
@@ -124,6 +124,15 @@ class TestConfig:
         """With a class the configuration is an instance of it, nested ones included."""
         cfg = Run.load(finished(Config(opt=Opt(lr=0.5))).save_dir, Config).cfg
         assert cfg == Config(opt=Opt(lr=0.5))
+
+    def test_keys_that_were_added(self, project):
+        """What `+key=` added to a class during the run is there afterwards, too."""
+        cfg = from_cli(Config(Opt()), ["+new=5", "+opt.nested={a: [1]}"])
+        back = Run.load(finished(cfg).save_dir, Config).cfg
+        assert back == Config(Opt()) and (back.new, back.opt.nested) == (5, {"a": [1]}) == (
+            cfg.new,
+            cfg.opt.nested,
+        )
 
     def test_class_that_does_not_fit(self, project):
         """A class that the values do not fit is an error that names the key, at once."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from omegaconf import DictConfig, Node, OmegaConf, UnionNode
 from omegaconf.errors import OmegaConfBaseException
 
 from ..errors import ConfigError
+from ..model import Origin
 from .classes import is_structured, types_of
 from .declared import inner, required
 from .layers import Path, dotted
@@ -25,7 +26,7 @@ def object_of(node: Any, ready: Ready, hint: Any = Any, path: Path = ()) -> Any:
     """What a node holds, resolved: instances of dataclasses, dicts, lists, tuples and values.
 
     Constructors are not called; `ready` is given each instance, those inside others first. A field without a value
-    stays without one.
+    stays without one. A key that is no field, as `+key=` adds it, is an attribute, as OmegaConf has it.
     """
     try:
         node = node._dereference_node()
@@ -47,6 +48,9 @@ def object_of(node: Any, ready: Ready, hint: Any = Any, path: Path = ()) -> Any:
                 value = object_of(child, ready, hints.get(field.name, Any), (*path, field.name))
                 object.__setattr__(instance, field.name, value)
         ready(instance, path, hint)
+        for key, child in content.items():
+            if key not in hints and cls.__dictoffset__ and not child._is_missing():
+                object.__setattr__(instance, key, object_of(child, ready, Any, (*path, key)))
         return instance
     if isinstance(content, (list, tuple)):
         values = [object_of(child, ready, inner(hint, i), (*path, i)) for i, child in enumerate(content)]
@@ -74,7 +78,12 @@ def subclasses_in(config: DictConfig) -> dict[str, str]:
     return found
 
 
-def to_class(plain: Mapping[Any, Any], cls: Any, subclasses: Mapping[str, str] | None = None) -> Any:
+def to_class(
+    plain: Mapping[Any, Any],
+    cls: Any,
+    subclasses: Mapping[str, str] | None = None,
+    origins: Mapping[str, Sequence[Origin]] | None = None,
+) -> Any:
     """An instance of the dataclass `cls` with these values.
 
     `__post_init__` runs, but the values stay those that are given: what it set is among them.
@@ -82,12 +91,14 @@ def to_class(plain: Mapping[Any, Any], cls: Any, subclasses: Mapping[str, str] |
     Parameters
     ----------
     subclasses: what `subclasses_in` gave.
+    origins: who set each key; one that no class declared need not be a field.
 
     Raises
     ------
     ConfigError: the values do not fit the class; the message names the key.
     """
-    return object_of(_typed(plain, cls, (), subclasses or {}, cls), _restored, cls)
+    added = [key for key, said in (origins or {}).items() if said and said[-1].layer != "default"]
+    return object_of(_typed(plain, cls, (), subclasses or {}, cls, added), _restored, cls)
 
 
 def _restored(instance: Any, path: Path, hint: Any) -> None:
@@ -123,7 +134,9 @@ def run_post_init(instance: Any) -> None:
         raise ConfigError(f"{cls.__name__}.__post_init__: {type(error).__name__}: {error}") from error
 
 
-def _typed(value: Any, hint: Any, path: Path, subclasses: Mapping[str, str], outer: Any) -> Any:
+def _typed(
+    value: Any, hint: Any, path: Path, subclasses: Mapping[str, str], outer: Any, added: Sequence[str]
+) -> Any:
     """The same values, with a mapping that is typed in place of each that a dataclass is declared for."""
     from .resolved import escaped
 
@@ -135,7 +148,9 @@ def _typed(value: Any, hint: Any, path: Path, subclasses: Mapping[str, str], out
         hints = types_of(cls)
         for key, part in value.items():
             at = (*path, key)
-            part = _typed(part, hints.get(key, Any), at, subclasses, outer)
+            part = _typed(part, hints.get(key, Any), at, subclasses, outer, added)
+            if key not in hints and any(f"{name}.".startswith(f"{dotted(at)}.") for name in added):
+                OmegaConf.set_struct(config, not cls.__dictoffset__)  # with slots it has no place for it
             try:
                 put(config, (key,), part)
             except OmegaConfBaseException as error:
@@ -146,9 +161,9 @@ def _typed(value: Any, hint: Any, path: Path, subclasses: Mapping[str, str], out
                 ) from error
         return config
     if isinstance(value, Mapping):
-        return {k: _typed(v, inner(hint, k), (*path, k), subclasses, outer) for k, v in value.items()}
+        return {k: _typed(v, inner(hint, k), (*path, k), subclasses, outer, added) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_typed(v, inner(hint, i), (*path, i), subclasses, outer) for i, v in enumerate(value)]
+        return [_typed(v, inner(hint, i), (*path, i), subclasses, outer, added) for i, v in enumerate(value)]
     return escaped(value)
 
 

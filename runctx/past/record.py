@@ -35,7 +35,8 @@ def load(which: Told | str | os.PathLike[str], cls: type | None = None) -> Recor
     Parameters
     ----------
     which: as `index.find` takes it: a path in the run's folder, its id, `latest`, a stage ...
-    cls: dataclass that `cfg` should be an instance of; default: a read-only DictConfig.
+    cls: dataclass that `cfg` should be an instance of, with keys that `+key=...` had added as attributes; default:
+        a read-only DictConfig.
 
     Raises
     ------
@@ -192,7 +193,7 @@ class Record(Kept):
             self._cfg = (
                 config.from_plain(plain)
                 if self._cls is None
-                else config.to_class(plain, self._cls, subclasses)
+                else config.to_class(plain, self._cls, subclasses, self.lock.origins)
             )
         return self._cfg
 
