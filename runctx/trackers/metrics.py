@@ -147,6 +147,7 @@ class Metrics(Mapping[str, Series]):
 
         every = list(self.values())
         times = np.array([time for series in every for time in series.times], dtype="float64")
+        times[np.abs(times) > 9e9] = np.nan  # beyond the year 2255, as far as pandas' nanoseconds go
         told: dict[str, Any] = {
             "metric": np.repeat(np.array(list(self), dtype=object), [len(series) for series in every]),
             "step": pandas.array([step for series in every for step in series.steps], dtype="Int64"),
