@@ -60,7 +60,7 @@ def users_lines(text: str) -> str:
 
 
 def rendered(error: BaseException) -> list[str]:
-    """As IPython shows it, without the frames of this package and of OmegaConf."""
+    """As IPython shows it, without the frames of this package."""
     from .tasks.values.pickles import RemoteTraceback
 
     chain: list[BaseException] = []
@@ -69,7 +69,7 @@ def rendered(error: BaseException) -> list[str]:
         chain.append(one)
         one = one.__cause__ or one.__context__
     for one in chain:
-        kept = [frame for frame in _frames(one.__traceback__) if not _BETWEEN.match(_file(frame))]
+        kept = [frame for frame in _frames(one.__traceback__) if not _file(frame).startswith(_OURSELVES)]
         shown = None
         for frame in reversed(kept):
             shown = TracebackType(shown, frame.tb_frame, frame.tb_lasti, frame.tb_lineno)
@@ -82,7 +82,6 @@ def rendered(error: BaseException) -> list[str]:
 
 
 _OURSELVES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
-_BETWEEN = re.compile(rf"{re.escape(_OURSELVES)}|.*[\\/]site-packages[\\/]omegaconf[\\/]")
 _FRAME = re.compile(r'^ *File "([^"\n]+)", line \d+.*\n(?:    .*\n)*', re.MULTILINE)
 _OURS = re.compile(rf'^ *File "{re.escape(_OURSELVES)}.*\n(?:    .*\n)*', re.MULTILINE)
 _OF_A_LIBRARY = re.compile(

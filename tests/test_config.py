@@ -295,17 +295,17 @@ def test_writing_raises_and_names_the_key(given_: Any) -> None:
     cfg = resolved(given_)
     before = config.to_plain(cfg)
     key = next(iter(cfg))
-    with pytest.raises(ReadonlyConfigError, match=f"config key {key} cannot be changed"):
+    with pytest.raises(ReadonlyConfigError, match=f"full_key: {key}"):
         setattr(cfg, key, 3)
-    with pytest.raises(ReadonlyConfigError, match=f"config key {key} cannot be changed"):
+    with pytest.raises(ReadonlyConfigError, match=f"full_key: {key}"):
         cfg[key] = 3
     with pytest.raises(ReadonlyConfigError):
         del cfg[key]
     for inner in (value for value in cfg.values() if isinstance(value, DictConfig)):
-        with pytest.raises(ReadonlyConfigError, match=r"config key \w+\.\w+ "):
+        with pytest.raises(ReadonlyConfigError, match=r"full_key: \w+\.\w+"):
             inner[next(iter(inner))] = 3
     if "l" in cfg:
-        with pytest.raises(ReadonlyConfigError, match=r"config key l\[1\] (.|\n)*hint: .* l=\.\.\. "):
+        with pytest.raises(ReadonlyConfigError, match=r"full_key: l\[1\]"):
             cfg.l.append(2)
     assert config.to_plain(cfg) == before
 

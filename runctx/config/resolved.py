@@ -16,7 +16,7 @@ from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 from .. import yamlfile
 from ..errors import ConfigError, RunctxError
 from ..redact import REDACTED
-from . import concatenation, readonly  # noqa: F401 - of what is frozen here
+from . import concatenation  # noqa: F401 - what is frozen here can be added to other lists
 from .derivation import resolvers
 from .derivation.arithmetic import OPERATORS, provide
 from .derivation.evaluation import DerivationError, Derived, derived_in, evaluation, failure_of, path_of

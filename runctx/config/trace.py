@@ -100,12 +100,6 @@ def trace_of(config: Container) -> Trace | None:
     return trace if isinstance(trace, Trace) else None
 
 
-def is_of_a_run(config: Container) -> bool:
-    """Whether `config` is, or is a part or a copy of, the configuration of a run, which no longer changes."""
-    trace = trace_of(config)
-    return trace is not None and trace.values is None
-
-
 def resume_of(given: Any) -> bool | str:
     """What the command line that made a configuration says of `resume`."""
     trace = trace_of(given) if isinstance(given, Container) else None
