@@ -52,7 +52,7 @@ class Maps(Gathering):
         from . import config
 
         known = self._lock if self._task is None else self._task.parent
-        base = config.open_config(self._given_cfg)
+        base = config.open_anew(self._given_cfg)
         config.latest_runs(base).update(known.latest)
         again = base.copy()
         config.fill_in(again, known.started.astimezone(), os.fspath(self.save_dir))

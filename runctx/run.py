@@ -536,7 +536,7 @@ class Run(Maps, Viewed, Kept):
         from . import config
 
         parent, self._program = task.parent, _place_of(frame)
-        cfg = config.open_config(self._given_cfg)
+        cfg = config.open_anew(self._given_cfg)
         config.latest_runs(cfg).update(parent.latest)
         config.fill_in(cfg, parent.started.astimezone(), os.fspath(parent.save_dir), self._program)
         # before any text: it may hold the secrets met here
@@ -631,7 +631,7 @@ class Run(Maps, Viewed, Kept):
         stage = self._wanted_stage(frame, invoked, root)
         program = _place_of(frame)
 
-        cfg = config.open_config(self._given_cfg)
+        cfg = config.open_anew(self._given_cfg)
         config.refuse_missing(cfg)  # `???` is no input
         chosen = config.choices_of(cfg)
         results = wishes.root / wishes.results
@@ -843,6 +843,7 @@ class Run(Maps, Viewed, Kept):
             )
         with self._step("keys that are read"):
             config.watch(self._cfg)
+        config.note_run(self._cfg, os.fspath(self.save_dir))
 
     def _beginning(self) -> str:
         if self._earlier is not None:

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from omegaconf import OmegaConf
 
 from runctx import Run, derived, from_cli, runs
 from runctx.cli import main
-from runctx.config import load
+from runctx.config import load, merged
 from runctx.errors import ConfigError, InputError, NoRunError
 from runctx.past import index
 from runctx.past.comparison import compare
@@ -402,16 +403,30 @@ class Night:
     lr: float = 0.1
 
 
+@dataclass
+class Named:
+    name: str = "b"
+    save_dir: str = ""
+    log: str = "${save_dir}/log"
+
+    def __post_init__(self) -> None:
+        self.save_dir = self.save_dir or f"out/{self.name}"
+
+
 WAYS = {
-    "option": lambda file: from_cli(Night, ["--config", str(file)]),
-    "load": lambda file: load(file, Night),
-    "path": lambda file: file,
-    "base": lambda file: _built_upon(file),
+    "option": lambda run: from_cli(Night, ["--config", str(run.save_dir / "config.yaml")]),
+    "load": lambda run: load(run.save_dir / "config.yaml", Night),
+    "path": lambda run: run.save_dir / "config.yaml",
+    "base": lambda run: _built_upon(run.save_dir / "config.yaml"),
+    "live": lambda run: run.cfg,
+    "past": lambda run: Run.load(run.save_dir).cfg,
+    "merged": lambda run: merged(Run.load(run.save_dir).cfg, {"lr": 0.3}),
+    "arguments": lambda run: from_cli(run.cfg, ["lr=0.3"]),
 }
 
 
 class TestItsOwnConfiguration:
-    """A run that is done again from its config.yaml has a folder as new as any."""
+    """A run that is done again from its configuration, a file or an object, has a folder as new as any."""
 
     @pytest.mark.parametrize("way", WAYS)
     @pytest.mark.parametrize("given", ["class", "dict", "fixed"])
@@ -425,15 +440,37 @@ class TestItsOwnConfiguration:
         with Run(config, console=False) as first:
             (first.save_dir / "model").touch()
         for _ in range(2):
-            with Run(WAYS[way](first.save_dir / "config.yaml"), console=False) as again:
+            with Run(WAYS[way](first), console=False) as again:
                 pass
             parent, _, name = again.cfg.save_dir.rpartition("/")
             assert again.cfg.save_dir not in (first.cfg.save_dir, f"{first.cfg.save_dir}-2-2")
             assert parent == "out" or re.fullmatch("[0-9]{12}", name), name
             assert again.cfg.checkpoint == f"{again.cfg.save_dir}/checkpoint"
-            assert again.cfg.get("log", "-") in ("-", f"{again.cfg.checkpoint}/log")
+            assert again.cfg.get("log") in (None, "-", f"{again.cfg.checkpoint}/log")
             assert again.cfg.lr == 0.3
             first = again
+
+    @pytest.mark.parametrize("way", ["live", "past"])
+    def test_set_by_post_init(self, project, way):
+        """A folder that `__post_init__` names is named anew, or as any where there is no class."""
+        with Run(Named, console=False) as first:
+            pass
+        with Run(WAYS[way](first), console=False) as again:
+            pass
+        folder = again.save_dir.relative_to(project)
+        assert str(folder) == "out/b-2" if way == "live" else folder.parts[1] == "test_names"
+        assert again.cfg.log == f"{again.cfg.save_dir}/log"
+
+    def test_what_was_set_since_stays(self, project):
+        """A folder that code has set in the configuration of a run is that of the next one."""
+        with Run(Night, console=False) as first:
+            pass
+        for cfg in (first.cfg, Run.load(first.save_dir).cfg):
+            changed = OmegaConf.merge(cfg, {"save_dir": f"out/{type(cfg).__name__}{id(cfg)}"})
+            with Run(changed, console=False) as again:
+                pass
+            assert again.cfg.save_dir == changed.save_dir
+            assert again.cfg.checkpoint == f"{changed.save_dir}/checkpoint"
 
     def test_without_its_lock(self, project):
         """A copy elsewhere is a configuration file like any other: its values stay."""

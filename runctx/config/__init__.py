@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from .commandline.arguments import add_arguments
     from .files.compose import load
     from .objects import subclasses_in, to_class
-    from .opened import open_config
+    from .opened import open_anew, open_config
     from .origins import origins_of
     from .reads import keys_read, never_read, plain_of, unnoticed, watch
     from .resolved import (
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     )
     from .structure import structure_digest
     from .text import from_text, value_digest
-    from .trace import choices_of, resume_of
+    from .trace import choices_of, note_run, resume_of
 
 __all__ = [
     "add_arguments",
@@ -41,6 +41,8 @@ __all__ = [
     "log_uniform",
     "merged",
     "never_read",
+    "note_run",
+    "open_anew",
     "open_config",
     "origins_of",
     "plain_of",
@@ -70,11 +72,11 @@ _MODULES = {
     "origins": "origins_of",
     "reads": "keys_read never_read plain_of unnoticed watch",
     "objects": "subclasses_in to_class",
-    "opened": "open_config",
+    "opened": "open_anew open_config",
     "resolved": "fill_in from_plain interpolated latest_runs refuse_missing save_dir_of to_plain to_yaml",
     "structure": "structure_digest",
     "text": "from_text value_digest",
-    "trace": "choices_of resume_of",
+    "trace": "choices_of note_run resume_of",
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
 

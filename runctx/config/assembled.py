@@ -23,7 +23,7 @@ from .known import completed, raw, tree_of
 from .layers import DELETE, REPLACE, Branch, Layer, Leaf, Path, Setting, dotted, leaves, merge, plain
 from .nearest import did_you_mean
 from .objects import subclass_hint
-from .trace import Trace, attach, trace_of
+from .trace import Trace, attach, note_run, run_of, trace_of
 from .wording import first_line, short
 
 
@@ -93,7 +93,10 @@ def _no_fit(setting: Setting, path: Path, value: Any, declared: Any, inside: str
 def _filled(base: DictConfig, values: dict[Any, Any], added: frozenset[Path]) -> DictConfig:
     """`values`, with the dataclasses of `base` if it has any."""
     if not _has_dataclasses(base):
-        return OmegaConf.create(values)  # merging into an empty one would copy every node
+        created = OmegaConf.create(values)  # merging into an empty one would copy every node
+        if (folder := run_of(base)) is not None:
+            note_run(created, folder)
+        return created
     config = base.copy()
     _make_room(config, values)
     for path in added:

@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from .given import hold
+from .trace import run_of
 
 
 def open_config(given: Any) -> DictConfig:
@@ -23,3 +24,13 @@ def open_config(given: Any) -> DictConfig:
     from .files.compose import lay_file  # most runs are not given a file
 
     return lay_file(hold(None), Path(given))
+
+
+def open_anew(given: Any) -> DictConfig:
+    """As `open_config`, for a run: that of an earlier run without what named its folder."""
+    config = open_config(given)
+    if run_of(config) is None:
+        return config
+    from .files.rerun import without_folder
+
+    return without_folder(config)

@@ -16,6 +16,7 @@ from .layers import Path as Keys
 _FLAG = (
     "runctx"  # OmegaConf copies, merges and pickles a node's flags with it, and asks only for its own by name
 )
+_RUN = "runctx_run"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,6 +99,17 @@ def trace_of(config: Container) -> Trace | None:
     """That of the configuration `config` is part of; None if it was made without layers."""
     trace: Any = config._get_root()._get_node_flag(_FLAG)
     return trace if isinstance(trace, Trace) else None
+
+
+def note_run(config: Container, folder: str | None) -> None:
+    """Note of which run `config` is the configuration, also for what is made of it."""
+    config._set_flag(_RUN, [folder])  # type: ignore[list-item]
+
+
+def run_of(config: Container) -> str | None:
+    """The folder of the run whose configuration `config` was, or was made of."""
+    folder: str | None = config._get_root()._get_node_flag(_RUN)  # type: ignore[assignment]
+    return folder
 
 
 def resume_of(given: Any) -> bool | str:

@@ -190,11 +190,11 @@ class Record(Kept):
 
             plain = self.lock.config
             subclasses = self.lock.config_subclasses
-            self._cfg = (
-                config.from_plain(plain)
-                if self._cls is None
-                else config.to_class(plain, self._cls, subclasses, self.lock.origins)
-            )
+            if self._cls is not None:
+                self._cfg = config.to_class(plain, self._cls, subclasses, self.lock.origins)
+            else:
+                self._cfg = config.from_plain(plain)
+                config.note_run(self._cfg, os.fspath(self.save_dir))
         return self._cfg
 
     @property

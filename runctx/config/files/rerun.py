@@ -1,6 +1,6 @@
-"""Read the config.yaml of a past run for a new one, which has a folder of its own.
+"""Take the configuration of a run, its config.yaml or an object, for a new one, which has a folder of its own.
 
-That file holds resolved values. What named the old run's folder, `save_dir` and all that was computed from it, is taken
+It holds resolved values. What named the old run's folder, `save_dir` and all that was computed from it, is taken
 as it was written: else the new run would write into the old folder, or beside it under a number.
 """
 
@@ -9,14 +9,21 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from omegaconf import DictConfig, open_dict, read_write
+from omegaconf.errors import OmegaConfBaseException
 
 from ... import layout, lock
 from ...errors import RunctxError
 from ...model import Lock, Origin
+from ..known import raw
+from ..layers import Branch, Layer, Leaf, at, dotted, leaves, tree
 from ..layers import Path as Keys
-from ..layers import dotted
+from ..objects import put
+from ..trace import note_run, run_of, trace_of
 
 _KEY = "save_dir"
 
@@ -30,6 +37,42 @@ def for_a_new_run(file: Path, values: dict[Any, Any]) -> dict[Any, Any]:
     except RunctxError:
         return values  # nothing tells how the folder was named
     return _written_anew(values, (), {key: past.origins[key][0] for key in _of_folder(past)})
+
+
+def without_folder(config: DictConfig) -> DictConfig:
+    """`config` in place, where it was made of a run's; what was set since then stays."""
+    folder = run_of(config)
+    if folder is None or _KEY not in config:
+        return config
+    try:
+        past = lock.read(Path(folder))
+    except RunctxError:
+        return config
+    keys, trace = _of_folder(past), trace_of(config)
+    known = trace.tree if trace is not None and trace.values is None else Branch()
+    now, then = (tree(values, _ANY) for values in (raw(config), past.config))
+    with read_write(config), open_dict(config):
+        for path, leaf in leaves(then):
+            if dotted(path) not in keys or _text(at(now, path)) != _text(leaf):
+                continue
+            origin, said, written = past.origins[dotted(path)][0], at(known, path), None
+            if isinstance(said, tuple):  # the program is the same, and knows what its code computes
+                given = [one.value for one in said if one.layer.kind != "__post_init__"]
+                written = given[-1] if given else None
+            elif not _was_computed_by_code(origin, leaf[-1].value):
+                written = origin.value
+            with suppress(OmegaConfBaseException):  # a class may refuse null
+                put(config, path, written)
+    note_run(config, None)
+    return config
+
+
+def _text(said: Branch | Leaf | None) -> str | None:
+    """A value as a lock has it: a path is a text there."""
+    return str(said[-1].value) if isinstance(said, tuple) else None
+
+
+_ANY = Layer(kind="program", name="")
 
 
 def _of_folder(past: Lock) -> set[str]:
