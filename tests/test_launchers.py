@@ -61,9 +61,11 @@ def dask() -> Iterator[Any]:
 @pytest.mark.usefixtures("dask")
 class TestDask(LauncherContract):
     survives_deaths = True
-    # whose sockets close when they like, which is no matter of ours
+    # its sockets close when they like, and joblib 1.5 deprecates what its own backend for Dask uses
     pytestmark = pytest.mark.filterwarnings(
-        "ignore:unclosed:ResourceWarning", "ignore:.*unclosed:pytest.PytestUnraisableExceptionWarning"
+        "ignore:unclosed:ResourceWarning",
+        "ignore:.*unclosed:pytest.PytestUnraisableExceptionWarning",
+        "ignore:`apply_async` is deprecated:DeprecationWarning",
     )
 
     def launcher(self) -> Launcher:
