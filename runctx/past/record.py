@@ -194,7 +194,8 @@ class Record(Kept):
                 self._cfg = config.to_class(plain, self._cls, subclasses, self.lock.origins)
             else:
                 self._cfg = config.from_plain(plain)
-                config.note_run(self._cfg, os.fspath(self.save_dir))
+                if self._save_dir is not None:
+                    config.note_run(self._cfg, os.fspath(self._save_dir))
         return self._cfg
 
     @property
