@@ -169,9 +169,7 @@ def _manifest(hashed: dict[str, Hashed]) -> bytes:
     digests: dict[str, str] = {}
     for name, one in hashed.items():
         if one.manifest is not None:
-            digests |= {
-                f"{name}/{path}": digest for path, digest in read_manifest(one.manifest).items()
-            }
+            digests |= {f"{name}/{path}": digest for path, digest in read_manifest(one.manifest).items()}
         elif one.data.digest is not None:
             digests[name] = one.data.digest
     return write_manifest(digests) if digests else b""

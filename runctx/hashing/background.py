@@ -84,23 +84,21 @@ class Hashing:
         """Why what has no outcome has none."""
         self._cancelled = False
         self._finished = threading.Event()
-        self._starting = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="runctx-hashing", daemon=True)
         self._worker: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Begin, and return at once."""
-        with self._starting:
-            if self._thread.ident is not None or self._cancelled:
-                return
-            try:
-                self._thread.start()
-            except RuntimeError as error:  # no more threads allowed, or the interpreter is about to end
-                if self._low_priority:
-                    self._trouble = f"hashing was not started: {error}"
-                    self._finished.set()
-                else:  # somebody waits for it anyway
-                    self._run()
+        if self._thread.ident is not None or self._cancelled:
+            return
+        try:
+            self._thread.start()
+        except RuntimeError as error:  # no more threads allowed, or the interpreter is about to end
+            if self._low_priority:
+                self._trouble = f"hashing was not started: {error}"
+                self._finished.set()
+            else:  # somebody waits for it anyway
+                self._run()
 
     @property
     def done(self) -> bool:
@@ -180,10 +178,8 @@ class Hashing:
             return
         self._finished.set()
         if self._on_done is not None and not self._cancelled:
-            try:
+            with suppress(Exception):  # the caller's concern must not end this thread with a traceback
                 self._on_done()
-            except Exception as error:  # the caller's concern must not end this thread with a traceback
-                self._trouble = self._trouble or f"{type(error).__name__}: {error}"
 
     def _hash(self) -> None:
         todo = [index for index, one in enumerate(self._inputs) if not one.oddity]
