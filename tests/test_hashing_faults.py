@@ -54,7 +54,7 @@ def ended(hashing: Hashing) -> None:
 
 def hash_one(path: str, base: Path, cache_dir: Path | None = None) -> Hashed:
     """Hash an input to the end, its cache filled."""
-    hashing = Hashing([path], base=base, cache=cache_dir)
+    hashing = Hashing([path], base=base, cache=cache_dir, low_priority=False)
     (hashed,) = hashing.join(120)
     ended(hashing)
     return hashed
@@ -106,7 +106,7 @@ def test_several_inputs_come_back_in_order(tmp_path: Path) -> None:
     many(tmp_path / "many")
     sparse(tmp_path / "large", 40 << 20)
     (tmp_path / "small").write_text("x")
-    hashing = Hashing(["many", "/dev/zero", "small", "large"], base=tmp_path, cache=None)
+    hashing = Hashing(["many", "/dev/zero", "small", "large"], base=tmp_path, cache=None, low_priority=False)
     hashed = hashing.join()
     assert [h.data.path for h in hashed] == ["many", "/dev/zero", "small", "large"]
     assert [h.data.strength for h in hashed] == ["content", "skipped", "content", "content"]
@@ -121,8 +121,8 @@ def test_several_inputs_come_back_in_order(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kills", [1, 2])
 def test_a_killed_worker_is_made_up_for(tmp_path: Path, kills: int) -> None:
     """SIGKILL to the worker, as the out-of-memory killer sends it, and to the next one, costs time, not the digest."""
-    content = sparse(tmp_path / "large", 1 << 30)
-    hashing = Hashing(["large"], base=tmp_path, cache=None)
+    content = sparse(tmp_path / "large", 64 << 20)
+    hashing = Hashing(["large"], base=tmp_path, cache=None, low_priority=False)
     hashing.start()
     killed: set[int] = set()
 
@@ -142,7 +142,7 @@ def test_a_killed_worker_is_made_up_for(tmp_path: Path, kills: int) -> None:
 def test_a_file_truncated_while_mapped_does_not_kill_the_run(tmp_path: Path) -> None:
     """Whoever maps a file that shrinks dies of SIGBUS; the run lives, and records the content now."""
     path = sparse(tmp_path / "large", 16 << 30)
-    hashing = Hashing(["large"], base=tmp_path, cache=None)
+    hashing = Hashing(["large"], base=tmp_path, cache=None, low_priority=False)
     hashing.start()
     assert eventually(lambda: hashing.progress[0] > 0)
     os.truncate(path, 1000)
@@ -179,13 +179,13 @@ def test_no_process_outlives_a_killed_run(tmp_path: Path, forks: str) -> None:
         assert run.stdout is not None
         worker = int(run.stdout.readline())
         run.kill()
-    assert eventually(lambda: not is_running(worker))
+    assert eventually(lambda: not is_running(worker), 60)
 
 
 def test_cancel_leaves_no_process_behind(tmp_path: Path) -> None:
     """After cancel() the worker is gone, and join() says why there is no digest."""
     sparse(tmp_path / "large", 64 << 30)
-    hashing = Hashing(["large"], base=tmp_path, cache=None)
+    hashing = Hashing(["large"], base=tmp_path, cache=None, low_priority=False)
     hashing.start()
     worker = worker_of(hashing)
     assert eventually(lambda: hashing.progress[0] > 0)
@@ -198,8 +198,8 @@ def test_cancel_leaves_no_process_behind(tmp_path: Path) -> None:
 
 def test_join_gives_up_when_told_to_and_can_be_called_again(tmp_path: Path) -> None:
     """A time limit turns what is not done into an omission, and hashing goes on."""
-    sparse(tmp_path / "large", 4 << 30)
-    hashing = Hashing(["large"], base=tmp_path, cache=None)
+    sparse(tmp_path / "large", 64 << 20)
+    hashing = Hashing(["large"], base=tmp_path, cache=None, low_priority=False)
     hashing.start()
     (hashed,) = hashing.join(0)
     assert (hashed.data.strength, hashed.data.digest) == ("skipped", None)

@@ -89,7 +89,7 @@ class Hashing:
 
     def start(self) -> None:
         """Begin, and return at once."""
-        if self._thread.ident is not None or self._cancelled:
+        if self._thread.ident is not None or self.done:
             return
         try:
             self._thread.start()
