@@ -83,7 +83,7 @@ def _path(text: str, base: Path, results: Path) -> str:
         raise _url(expanded, url[0])
     if not expanded or glob.has_magic(expanded) or _is_there(expanded, base):
         return expanded
-    from .hashing.inputs import locate
+    from .hashing import locate
     from .past import index
 
     for name in _VARIABLE.findall(expanded):

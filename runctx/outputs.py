@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import hashing, layout
+from . import layout
 from .model import Data, Kind, Lock, Omission
 
 if TYPE_CHECKING:
@@ -63,7 +63,9 @@ def collect(
         chosen.append(entry.name)
     hashed: dict[str, Hashed] = {}
     if chosen:
-        pending = hashing.Hashing(chosen, base=save_dir, cache=cache, low_priority=False)
+        from .hashing import Hashing
+
+        pending = Hashing(chosen, base=save_dir, cache=cache, low_priority=False)
         pending.start()
         wait(pending)
         hashed = dict(zip(chosen, pending.join(0), strict=True))
@@ -162,12 +164,12 @@ def _described(entry: _Entry, hashed: Hashed | None) -> Data:
 
 
 def _manifest(hashed: dict[str, Hashed]) -> bytes:
+    from .hashing import read_manifest, write_manifest
+
     digests: dict[str, str] = {}
     for name, one in hashed.items():
         if one.manifest is not None:
-            digests |= {
-                f"{name}/{path}": digest for path, digest in hashing.read_manifest(one.manifest).items()
-            }
+            digests |= {f"{name}/{path}": digest for path, digest in read_manifest(one.manifest).items()}
         elif one.data.digest is not None:
             digests[name] = one.data.digest
-    return hashing.write_manifest(digests) if digests else b""
+    return write_manifest(digests) if digests else b""

@@ -21,7 +21,7 @@ import pytest
 
 from runctx import Run
 from runctx.errors import InputError, LedgerError, NoRunError, ResultError, TaskError
-from runctx.hashing import digest_file, hash_data
+from runctx.hashing import Hashing, digest_file
 from runctx.past.record import Record
 from runctx.tasks.values import content
 
@@ -286,8 +286,8 @@ def test_many_inputs_become_one_with_a_manifest(here, launcher):
     (data,) = run.inputs
     assert (data.path, data.kind, data.files, data.strength) == ("data", "files", 32, "content")
     manifest = (run.save_dir / data.manifest).read_bytes()
-    assert manifest == hash_data("data", base=here, cache=None).manifest
-    assert data.digest == hash_data("data", base=here, cache=None).data.digest
+    (hashed,) = Hashing(["data"], base=here, cache=None).join()
+    assert (manifest, data.digest) == (hashed.manifest, hashed.data.digest)
     assert Run.load(run.save_dir).inputs == run.inputs
 
 

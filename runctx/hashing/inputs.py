@@ -1,4 +1,4 @@
-"""What was meant by an input, and what is said about it?"""
+"""Find the inputs of a run, and describe what they were."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from ..errors import InputError
 from ..model import Data, Kind, Omission, Strength
-from .outcome import Outcome
-from .tree import is_magic, matches, oddity_of, split_pattern
+from .contents import Outcome
+from .walk import is_magic, oddity, split_pattern, walk
 
 MAX_NAMES = 5_000
 """Neighbours looked at for a hint when an input is missing."""
@@ -21,8 +22,7 @@ class Hashed:
     """What one input was."""
 
     data: Data
-    """Path as given, kind, digest, bytes, files, strength. A folder of which a file could not be read is
-    `stat`:
+    """Path as given, kind, digest, bytes, files, strength. A folder of which a file could not be read is `stat`:
     its digest speaks for the files in the manifest only."""
     manifest: bytes | None
     """The digests of all files, as `b3sum` writes them, for folders and globs."""
@@ -47,32 +47,32 @@ class Input:
     """What it is, if neither file nor folder: then it is never opened."""
 
     def hashed(self, outcome: Outcome) -> Hashed:
-        """What is said once its files were examined."""
-        digest, size, files, strength, manifest, _, gaps = outcome
-        strengths: dict[str, Strength] = {"content": "content", "stat": "stat", "skipped": "skipped"}
+        """Describe it, once its files were read."""
         return Hashed(
             data=Data(
                 path=_printable(self.given),
                 kind=self.kind,
-                digest="blake3:" + digest.hex() if digest else None,
-                bytes=size,
-                files=files,
-                strength=strengths[strength],
+                digest=outcome.digest and f"blake3:{outcome.digest}",
+                bytes=outcome.bytes,
+                files=outcome.files,
+                strength=cast(Strength, outcome.strength),
             ),
-            manifest=manifest,
-            omissions=tuple(Omission(what=self._place(below), why=why) for below, why in gaps),
+            manifest=None if outcome.manifest is None else outcome.manifest.encode(),
+            omissions=tuple(Omission(what=self._place(below), why=why) for below, why in outcome.gaps),
         )
 
     def skipped(self, why: str) -> Hashed:
-        """What is said if they were not."""
+        """Describe it, if they were not."""
         data = Data(path=_printable(self.given), kind=self.kind, bytes=self.size, files=0, strength="skipped")
         return Hashed(data=data, manifest=None, omissions=(Omission(what=data.path, why=self.oddity or why),))
 
     def _place(self, below: str) -> str:
         if self.kind == "file" or not below:
             return _printable(self.given)
-        root = split_pattern(os.fsencode(self.given))[0] if self.kind == "glob" else os.fsencode(self.given)
-        return f"{root.decode('utf-8', 'backslashreplace').rstrip('/')}/{below}"
+        root = self.given
+        if self.kind == "glob":
+            root = os.fsdecode(split_pattern(os.fsencode(root))[0])
+        return f"{_printable(root).rstrip('/')}/{below}"
 
 
 def locate(given: str, base: Path) -> Input:
@@ -88,15 +88,15 @@ def locate(given: str, base: Path) -> Input:
         path = os.fsencode(os.path.join(base, given))
         status = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
-        if any(is_magic(part) for part in path.split(b"/")):
+        if is_magic(path):
             return _locate_glob(given, path)
         raise _missing(given, base, path) from None
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read input {given!r}: {error} (relative to {base})") from error
     if stat.S_ISDIR(status.st_mode):
         return Input(given=given, kind="folder", path=path)
-    oddity = oddity_of(status.st_mode)
-    return Input(given=given, kind="file", path=path, size=0 if oddity else status.st_size, oddity=oddity)
+    odd = oddity(status.st_mode)
+    return Input(given=given, kind="file", path=path, size=0 if odd else status.st_size, oddity=odd)
 
 
 def _locate_glob(given: str, path: bytes) -> Input:
@@ -105,7 +105,7 @@ def _locate_glob(given: str, path: bytes) -> Input:
         raise InputError(
             f"input {given!r}: `..` after a wildcard is not supported", hint="write the folder without `..`"
         )
-    if next(matches(root, pattern), None) is None:
+    if next(walk("glob", root, pattern), None) is None:
         raise InputError(
             f"input {given!r} matches nothing (from {os.fsdecode(root)})",
             hint="`*` matches within one folder, `**` any number of them; hidden names need a leading dot",

@@ -175,7 +175,7 @@ def _start(read: Read, cwd: Path) -> Path:
     """What the paths in its manifest are relative to; the file itself."""
     if read.kind != "glob":
         return cwd / read.path
-    from ..hashing.tree import split_pattern
+    from ..hashing.walk import split_pattern
 
     return Path(os.fsdecode(split_pattern(os.fsencode(cwd / read.path))[0]))
 

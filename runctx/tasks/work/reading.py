@@ -61,7 +61,7 @@ class Reading:
         return found
 
     def _begin(self, name: str | None, given: str) -> Input | None:
-        from ...hashing.inputs import locate
+        from ...hashing import locate
 
         base = os.getcwd()
         found = locate(given, Path(base))

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 from serve import serve
 
-from runctx.hashing import Hashing, hash_data
+from runctx.hashing import Hashing
 
 
 def digest(path, cache):
     """From nothing when `cache` is an empty folder, else warm."""
     start = time.perf_counter()
-    found = hash_data(path, base=Path(path).parent, cache=Path(cache))
+    (found,) = Hashing([path], base=Path(path).parent, cache=Path(cache), low_priority=False).join()
     seconds = time.perf_counter() - start
     require_whole(found)
     wait_for_children()
