@@ -85,6 +85,8 @@ def run(opened: Path, python: tuple[str, str]) -> Iterator[Run]:
     ) -> subprocess.CompletedProcess[str]:
         become = {"user": user, "group": GROUP, "extra_groups": []} if IS_ROOT else {}
         given = {"RUNCTX_TRACKING": "off", "TMPDIR": f"{project}/tmp", "PYTHONPATH": python[1], **variables}
+        # where Python is a shared library
+        given["LD_LIBRARY_PATH"] = os.fspath(Path(python[0]).parents[1] / "lib")
         done = subprocess.run(
             [python[0], *arguments],
             cwd=project,

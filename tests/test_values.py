@@ -291,7 +291,7 @@ for _ in range(5000):
         continue
     try:
         repr(value), pickle.dumps(value)
-    except (ValueError, TypeError, SystemError):  # of characters and dates that are none
+    except (ValueError, TypeError, OverflowError, SystemError):  # of characters and dates that are none
         pass
 """
 
