@@ -41,13 +41,15 @@ def collect(snapshot: Snapshot, copies: Path, elsewhere: Mapping[str, Path] = Ma
     elsewhere: modules that other processes of the run imported, and their files.
     """
     found = Found()
-    own = command.project_modules(snapshot.root)
+    root = snapshot.root
+    own = {
+        name: path for name, path in command.project_modules(root).items() if not _is_ours(name, path, root)
+    }
     older = loaded.outdated(own)
     for name, path in {**elsewhere, **own}.items():
-        inside = snapshot.root is not None and path.is_relative_to(snapshot.root)
-        if not inside and name.partition(".")[0] == OURSELVES:
-            continue  # known by its version
-        shown = _shown(path, snapshot.root if inside else None)
+        if _is_ours(name, path, root):
+            continue
+        shown = _shown(path, root)
         blob = snapshot.blob(path)
         if blob is None:
             _copy(name, path, shown, copies, found)
@@ -62,6 +64,11 @@ def collect(snapshot: Snapshot, copies: Path, elsewhere: Mapping[str, Path] = Ma
             why = f"was edited after it was loaded; {older_code}; {_ANEW}"
             found.omissions.append(Omission(what=shown, why=why))
     return found
+
+
+def _is_ours(name: str, path: Path, root: Path | None) -> bool:
+    """Whether it belongs to this package, which is known by its version, unless the repository is its own."""
+    return name.partition(".")[0] == OURSELVES and not (root is not None and path.is_relative_to(root))
 
 
 def _copy(name: str, path: Path, shown: str, copies: Path, found: Found) -> None:
@@ -98,5 +105,6 @@ def _place(name: str, path: Path) -> Path:
 
 
 def _shown(path: Path, root: Path | None) -> str:
-    path = path if root is None else path.relative_to(root)
+    if root is not None and path.is_relative_to(root):
+        path = path.relative_to(root)
     return path.as_posix().encode("utf-8", "backslashreplace").decode()
