@@ -330,7 +330,7 @@ def test_a_glob_matches_what_pythons_own_matches(tmp_path: Path, paths: set[str]
     expected = set()
     for place in glob.glob(pattern, root_dir=tmp_path / "d", recursive=True):
         whole = tmp_path / "d" / place
-        if place:
+        if place and not place.endswith("/"):  # `a/**` gives `a/` too, which here are the files below only
             below = [whole] if whole.is_file() else [path for path in whole.rglob("*") if path.is_file()]
             expected |= {path.relative_to(tmp_path / "d").as_posix() for path in below}
     try:
