@@ -96,7 +96,7 @@ class _AsItIs:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         style = console.get_style("dim")
-        for line in self.text.split("\n"):
+        for line in self.text.expandtabs().split("\n"):
             yield Segment(f"  {line}\n", style)
 
 
