@@ -42,13 +42,10 @@ def collect(snapshot: Snapshot, copies: Path, elsewhere: Mapping[str, Path] = Ma
     """
     found = Found()
     root = snapshot.root
-    own = {
-        name: path for name, path in command.project_modules(root).items() if not _is_ours(name, path, root)
-    }
+    imported = {**elsewhere, **command.project_modules(root)}
+    own = {name: path for name, path in imported.items() if not _is_ours(name, path, root)}
     older = loaded.outdated(own)
-    for name, path in {**elsewhere, **own}.items():
-        if _is_ours(name, path, root):
-            continue
+    for name, path in own.items():
         shown = _shown(path, root)
         blob = snapshot.blob(path)
         if blob is None:

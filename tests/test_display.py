@@ -214,7 +214,7 @@ class TestTerminal:
         call = '  File "/home/ada/train.py", line 8, in main\n    run.map(work, range(4))\n'
         traceback = (
             "runctx.tasks.values.pickles.RemoteTraceback: \nTraceback (most recent call last):\n"
-            f'  File "/src/runctx/runctx/tasks/work/worker.py", line 267, in _attempt\n    x\n{task}'
+            f'  File "/src/runctx/runctx/tasks/fanout.py", line 267, in _attempt\n    x\n{task}'
             "ZeroDivisionError: division by zero\n\n\n"
             "The above exception was the direct cause of the following exception:\n\n"
             f"Traceback (most recent call last):\n{call}"

@@ -43,7 +43,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 class Calls:
     """A function that notes what it was called with, and fails for some of it."""
 
-    __name__ = "work"
+    __name__ = "calls"
 
     def __init__(self, *bad: object) -> None:
         self.bad = set(bad)
@@ -357,7 +357,7 @@ def test_written_anew(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", sorted(layout.OWN | {"tasks/work/done/x.jsonl", "metrics/x.jsonl", ".runctx/alive.lock"})
+    "name", sorted(layout.OWN | {"tasks/calls/done/x.jsonl", "metrics/x.jsonl", ".runctx/alive.lock"})
 )
 def test_nothing_is_written_through_a_link(tmp_path, name):
     """A run in whose folder something of ours is a link is not resumed, and what the link leads to stays."""
@@ -385,7 +385,7 @@ def tree(root: Path) -> dict[str, bytes]:
 def test_a_link_that_leads_in_circles(tmp_path):
     """Where a worker's rows should be, it is a broken ledger, and says where."""
     first, _, _ = attempt("ab", bad="b")
-    loop = first.save_dir / "tasks" / "work" / "done" / "x.jsonl"
+    loop = first.save_dir / "tasks" / "calls" / "done" / "x.jsonl"
     loop.symlink_to(loop.name)
     with pytest.raises(LedgerError, match=r"x\.jsonl"):
         list(Run.load(first.save_dir).results())
@@ -439,7 +439,7 @@ def test_interrupted_before_the_rest():
         return calls(task)
 
     stop.__name__, stop.__qualname__, stop.__module__ = (
-        "work",
+        "calls",
         type(calls).__qualname__,
         type(calls).__module__,
     )

@@ -220,9 +220,9 @@ def _plain(outcome: Outcome) -> dict[str, Any]:
     if outcome.error is None:
         return told
     told["error"] = _reason(outcome)
-    if isinstance(outcome.error, RunctxError):
-        return told
-    return {**told, "traceback": Redactor().text(said.users_traceback(outcome.error))}
+    if not isinstance(outcome.error, RunctxError):
+        told["traceback"] = Redactor().text(said.users_traceback(outcome.error))
+    return told
 
 
 COMMANDS: tuple[Any, ...] = (publish,)
