@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import RunctxError
 from .model import VERSION as __version__
-from .run import Run
 
 if TYPE_CHECKING:
     from .config.combinations.points import grid
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from .config.origins import explain
     from .config.text import to_text
     from .past.index import runs
+    from .run import Run
 
 __all__ = [
     "Run",
@@ -30,6 +30,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "Run": ".run",
     "compose": ".config.files.compose",
     "derived": ".config.derivation.derived",
     "explain": ".config.origins",

@@ -264,13 +264,13 @@ class Run(Maps, Viewed, Kept):
         return f"<Run {self.id}: {self.status}, {words.path(self.save_dir)}>"
 
     def _repr_html_(self) -> str | None:
-        from . import display
+        from .display import page
         from .tasks.table import failed_in
 
         if not self._entered:
             return None
         said = notes.readable(self.save_dir)
-        return display.run_html(self.lock, self.status, failed_in(self.save_dir, self.lock), said)
+        return page.run_html(self.lock, self.status, failed_in(self.save_dir, self.lock), said)
 
     @property
     def _entered(self) -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from runctx.launchers import Joblib, Serial
 from runctx.tasks.work.plan import Plan
-from runctx.tasks.work.shift import read_all
+from runctx.tasks.work.presence import read_all
 
 
 @dataclass

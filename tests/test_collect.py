@@ -351,7 +351,7 @@ def test_command(launcher, gate):
 def shift_of(run: lock.Lock, folder: Path, **changes) -> Path:
     """A shift of another process, as it tells of itself."""
     files = layout.TaskFiles(folder, "work")
-    one = shift.Shift(name="abc", host="elsewhere", pid=1, workers=1, began=1.0)
+    one = presence.Shift(name="abc", host="elsewhere", pid=1, workers=1, began=1.0)
     path = files.shift("abc")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(msgspec.json.encode(msgspec.structs.replace(one, **changes)))
@@ -378,7 +378,7 @@ def test_in_the_queue(tmp_path, monkeypatch):
     files = layout.TaskFiles(folder, "work")
     files.jobs.mkdir()
     (files.jobs / "a.json").write_bytes(msgspec.json.encode(["1", "2", "3"]))
-    (working,) = shift.read_all(files)
+    (working,) = presence.read_all(files)
     monkeypatch.setattr(scheduler, "living", lambda jobs: set(jobs) - {"3"})
     assert presence.queued(files, [working]) == {"2"}
     assert presence.queued(files, []) == {"1", "2"}, "requeued"
@@ -392,7 +392,7 @@ def test_other_machine(tmp_path):
     assert Run.load(folder).status == "crashed"
     path = shift_of(known, folder)
     assert Run.load(folder).status == "submitted"
-    long_ago = time.time() - 2 * shift.SILENCE
+    long_ago = time.time() - 2 * presence.SILENCE
     os.utime(path, (long_ago, long_ago))
     assert Run.load(folder).status == record.row_now(folder).status == "crashed"
 

@@ -16,7 +16,6 @@ import click
 
 from .. import layout, said
 from ..errors import RunctxError
-from ..redact import Redactor
 from .which import is_run, runs_argument, which
 
 if TYPE_CHECKING:
@@ -85,6 +84,7 @@ def _chosen(patterns: Sequence[str], where: str | None) -> tuple[list[Record], s
     """The oldest first, folders without a lock before them; and the folders of those that are named by themselves."""
     from ..past import index
     from ..past.unlocked import record_of
+    from ..redact import Redactor
     from ..trackers.publishing import settings_of
 
     named: list[str] = []
@@ -221,6 +221,8 @@ def _plain(outcome: Outcome) -> dict[str, Any]:
         return told
     told["error"] = _reason(outcome)
     if not isinstance(outcome.error, RunctxError):
+        from ..redact import Redactor
+
         told["traceback"] = Redactor().text(said.users_traceback(outcome.error))
     return told
 

@@ -1,5 +1,1 @@
-"""How is a run shown? In notebooks here, in the terminal by `runctx.display.terminal`."""
-
-from .page import lineage_html, run_html, runs_html
-
-__all__ = ["lineage_html", "run_html", "runs_html"]
+"""How runs are shown: in notebooks by `page`, in the terminal by `terminal`."""

@@ -248,9 +248,9 @@ class Runs(Sequence[Record]):
         return as_text(Listing(rows, _SHOWN, besides=self.asked, hints=self.hints))
 
     def _repr_html_(self) -> str:
-        from .. import display
+        from ..display import page
 
-        return display.runs_html(self.shown(_SHOWN, self.asked), _SHOWN, self.asked, self.hints)
+        return page.runs_html(self.shown(_SHOWN, self.asked), _SHOWN, self.asked, self.hints)
 
 
 _TOLD = (

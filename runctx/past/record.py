@@ -257,7 +257,7 @@ class Record(Kept):
             return f"<Record {where}: {'broken' if isinstance(error, LockError) else 'gone'}>"
 
     def _repr_html_(self) -> str | None:
-        from .. import display
+        from ..display import page
         from ..tasks.table import failed_in
         from .measured import with_metrics
 
@@ -266,7 +266,7 @@ class Record(Kept):
                 self.lock if self._save_dir is None else with_metrics(self.lock, self._save_dir, self.status)
             )
             said = notes.NO_NOTES if self._save_dir is None else notes.readable(self._save_dir)
-            return display.run_html(told, self.status, failed_in(self._save_dir, self.lock), said)
+            return page.run_html(told, self.status, failed_in(self._save_dir, self.lock), said)
         except RunctxError:
             return None  # the short text says what is wrong
 
@@ -330,9 +330,9 @@ class Lineage:
         return as_text(self.__rich__())
 
     def _repr_html_(self) -> str:
-        from .. import display
+        from ..display import page
 
-        return display.lineage_html(self.lock, self.statuses)
+        return page.lineage_html(self.lock, self.statuses)
 
 
 # -- where the earlier runs are now ------------------------------------------------------------------------

@@ -164,7 +164,7 @@ def _again(files: TaskFiles, rows: Rows, final: Final) -> list[str]:
         wanted = set(todo.Todo(files).keys())
     except OSError:
         return []  # none goes on
-    from .work.shift import read_all
+    from .work.presence import read_all
 
     shifts = {shift.name for shift in read_all(files)}
     authors = rows.authors

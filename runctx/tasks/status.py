@@ -19,7 +19,7 @@ from .ledger.rows import Row, Rows
 from .ledger.todo import Todo
 from .results import Final, final_rows
 from .table import files_of
-from .work import presence, shift
+from .work import presence
 
 RECENT = 60.0
 """Seconds over which the rate is taken."""
@@ -151,7 +151,7 @@ class _Ledger:
 
     def look(self) -> MapStatus:
         now = time.time()
-        shifts = shift.read_all(self._files)
+        shifts = presence.read_all(self._files)
         self._claims.read_on()
         final_rows(self._rows, self._final)
         counted = self._counted({one.name for one in shifts})
@@ -159,7 +159,7 @@ class _Ledger:
         over = {key for key, _ in counted}
         held = {self._to_do[n] for numbers in self._claims.held.values() for n in numbers} - over
         unfinished = len(self._texts) - len(over)
-        working = [one for one in shifts if not shift.is_dead(one)]
+        working = [one for one in shifts if not presence.is_dead(one)]
         rate = _rate([row for key, row in counted if key in self._again], shifts, now)
         return MapStatus(
             name=self._entry.name,
@@ -203,7 +203,7 @@ def _stamp(files: TaskFiles) -> tuple[int, int]:
     return found.st_ino, found.st_mtime_ns
 
 
-def _rate(rows: list[Row], shifts: list[shift.Shift], now: float) -> float | None:
+def _rate(rows: list[Row], shifts: list[presence.Shift], now: float) -> float | None:
     """Tasks in a second."""
     began = min((one.began for one in shifts), default=now)
     span = now - began
@@ -213,7 +213,7 @@ def _rate(rows: list[Row], shifts: list[shift.Shift], now: float) -> float | Non
     return recent / min(span, RECENT) if recent else len(rows) / span
 
 
-def _told(one: shift.Shift) -> ShiftStatus:
+def _told(one: presence.Shift) -> ShiftStatus:
     return ShiftStatus(
         name=one.name,
         host=one.host,
@@ -222,5 +222,5 @@ def _told(one: shift.Shift) -> ShiftStatus:
         workers=one.workers,
         began=one.began,
         deadline=one.deadline,
-        state="ended" if one.ended else "gone" if shift.is_dead(one) else "working",
+        state="ended" if one.ended else "gone" if presence.is_dead(one) else "working",
     )

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from runctx import Run
 from runctx.launchers.slurm import scheduler
 from runctx.launchers.slurm.element import dead_ones
-from runctx.tasks.work.shift import Shift
+from runctx.tasks.work.presence import Shift
 from tests.slurm.cluster import Local
 from tests.slurm.programs import Project
 

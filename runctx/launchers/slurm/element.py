@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ...errors import LaunchError, LedgerError
-from ...tasks.work.shift import Shift, Watch, read_all
+from ...tasks.work.presence import Shift, read_all
+from ...tasks.work.shift import Watch
 from ...tasks.work.worker import SIGNALS
 from ..local import Joblib
 from . import scheduler

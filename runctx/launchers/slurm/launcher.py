@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ... import layout
 from ...errors import LaunchError, SettingsError
 from ...tasks.ledger.standing import Ledger
-from ...tasks.work.shift import Shift, read_all
+from ...tasks.work.presence import Shift, read_all
 from . import scheduler
 from .checkout import checkout
 from .element import Element

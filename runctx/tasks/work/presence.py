@@ -1,17 +1,87 @@
-"""Does anybody still work on the tasks of a run, or is going to?"""
+"""Who works on the tasks of a run, and who is going to: shifts, by their files, and jobs in Slurm's queue."""
 
 from __future__ import annotations
 
 import os
+import platform
+import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import msgspec
+
+from ... import layout
 from ...layout import STATE, TASKS, TaskFiles
+from ...liveness import exists
 from ...model import Lock
 
-if TYPE_CHECKING:
-    from .shift import Shift
+
+class Shift(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What others can know of a shift: the file in `shifts/`."""
+
+    name: str
+    host: str
+    pid: int
+    workers: int
+    began: float
+    """Seconds since 1970."""
+    deadline: float | None = None
+    slurm_job: str | None = None
+    """`123`, or `123_4` of an array."""
+    life: int = 0
+    """How often Slurm had started that job again before."""
+    ended: bool = False
+    """It will not come back: nobody works in it any more."""
+    quiet: float = 0.0
+    """Seconds for which a shift on another machine has given no sign of life; not in the file, but its age."""
+
+
+SILENCE = 120.0
+"""Seconds without one after which a shift that nobody can look at counts as dead."""
+
+
+def read_all(files: TaskFiles) -> list[Shift]:
+    """All shifts of a map so far, the earliest first; a broken file counts for nothing."""
+    found: list[Shift] = []
+    now: float | None = None
+    here = platform.node()
+    for path in files.shift("x").parent.glob("*.json"):
+        try:
+            with open(layout.open_regular(path), "rb") as stream:
+                shift = _decoder.decode(stream.read())
+                touched = os.fstat(stream.fileno()).st_mtime
+        except (OSError, ValueError):
+            continue
+        if not shift.ended and shift.host != here:
+            now = _clock(path.parent) if now is None else now
+            shift = msgspec.structs.replace(shift, quiet=max(0.0, now - touched))
+        found.append(shift)
+    return sorted(found, key=lambda shift: (shift.began, shift.name))
+
+
+_decoder = msgspec.json.Decoder(Shift)
+
+
+def _clock(folder: Path) -> float:
+    """What time it is for the file system, whose clock need not be that of this machine."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            return os.fstat(file.fileno()).st_mtime
+    except OSError:  # not ours to write to
+        return time.time()
+
+
+def is_dead(shift: Shift) -> bool:
+    """Whether a shift is over: for certain, or because nothing was heard of it for long."""
+    if shift.ended:
+        return True
+    return not exists(shift.pid) if shift.host == platform.node() else shift.quiet > SILENCE
+
+
+def dead_ones(shifts: Sequence[Shift]) -> set[str]:
+    """Names of those that are over."""
+    return {shift.name for shift in shifts if is_dead(shift)}
 
 
 def may_go_on(save_dir: str | os.PathLike[str] | None, processes: set[tuple[str, int]]) -> bool:
@@ -74,8 +144,6 @@ def maps(save_dir: Path) -> list[TaskFiles]:
 
 
 def _living(files: TaskFiles, gone: set[tuple[str, int]]) -> Iterator[Shift]:
-    from .shift import is_dead, read_all
-
     return (one for one in read_all(files) if (one.host, one.pid) not in gone and not is_dead(one))
 
 
@@ -89,8 +157,6 @@ def _jobs(files: TaskFiles) -> set[str]:
 
 
 def _begun(files: TaskFiles) -> set[str]:
-    from .shift import read_all
-
     return {one.slurm_job for one in read_all(files) if one.slurm_job}
 
 

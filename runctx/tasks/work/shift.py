@@ -12,7 +12,6 @@ import os
 import platform
 import re
 import secrets
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -24,9 +23,9 @@ import msgspec
 from ... import layout
 from ...errors import WorkerDiedError
 from ...layout import TaskFiles
-from ...liveness import exists
 from ..ledger.rows import Author, Fault, Row, Writer
 from ..ledger.standing import Ledger
+from .presence import Shift, dead_ones, read_all
 from .worker import Terms, here, load_work
 
 Start = Callable[[Terms, int], Iterable[str]]
@@ -42,61 +41,8 @@ MOST_LOSSES = 3
 """Workers that may die over one task, of whatever cause, before it counts as failed."""
 
 
-class Shift(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What others can know of a shift: the file in `shifts/`."""
-
-    name: str
-    host: str
-    pid: int
-    workers: int
-    began: float
-    """Seconds since 1970."""
-    deadline: float | None = None
-    slurm_job: str | None = None
-    """`123`, or `123_4` of an array."""
-    life: int = 0
-    """How often Slurm had started that job again before."""
-    ended: bool = False
-    """It will not come back: nobody works in it any more."""
-    quiet: float = 0.0
-    """Seconds for which a shift on another machine has given no sign of life; not in the file, but its age."""
-
-
 BEAT = 10.0
 """Seconds between two signs of life."""
-SILENCE = 120.0
-"""Seconds without one after which a shift that nobody can look at counts as dead."""
-
-
-def read_all(files: TaskFiles) -> list[Shift]:
-    """All shifts of a map so far, the earliest first; a broken file counts for nothing."""
-    found: list[Shift] = []
-    now: float | None = None
-    here = platform.node()
-    for path in files.shift("x").parent.glob("*.json"):
-        try:
-            with open(layout.open_regular(path), "rb") as stream:
-                shift = _decoder.decode(stream.read())
-                touched = os.fstat(stream.fileno()).st_mtime
-        except (OSError, ValueError):
-            continue
-        if not shift.ended and shift.host != here:
-            now = _clock(path.parent) if now is None else now
-            shift = msgspec.structs.replace(shift, quiet=max(0.0, now - touched))
-        found.append(shift)
-    return sorted(found, key=lambda shift: (shift.began, shift.name))
-
-
-_decoder = msgspec.json.Decoder(Shift)
-
-
-def _clock(folder: Path) -> float:
-    """What time it is for the file system, whose clock need not be that of this machine."""
-    try:
-        with tempfile.TemporaryFile(dir=folder) as file:
-            return os.fstat(file.fileno()).st_mtime
-    except OSError:  # not ours to write to
-        return time.time()
 
 
 @contextlib.contextmanager
@@ -114,18 +60,6 @@ def _signs_of_life(path: Path) -> Iterator[None]:
         yield
     finally:
         over.set()
-
-
-def is_dead(shift: Shift) -> bool:
-    """Whether a shift is over: for certain, or because nothing was heard of it for long."""
-    if shift.ended:
-        return True
-    return not exists(shift.pid) if shift.host == platform.node() else shift.quiet > SILENCE
-
-
-def dead_ones(shifts: Sequence[Shift]) -> set[str]:
-    """Names of those that are over."""
-    return {shift.name for shift in shifts if is_dead(shift)}
 
 
 def new_name() -> str:
