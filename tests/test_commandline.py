@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import pytest
 from omegaconf import OmegaConf
 
-from runctx.config.commandline.arguments import add_arguments, from_cli
+from runctx.config.cli import add_arguments, from_cli
 from runctx.config.files.compose import compose
 from runctx.config.layers import at
 from runctx.config.trace import trace_of
@@ -22,7 +22,7 @@ SCRIPT = '''\
 from dataclasses import dataclass, field
 import sys
 
-from runctx.config.commandline.arguments import add_arguments, from_cli
+from runctx.config.cli import add_arguments, from_cli
 
 @dataclass
 class Opt:

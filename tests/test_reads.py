@@ -21,10 +21,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from runctx.config.assembled import assemble
 from runctx.config.derivation import resolvers
-from runctx.config.known import raw, tree_of
 from runctx.config.layers import Kind, Layer, dotted, tree
 from runctx.config.reads import keys_read, never_read, watch
-from runctx.config.trace import Trace, attach, trace_of
+from runctx.config.trace import Trace, attach, raw, trace_of, tree_of
 
 
 class Mode(enum.Enum):
