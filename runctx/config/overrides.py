@@ -192,7 +192,8 @@ def _chosen(overrides: list[Override], config: DictConfig) -> tuple[DictConfig, 
     choices, others = {}, []
     for override in overrides:
         path = tuple(map(str, override.keys))
-        if override.sign != "~" and is_choice(config, path, value := override.value_for()):
+        value = None if override.sign == "~" else override.value_for(declared_type(config, path))
+        if override.sign != "~" and is_choice(config, path, value):
             choices[".".join(path)] = (value, f"{override.token.layer.kind} {override.token.where}")
         else:
             others.append(override)
