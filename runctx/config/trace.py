@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -147,7 +148,7 @@ def tree_of(config: DictConfig, program: str = "the program") -> Branch:
     program: the name of the layer of what the code gave.
     """
     trace = trace_of(config)
-    program_layer = _Source(Layer(kind="program", name=program), None)
+    program_layer = partial(Setting, layer=Layer(kind="program", name=program))
     if trace is None:
         return hydra.with_overrides(_node_tree(config, program_layer))
     if trace.values is None:
@@ -194,16 +195,7 @@ def _unescaped(value: Any) -> Any:
     return str(value) if type(value).__name__ == "_EscapedMissing" else value
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Source:
-    layer: Layer
-    line: int | None
-
-    def __call__(self, value: Any) -> Setting:
-        return Setting(value, self.layer, self.line)
-
-
-def _node_tree(config: DictConfig, given: _Source) -> Branch:
+def _node_tree(config: DictConfig, given: Callable[[Any], Setting]) -> Branch:
     """The defaults of the dataclass of a mapping, and above them what `given` set otherwise."""
     cls = OmegaConf.get_type(config)
     known = _class_tree(cls) if is_structured(cls) else Branch()
@@ -228,7 +220,7 @@ def _read_class(cls: Any) -> Branch:
     branch = Branch()
     for key, value in raw(defaults).items():
         name, line = place.of(key)
-        given = _Source(Layer(kind="default", name=name), line)
+        given = partial(Setting, layer=Layer(kind="default", name=name), line=line)
         part = defaults._get_node(key)
         if isinstance(part, UnionNode):  # of dataclasses
             part = part.__dict__["_content"]
@@ -237,7 +229,9 @@ def _read_class(cls: Any) -> Branch:
     return branch
 
 
-def _with_changes(known: Branch, then: Any, now: Mapping[Any, Any], given: _Source) -> Branch:
+def _with_changes(
+    known: Branch, then: Any, now: Mapping[Any, Any], given: Callable[[Any], Setting]
+) -> Branch:
     """`known`, and above it the values that `given` has changed since `then`."""
     current = Branch()
     for key, value in now.items():
