@@ -8,8 +8,8 @@ if TYPE_CHECKING:
     from .combinations.points import merged, sample, with_task, zipped
     from .combinations.spaces import integers, log_spaced, log_uniform, spaced, uniform
     from .files.compose import load
-    from .load import open_anew, open_config
     from .objects import subclasses_in, to_class
+    from .opening import open_anew, open_config
     from .origins import origins_of
     from .reads import keys_read, never_read, plain_of, unnoticed, watch
     from .resolved import (
@@ -72,7 +72,7 @@ _MODULES = {
     "origins": "origins_of",
     "reads": "keys_read never_read plain_of unnoticed watch",
     "objects": "subclasses_in to_class",
-    "load": "open_anew open_config",
+    "opening": "open_anew open_config",
     "resolved": "fill_in from_plain interpolated latest_runs refuse_missing save_dir_of to_plain to_yaml",
     "structure": "structure_digest",
     "text": "from_text value_digest",

@@ -21,8 +21,8 @@ from .files.compose import begin, lay, lay_file, require_choices
 from .files.formats.source import bytes_of
 from .files.inherit import EXPERIMENTS, exists, experiments_in, load_tree
 from .layers import DELETE, REPLACE, Branch, Layer, dotted, leaves
-from .load import open_config
 from .messages import nearest
+from .opening import open_config
 from .overrides import Token
 from .post_init import settled
 from .resolved import refuse_missing, to_plain, to_yaml

@@ -18,7 +18,7 @@ from .derivation.references import needs_of
 from .explanation import Explanation, Unknown, of_lock
 from .layers import MISSING, Branch, Leaf, Setting, dotted, leaves
 from .layers import Path as Keys
-from .load import open_config
+from .opening import open_config
 from .post_init import settled
 from .trace import raw, trace_of, tree_of
 

@@ -20,7 +20,7 @@ from omegaconf.basecontainer import BaseContainer
 from ..told import Told
 from .classes import is_structured
 from .layers import Path, dotted
-from .load import config_of
+from .opening import config_of
 from .resolved import to_plain
 from .text import SAVE_DIR, digest_of, escaped
 

@@ -14,8 +14,8 @@ from ..errors import ConfigError
 from ..redact import Redactor
 from ..told import Told
 from .layers import Path, dotted
-from .load import config_of
 from .messages import cut, short
+from .opening import config_of
 from .resolved import from_plain, to_plain
 from .values import Word, split_keys
 

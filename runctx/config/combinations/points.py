@@ -179,7 +179,7 @@ def merged(config: Any, point: Mapping[str, Any]) -> Any:
 def _laid(config: Any, point: Mapping[str, Any], layer: Layer) -> DictConfig:
     from omegaconf import DictConfig
 
-    from ..load import open_config
+    from ..opening import open_config
     from ..overrides import lay_values
     from ..post_init import settled, unsettled
 
