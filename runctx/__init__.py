@@ -7,8 +7,8 @@ from .errors import RunctxError
 from .model import VERSION as __version__
 
 if TYPE_CHECKING:
+    from .config.cli import from_cli
     from .config.combinations.points import grid
-    from .config.commandline.arguments import from_cli
     from .config.derivation.derived import derived
     from .config.files.compose import compose
     from .config.origins import explain
@@ -34,7 +34,7 @@ _HOME = {
     "compose": ".config.files.compose",
     "derived": ".config.derivation.derived",
     "explain": ".config.origins",
-    "from_cli": ".config.commandline.arguments",
+    "from_cli": ".config.cli",
     "grid": ".config.combinations.points",
     "runs": ".past.index",
     "to_text": ".config.text",

@@ -212,7 +212,7 @@ _MOST = 5
 
 def _differences(now: Mapping[Any, Any], then: Mapping[Any, Any]) -> list[str]:
     from .config import value_digest
-    from .config.wording import short
+    from .config.messages import short
 
     here, there = dict(_leaves(now)), dict(_leaves(then))
     found = []

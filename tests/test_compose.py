@@ -14,12 +14,11 @@ import pytest
 from omegaconf import OmegaConf
 
 from runctx import Run
+from runctx.config.cli import from_cli
 from runctx.config.combinations.points import grid, merged
-from runctx.config.commandline.arguments import from_cli
 from runctx.config.files.compose import compose, load, recompose
-from runctx.config.known import tree_of
 from runctx.config.layers import at
-from runctx.config.trace import trace_of
+from runctx.config.trace import trace_of, tree_of
 from runctx.errors import ConfigError
 
 

@@ -28,9 +28,8 @@ from runctx.config.assembled import assemble
 from runctx.config.derivation.arithmetic import OPERATORS, provide
 from runctx.config.derivation.derived import Derived, as_subtree, derived, rooted, source_of, where
 from runctx.config.derivation.references import references
-from runctx.config.known import raw
 from runctx.config.layers import Branch, Layer, below, merge, plain, tree
-from runctx.config.trace import trace_of
+from runctx.config.trace import raw, trace_of
 from runctx.errors import ConfigError
 
 # ruff: noqa: RUF009, E501, C416  # `derived` gives a value that nothing can modify; code that is read as text

@@ -12,9 +12,9 @@ from hypothesis import assume, given
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from runctx.config.given import hold
-from runctx.config.known import raw, tree_of
+from runctx.config.containers import hold
 from runctx.config.layers import leaves
+from runctx.config.trace import raw, tree_of
 from runctx.errors import ConfigError
 from tests.strategies import config_keys, nested
 

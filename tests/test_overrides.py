@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given as cases
 from hypothesis import strategies as st
-from omegaconf import OmegaConf
 
 from runctx.config import open_config
-from runctx.config.assembled import assemble
-from runctx.config.commandline import literals
-from runctx.config.commandline.literals import BrokenLiteral
-from runctx.config.commandline.overrides import Token, as_override, given, refuse_unknown, tokens_of
-from runctx.config.derivation.derived import derived
-from runctx.config.layers import Layer, at, plain
+from runctx.config.layers import Layer, at, dotted, leaves
+from runctx.config.overrides import Token, lay, refuse_unknown, tokens_of
 from runctx.config.trace import trace_of
+from runctx.config.values import read
 from runctx.errors import ConfigError
 
 
@@ -66,160 +62,83 @@ def tokens(*texts):
 
 
 def laid(config, *texts):
-    config = open_config(config)
-    return assemble(config, *given(tokens(*texts), config))
+    return lay(tokens(*texts), open_config(config))
 
 
 # -- the grammar of values ------------------------------------------------------------------------------------------
 
-
-@pytest.mark.parametrize(
-    "text, value",
-    [
-        ("3", 3),
-        ("-3", -3),
-        ("1_000", 1000),
-        ("1e-3", 0.001),
-        (".5", 0.5),
-        ("-INF", -math.inf),
-        ("TRUE", True),
-        ("null", None),
-        ("", ""),
-        ("''", ""),
-        ("[]", []),
-        ("{}", {}),
-        ("[1,2,]", [1, 2]),
-        ("[ 1 , [a b, 'c, d'] ]", [1, ["a b", "c, d"]]),
-        ("{a: 1, 'b c': {2: x:y}}", {"a": 1, "b c": {2: "x:y"}}),
-        ("{1: a, '1': b}", {1: "a", "1": "b"}),
-        ('"a\\n\\u00e9\\q"', "a\né\\q"),
-        ("'C:\\new\\''", "C:\\new'"),
-        ("${a.b}", "${a.b}"),
-        ("[${a}, ${f:1,[x,'}']}]", ["${a}", "${f:1,[x,'}']}"]),
-        ("  padded text ", "padded text"),
-    ],
-)
-def test_value(text, value):
-    """Numbers, words, lists, mappings and quoted strings are what Hydra takes them for."""
-    read = literals.read(text)
-    assert read == value and type(read) is type(value)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "12:30",
-        "yes",
-        "on",
-        "0x10",
-        "007",
-        "None",
-        "a=b=c",
-        "1,2",
-        "2020-01-01",
-        "#x",
-        "a: b",
-        "~",
-        "@x",
-        "1e",
-        "٣",
-    ],
-)
-def test_surprises_of_yaml_are_text(text):
-    """What YAML would turn into a number, a bool, nothing, a mapping or an error stays the text it is."""
-    assert literals.read(text) == text
+TEXTS = [
+    # what YAML would turn into a number, a bool, nothing, a mapping or an error
+    *("12:30", "yes", "on", "0x10", "007", "None", "1e", "2020-01-01", "~", "a: b", "#x", "@x", "٣", "1.0.0"),
+    *("a=b=c", "1,2", "a[0]", "f(x, y)", "it's", "don't, do", "9" * 5000, "日本"),
+    # paths and addresses
+    *("/a b/c.csv", "~/data", "C:\\a\\new\\", "\\\\server\\x", "*.png", "i_{001}.png", "}0", "a}"),
+    *("https://x.y/z?a=1&b=2#f", "s3://b/k", "a@b.c"),
+    # interpolations, until the configuration is resolved
+    *("${a.b}", "${oc.env:HOME}/x", "pre${a}post", "${f:1,[x,'}']}", "\\${a}", "${a"),
+]
+VALUES = {text: text for text in TEXTS} | {
+    **dict.fromkeys(("3", "+3"), 3),
+    **dict.fromkeys(("1_000", " 1000 "), 1000),
+    **dict.fromkeys(("1e-3", ".001", "0.001"), 0.001),
+    **dict.fromkeys(("null", "NULL"), None),
+    **dict.fromkeys(("", "''", '""'), ""),
+    "5.": 5.0,
+    "-INF": -math.inf,
+    "TRUE": True,
+    "false": False,
+    "  padded text ": "padded text",
+    "'5'": "5",
+    "'a, b: [c]'": "a, b: [c]",
+    "'C:\\new\\''": "C:\\new'",
+    '"a\\n\\u00e9\\q"': "a\né\\q",
+    "[]": [],
+    "{}": {},
+    "[1,2,]": [1, 2],
+    "[1,\n2]": [1, 2],
+    "[ 1 , [a b, 'c, d'] ]": [1, ["a b", "c, d"]],
+    "[${a}, ${f:1,[x,'}']}]": ["${a}", "${f:1,[x,'}']}"],
+    "[12:30, 007, ~/x, é, a=b&c, http://x/?y=#z]": ["12:30", "007", "~/x", "é", "a=b&c", "http://x/?y=#z"],
+    "{a: 1, 'b c': {2: x:y}, é: {}, \"d:\" : ':'}": {"a": 1, "b c": {2: "x:y"}, "é": {}, "d:": ":"},
+    "{a:1,b c:null}": {"a": 1, "b c": None},
+    "{1: a, '1': b}": {1: "a", "1": "b"},
+}
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["[1", "[1]]", "{a}", "{a: }", "[1,,2]", "'a", "'a' b", "[a[0]]", "{a: 1, a: 2}", "[${a]", "9" * 5000],
-    ids=range(11),
-)
+@pytest.mark.parametrize("text", VALUES, ids=range(len(VALUES)))
+def test_value(text):
+    """Numbers, words, lists, mappings and quoted strings are what Hydra takes them for; all else is text."""
+    assert repr(read(text)) == repr(VALUES[text])
+
+
+BROKEN = ["[1", "[1]]", "{a}", "{a: }", "{a: 1,}", "[1,,2]", "'a", "'a' b", "[a[0]]", "{a: 1, a: 2}", "[${a]"]
+BROKEN += ["[it's]", "[it's, 'a': b]", "[" * 10_000, "{a:" * 10_000]
+
+
+@pytest.mark.parametrize("text", BROKEN, ids=range(len(BROKEN)))
 def test_broken_value(text):
     """A value that begins like a list, mapping or string and is none is refused, not guessed at."""
-    with pytest.raises(BrokenLiteral):
-        literals.read(text)
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["[" * 100_000, "{a:" * 100_000, "[" + "${" * 100_000, "'" + "\\'" * 100_000, "[${'" + "\\'" * 100_000],
-    ids=range(5),
-)
-def test_hostile_value(text):
-    """Deep and long texts end in an error, not in a recursion or a wait."""
-    with pytest.raises(BrokenLiteral):
-        literals.read(text)
-
-
-SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
-POINTED = st.floats(allow_nan=False).filter(lambda x: not x.is_integer())  # 1.0 and 1 are one key
-KEYS = st.text() | st.integers() | st.booleans() | POINTED
-VALUES = st.recursive(
-    SCALARS,
-    lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.integers(), inner),
-    max_leaves=8,
-)
-
-
-def same(a: Any, b: Any) -> bool:
-    if isinstance(a, dict) and isinstance(b, dict):
-        return [*map(repr, a)] == [*map(repr, b)] and all(same(a[k], b[k]) for k in a)
-    if isinstance(a, list) and isinstance(b, list):
-        return len(a) == len(b) and all(map(same, a, b))
-    return type(a) is type(b) and a == b
-
-
-@cases(VALUES)
-def test_what_is_written_is_read(value):
-    """The text written for a value is read back as an equal value of the same type."""
-    assert same(literals.read(literals.written(value)), value)
+    with pytest.raises(ConfigError, match=r"^override argument 1: a=.*: ") as caught:
+        laid({"a": 1}, f"a={text}")
+    assert caught.value.hint == "put it in quotes if it is text"
 
 
 @cases(st.text(), st.sampled_from([str, str | None, Path]))
-def test_text_written_for_a_text_field_is_read(text, declared):
-    """A text field gets back the very text that was written for it."""
-    assert literals.read(literals.written(text), declared) == text
+def test_quoted_text(text, declared):
+    """Any text in double quotes, written as JSON writes it, is that text, in a text field and elsewhere."""
+    quoted = json.dumps(text, ensure_ascii=False)
+    assert read(quoted, declared) == read(quoted) == read(f"[{quoted}]")[0] == text
 
 
-@cases(st.lists(KEYS, min_size=1, max_size=4).map(tuple), VALUES.filter(lambda v: not isinstance(v, dict)))
-def test_override_written_for_a_value_sets_it(path, value):
-    """`+` before the override written for a key and a value adds exactly these."""
-    branch, added = given(tokens("+" + as_override(path, value)), open_config({}))
-    assert [*map(repr, *added)] == [*map(repr, path)]
-    (setting,) = at(branch, path)
-    assert same(setting.value, value)
+ODD_KEYS = ["-x", "inf", "NaN", "a=b", "[0]", "a.b", "\ud83d\ude00", 1.5, math.inf]
+KEYS = st.text() | st.integers() | st.booleans() | st.binary() | st.sampled_from(ODD_KEYS)
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        ("-x", "y"),
-        (-1,),
-        ("NaN", "inf"),
-        (math.inf,),
-        ("--lr",),
-        (b"ab",),
-        (1.5, "a.b"),
-        ("",),
-        ("a=b", "[0]"),
-    ],
-)
-def test_odd_keys_are_written_as_they_are_read(path):
-    """No key is taken for an option, an index or a path of keys."""
-    text = as_override(path, 1)
-    assert not text.startswith("-")
-    _, added = given(tokens(f"+{text}"), open_config({}))
-    assert added == {path}
-
-
-@pytest.mark.parametrize(
-    "value", [object(), 10**5000, {"a": b"x"}, {None}, derived(lambda c: c.a)], ids=range(5)
-)
-def test_value_without_text(value):
-    """A value that no text stands for is refused."""
-    with pytest.raises(ConfigError, match="cannot be written"):
-        as_override(("a",), value)
+@cases(st.lists(KEYS, min_size=1, max_size=4).map(tuple))
+def test_key_as_messages_write_it_sets_it(path):
+    """A key as our messages and tables write it, set on the command line, is that very key."""
+    branch = trace_of(lay(tokens(f"+{dotted(path)}=1"), open_config({}))).tree
+    assert [repr(found) for found, _ in leaves(branch)] == [repr(path)]
 
 
 # -- setting, adding, deleting --------------------------------------------------------------------------------------
@@ -239,7 +158,7 @@ def test_types_of_the_dataclass_decide():
     assert laid(Config, "opt.name=null").opt.name == "null"
     assert laid(Config, "tag='null'").tag == "null"
     assert laid(Config, "flag=yes").flag is True
-    assert laid(Config, "opt.name=[a").opt.name == "[a"
+    assert laid(Config, "opt.name=[a").opt.name == "[a"  # no list, and none is wanted
     assert laid(Config, "opt.name=").opt.name == ""
 
 
@@ -410,7 +329,7 @@ def test_lines_of_an_overrides_file():
     found = tokens_of("# why\n\na.b=1 # text\n  +c=2\n", "o.txt")
     assert [(token.text.strip(), token.line) for token in found] == [("a.b=1", 3), ("+c=2", 4)]
     with pytest.raises(ConfigError, match=r"overrides file o.txt:2: unknown config key x"):
-        given(tokens_of("\nx=1", "o.txt"), open_config({"a": 1}))
+        lay(tokens_of("\nx=1", "o.txt"), open_config({"a": 1}))
 
 
 def test_comments_in_an_overrides_file():
@@ -446,9 +365,3 @@ def test_unknown_key_of_an_overrides_file():
         ) as caught:
             refuse_unknown(branch({"opt": {"lrr": 2}}), given_config)
         assert caught.value.hint == "did you mean opt.lr?"
-
-
-def test_plain_values_stay_as_written():
-    """Interpolations are not computed when they are laid."""
-    branch, _ = given(tokens("a=${b}"), OmegaConf.create({"a": 1, "b": 2}))
-    assert plain(branch) == {"a": "${b}"}

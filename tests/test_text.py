@@ -17,9 +17,8 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from runctx import Run
 from runctx.config import from_plain, to_plain
-from runctx.config.layers import dotted
 from runctx.config.structure import structure, structure_digest
-from runctx.config.text import from_text, path_of, to_text, value_digest
+from runctx.config.text import from_text, to_text, value_digest
 from runctx.errors import ConfigError
 from tests.strategies import config_keys, nested, scalars, texts
 
@@ -119,11 +118,6 @@ class TestText:
         config = from_plain(plain)
         assert same(_leaves(to_plain(from_text(to_text(config, redact=False)))), _leaves(to_plain(config)))
 
-    @given(st.lists(keys, min_size=1, max_size=4))
-    def test_keys_round_trip(self, path):
-        """A dotted key is read back as the keys it was made of."""
-        assert same(list(path_of(dotted(tuple(path)))), path)
-
     def test_what_can_be_written(self, tmp_path):
         """A configuration, a dataclass, an instance, a dict, a run, and a past run give the same text."""
         config = Config(lr=0.5, opt=Opt(), save_dir=str(tmp_path / "run"))
@@ -166,32 +160,21 @@ class TestText:
         ("text", "said"),
         [
             ("a = 1\nb", r"line 2: no key, or no ' = ' after it: b\nhint: a line is"),
-            ("= 1", "line 1: a key was expected"),
-            ("a. = 1", "a key was expected"),
-            ("a..b = 1", "a key was expected"),
-            ("a = one", "the value is no JSON"),
-            ("a = 1 2", "the value is no JSON"),
-            ("a = ", "the value is no JSON"),
-            ('"a = 1', "a key was expected"),
-            (r'"\x" = 1', "not a key"),
-            ("[1.2.3] = 1", "not a key"),
+            *((f"{key} = 1", "line 1: no key") for key in ("", "a.", ".a", "a..b", '"a', "a b", '"a"b')),
+            *((f"a = {value}", "the value is no JSON") for value in ("one", "1 2", "", '{"$bytes": "xyz"}')),
             ("a = 1\na = 2", "line 2: an earlier line"),
             ("a.b = 1\na = 2", "line 2: an earlier line"),
             ("a = 1\na.b = 2", "line 2: a key above it"),
             ("a = {}\na.b = 2", "line 2: a key above it"),
             ('a = {"b": 1}\na.c = 2', "line 2: a key above it"),
             ('a = [{"b": 1, "b": 2}]', "twice in one mapping"),
-            ('a = {"$bytes": "xyz"}', "the value is no JSON"),
             ('a = [{"$items": [[[], 1]]}]', "no single value"),
             ("a = " + "[" * 100_000 + "]" * 100_000, "nested too deep"),
-            ("a = " + "[" * 200 + "]" * 200, "more than 100 keys deep"),
-            ("a." * 200 + "a = 1", "more than 100 keys deep"),
+            ("a = " + "[" * 400 + "]" * 400, "nested too deep"),
+            ("a." * 200 + "a = 1", "line 1: no key"),
             ("a = " + "9" * 100_000, "the value is no JSON"),
-            ("9" * 100_000 + " = 1", "not a key"),
-            ('"' + "\\" * 100_000, "a key was expected"),
+            ('"' + "\\" * 100_000, "line 1: no key"),
             ("null = 1", "NoneType"),
-            ("a = [" + "9," * 100_000 + "9]", "more than 100000 values"),
-            ("a" * 6_000_000, "6000000 characters"),
         ],
         ids=lambda value: value[:20],
     )
@@ -209,12 +192,6 @@ class TestText:
         except ConfigError:
             return
         assert same(_leaves(to_plain(from_text(to_text(config, redact=False)))), _leaves(to_plain(config)))
-
-    @pytest.mark.parametrize("key", ["", "a.", ".a", "a b", '"a"b', "[]", "1.5.", "a=1"])
-    def test_no_key(self, key):
-        """A text that names no key is an error that says how keys are quoted."""
-        with pytest.raises(ConfigError, match=r"hint: .*quote"):
-            path_of(key)
 
 
 def _leaves(value: Any, path: str = "") -> dict[str, str]:

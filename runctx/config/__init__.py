@@ -4,12 +4,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .cli import add_arguments
     from .combinations.points import merged, sample, with_task, zipped
     from .combinations.spaces import integers, log_spaced, log_uniform, spaced, uniform
-    from .commandline.arguments import add_arguments
     from .files.compose import load
     from .objects import subclasses_in, to_class
-    from .opened import open_anew, open_config
+    from .opening import open_anew, open_config
     from .origins import origins_of
     from .reads import keys_read, never_read, plain_of, unnoticed, watch
     from .resolved import (
@@ -67,12 +67,12 @@ __all__ = [
 _MODULES = {
     "combinations.points": "merged sample with_task zipped",
     "combinations.spaces": "integers log_spaced log_uniform spaced uniform",
-    "commandline.arguments": "add_arguments",
+    "cli": "add_arguments",
     "files.compose": "load",
     "origins": "origins_of",
     "reads": "keys_read never_read plain_of unnoticed watch",
     "objects": "subclasses_in to_class",
-    "opened": "open_anew open_config",
+    "opening": "open_anew open_config",
     "resolved": "fill_in from_plain interpolated latest_runs refuse_missing save_dir_of to_plain to_yaml",
     "structure": "structure_digest",
     "text": "from_text value_digest",

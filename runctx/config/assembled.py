@@ -16,15 +16,13 @@ from omegaconf.errors import KeyValidationError, OmegaConfBaseException
 from ..errors import ConfigError
 from ..redact import Redactor
 from .classes import is_structured, type_text
-from .declared import declared_type, declares, inner, key_type, required
 from .derivation.arithmetic import provide
 from .held import is_no_bool
-from .known import completed, raw, tree_of
 from .layers import DELETE, REPLACE, Branch, Layer, Leaf, Path, Setting, dotted, leaves, merge, plain
-from .nearest import did_you_mean
+from .messages import did_you_mean, first_line, short
 from .objects import subclass_hint
-from .trace import Trace, attach, note_run, run_of, trace_of
-from .wording import first_line, short
+from .trace import Trace, attach, completed, note_run, raw, run_of, trace_of, tree_of
+from .values import declared_type, declares, inner, key_type, required
 
 
 def assemble(

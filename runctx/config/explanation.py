@@ -13,7 +13,7 @@ from ..errors import ConfigError
 from ..model import Lock, Origin
 from ..redact import REDACTED
 from .layers import dotted
-from .nearest import did_you_mean
+from .messages import did_you_mean
 
 if TYPE_CHECKING:
     from ..display.origins import Table

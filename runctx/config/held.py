@@ -14,7 +14,7 @@ from omegaconf import DictConfig, ListConfig
 
 from ..errors import ConfigError
 from .classes import types_of
-from .wording import short
+from .messages import short
 
 
 def held(value: Any, key: str = "") -> Any:

@@ -13,10 +13,10 @@ from omegaconf.errors import OmegaConfBaseException
 from ..errors import ConfigError
 from ..model import Origin
 from .classes import is_structured, types_of
-from .declared import inner, required
 from .layers import Path, dotted
+from .messages import first_line
 from .pristine import is_unset
-from .wording import first_line
+from .values import inner, required
 
 Ready = Callable[[Any, Path, Any], None]
 """Is given an instance whose fields are set, the keys that lead to it, and the type that is declared there."""

@@ -16,12 +16,11 @@ from .derivation.derived import source_of
 from .derivation.evaluation import Derived, evaluation
 from .derivation.references import needs_of
 from .explanation import Explanation, Unknown, of_lock
-from .known import raw, tree_of
 from .layers import MISSING, Branch, Leaf, Setting, dotted, leaves
 from .layers import Path as Keys
-from .opened import open_config
+from .opening import open_config
 from .post_init import settled
-from .trace import trace_of
+from .trace import raw, trace_of, tree_of
 
 
 def explain(what: Any, key: str | None = None) -> Explanation:

@@ -19,12 +19,11 @@ from .assembled import assemble, thawed
 from .classes import MISSING, place_of
 from .derivation.evaluation import evaluation, failure_of, path_of
 from .held import held
-from .known import located, raw, tree_of
 from .layers import Branch, Layer, Leaf, Path, Setting, assigned, at, below, dotted, leaves, merge, tree
+from .messages import first_line
 from .objects import object_of, put, run_post_init
 from .pristine import equal, has_post_init
-from .trace import Trace, attach, trace_of
-from .wording import first_line
+from .trace import Trace, attach, located, raw, trace_of, tree_of
 
 
 def settled(config: DictConfig) -> DictConfig:

@@ -1,7 +1,7 @@
-"""Which keys of a configuration were read, and which were set on the command line in vain?
+"""Note which keys of a configuration are read, and find those that were set on the command line in vain.
 
-Each leaf is given a class of its own, a subclass of what it is, whose first reading notes the key and gives the
-leaf its old class back: from then on, reading it costs what it costs in any configuration.
+Each leaf gets a subclass of its class. Its first reading notes the key and gives the leaf its old class back:
+from then on, reading it costs what it costs in any configuration.
 """
 
 from __future__ import annotations
@@ -20,11 +20,10 @@ from omegaconf.base import UnionNode
 from ..errors import ConfigError
 from . import concatenation
 from .derivation.evaluation import path_of
-from .known import tree_of
 from .layers import Path, Setting, dotted, leaves
-from .nearest import did_you_mean
+from .messages import did_you_mean
 from .resolved import to_plain
-from .trace import Trace, trace_of
+from .trace import Trace, trace_of, tree_of
 
 
 def watch(config: DictConfig) -> None:
@@ -71,29 +70,25 @@ def plain_of(config: DictConfig, key: str | None = None) -> Any:
     >>> plain_of(DictConfig({"opt": {"betas": [0.9, 0.99]}}), "opt")
     {'betas': [0.9, 0.99]}
     """
-    values: Any = to_plain(config)
+    found: Any = to_plain(config)
     trace = trace_of(config)
     known = [dotted(path) for path, _ in leaves(tree_of(config))]
     for name in key.split(".") if key else ():
-        names = (
-            values
-            if isinstance(values, dict)
-            else dict(enumerate(values))
-            if isinstance(values, list)
-            else {}
+        parts = (
+            found if isinstance(found, dict) else dict(enumerate(found)) if isinstance(found, list) else {}
         )
-        found = next((each for each in names if str(each) == name), None)
-        if found is None:
+        named = [part for each, part in parts.items() if str(each) == name]
+        if not named:
             raise ConfigError(f"unknown key {key!r}", hint=did_you_mean(key or "", known))
-        values = names[found]
+        found = named[0]
     if trace is not None:
         trace.reads.update(each for each in known if not key or f"{each}.".startswith(f"{key}."))
-    return values
+    return found
 
 
 @contextlib.contextmanager
 def unnoticed() -> Iterator[None]:
-    """Pickling a configuration meanwhile is no reading; for a copy of which nothing else is wanted."""
+    """Pickling a configuration within the block does not count as reading it."""
     token = _unnoticed.set(True)
     try:
         yield
@@ -107,13 +102,13 @@ _unnoticed: ContextVar[bool] = ContextVar("runctx_unnoticed", default=False)
 def keys_read(config: DictConfig) -> tuple[str, ...]:
     """Dotted keys that were read, and what those were computed from; sorted."""
     trace = trace_of(config)
-    return tuple(sorted(_with_needs(trace, _noted(trace)))) if trace else ()
+    return tuple(sorted(_with_needs(trace, _read_of(trace)))) if trace else ()
 
 
-def _with_needs(trace: Trace, noted: list[str]) -> set[str]:
+def _with_needs(trace: Trace, read: list[str]) -> set[str]:
     """These keys, and what they were computed from."""
     found: set[str] = set()
-    ahead = [*noted, _READ_BY_THE_RUN] if _READ_BY_THE_RUN in trace.tree.children else [*noted]
+    ahead = [*read, _READ_BY_THE_RUN] if _READ_BY_THE_RUN in trace.tree.children else [*read]
     while ahead:
         key = ahead.pop()
         if key not in found:
@@ -122,23 +117,23 @@ def _with_needs(trace: Trace, noted: list[str]) -> set[str]:
     return found
 
 
-def _noted(trace: Trace, *, below: bool = False) -> list[str]:
+def _read_of(trace: Trace, *, below: bool = False) -> list[str]:
     """With `below`, also what was read of the configurations that this one was laid upon."""
-    noted = [*trace.reads]  # at once: another thread may be reading
+    read = [*trace.reads]  # at once: another thread may be reading
     for reads in trace.below if below else ():
-        noted += [*reads]
+        read += [*reads]
     if trace.within:
         whole, key = trace.within
-        read = _noted(whole, below=below)
-        noted += [each.removeprefix(f"{key}.") for each in read if each.startswith(f"{key}.")]
-    return noted
+        start = f"{key}."
+        read += [each.removeprefix(start) for each in _read_of(whole, below=below) if each.startswith(start)]
+    return read
 
 
 def never_read(config: DictConfig) -> dict[str, Setting]:
-    """Keys that a command line set and nobody read: what was set is a misspelling, or has no effect.
+    """Keys that a command line set and nobody read: they are misspelled, or have no effect.
 
-    What was read of a configuration below this one, as of that which `merged` was given, has had its effect.
-    None, if the process was forked meanwhile, as workers that load data are: what they read is not known here.
+    A key that was read of a configuration below this one, such as that given to `merged`, has had its effect.
+    No key, if the process was forked meanwhile: what a child reads, as a worker that loads data does, is not known.
     """
     trace = trace_of(config)
     if trace is None or trace.forks != _forks:
@@ -147,7 +142,7 @@ def never_read(config: DictConfig) -> dict[str, Setting]:
     wanted = {key: won for key, won in winners.items() if won.layer.kind in _FROM_COMMAND_LINE}
     if not wanted:
         return {}
-    read = _with_needs(trace, _noted(trace, below=True))
+    read = _with_needs(trace, _read_of(trace, below=True))
     return {key: won for key, won in wanted.items() if key not in read}
 
 
@@ -171,7 +166,7 @@ _WATCH = "_runctx_watch"
 
 
 class _Watch:
-    """What a leaf must know to note that it was read, also when it has been copied into another configuration."""
+    """Where a leaf notes that it was read, its copies in other configurations included."""
 
     __slots__ = ("copied_from", "path", "reads")
 
@@ -231,7 +226,7 @@ def _disarm(leaf: Node, plain: type, note: bool = True) -> None:
 
 
 def _watched_class(plain: Any) -> type:
-    """A subclass that nobody can tell from `plain`, but that notes its first reading."""
+    """A subclass that looks like `plain`, and notes its first reading."""
 
     def copied(self: Any, memo: Any) -> Any:
         watch = self.__dict__.get(_WATCH)
@@ -263,13 +258,13 @@ def _noticed(plain: Any, name: str) -> Callable[..., Any]:
     return giving
 
 
-# -- who is asking? ----------------------------------------------------------------------------------------
+# -- who uses the value ------------------------------------------------------------------------------------
 
-_ASKING_OF_WHAT_KIND = frozenset({"_is_missing_value", "_is_interpolation", "_is_none"})
-"""What in OmegaConf looks at a value without giving it to anyone; who is given it asks again."""
+_INSPECTING = frozenset({"_is_missing_value", "_is_interpolation", "_is_none"})
+"""Functions of OmegaConf that look at a value without handing it on; who hands it on asks again."""
 
 _SETTLED_BY_NONE = frozenset({"_to_content", "_item_eq"})
-"""Those in OmegaConf that ask no further where a value is None: hearing so is reading it."""
+"""Functions of OmegaConf that ask no further where a value is None: for them, looking is reading."""
 
 _TELLING = frozenset({"to_yaml", "missing_keys", "format_and_raise"})
 """Functions of OmegaConf that show a configuration to a person, or say what is wrong with it."""
@@ -282,17 +277,13 @@ _PASSING = frozenset({"omegaconf", "collections", "_collections_abc", "inspect",
 
 
 def _is_reading(frame: FrameType | None) -> bool:
-    """Whether whoever made the calls that end in `frame` is going to use the value. In doubt, yes.
+    """True if the calls that end in `frame` are going to use the value; in doubt, True.
 
-    Only asked until a leaf has been read, so that it may look at the whole stack.
+    It looks at the whole stack, which is affordable because nobody asks once a leaf has been read.
     """
     assert frame is not None
     asker = frame.f_back
-    if (
-        frame.f_code.co_name in _ASKING_OF_WHAT_KIND
-        and asker
-        and asker.f_code.co_name not in _SETTLED_BY_NONE
-    ):
+    if frame.f_code.co_name in _INSPECTING and asker and asker.f_code.co_name not in _SETTLED_BY_NONE:
         return False
     reader: str | None = None
     while frame is not None:

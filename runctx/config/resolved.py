@@ -21,12 +21,11 @@ from .derivation import resolvers
 from .derivation.arithmetic import OPERATORS, provide
 from .derivation.evaluation import DerivationError, Derived, derived_in, evaluation, failure_of, path_of
 from .derivation.references import needs_of
-from .known import located, raw, tree_of
 from .layers import Branch, at, dotted, leaves
 from .layers import Path as Keys
+from .messages import message_of, short
 from .post_init import is_computed, is_open, run, settled
-from .trace import Trace, attach, trace_of
-from .wording import message_of, short
+from .trace import Trace, attach, located, raw, trace_of, tree_of
 
 _instant: ContextVar[datetime | None] = ContextVar("runctx_instant", default=None)
 

@@ -20,8 +20,9 @@ from omegaconf.basecontainer import BaseContainer
 from ..told import Told
 from .classes import is_structured
 from .layers import Path, dotted
+from .opening import config_of
 from .resolved import to_plain
-from .text import SAVE_DIR, digest_of, escaped, held
+from .text import SAVE_DIR, digest_of, escaped
 
 _Shape = dict[Any, Any] | str
 """Key -> shape, of a mapping; of any other value, its type."""
@@ -59,7 +60,7 @@ def structure(config: Any, plain: dict[Any, Any] | None = None) -> str:
     opt.betas: list[float]
     opt.lr: float
     """
-    node = None if type(config) is dict else held(config)
+    node = None if type(config) is dict else config_of(config)
     if plain is None:
         plain = config if node is None else to_plain(node)
     shape = _mapping({key: value for key, value in plain.items() if key != SAVE_DIR}, node, ())

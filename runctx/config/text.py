@@ -1,11 +1,10 @@
-"""How is a configuration written as lines that can be compared, and when have two the same values?"""
+"""Write a configuration as lines that can be compared, read them back, and digest its values."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -15,16 +14,13 @@ from ..errors import ConfigError
 from ..redact import Redactor
 from ..told import Told
 from .layers import Path, dotted
-from .opened import open_config
-from .post_init import settled
+from .messages import cut, short
+from .opening import config_of
 from .resolved import from_plain, to_plain
+from .values import Word, split_keys
 
 SAVE_DIR = "save_dir"
 """The top-level key that differs between runs which are otherwise the same."""
-
-_MAX_CHARACTERS = 5_000_000
-_MAX_DEPTH = 100
-_MAX_VALUES = 100_000  # OmegaConf makes an object of each, some ten thousand in a second
 
 
 def to_text(what: Any, *, redact: bool = True) -> str:
@@ -50,7 +46,7 @@ def to_text(what: Any, *, redact: bool = True) -> str:
     opt.lr = 0.1
     twice = "aa"
     """
-    plain = to_plain(held(what))
+    plain = to_plain(config_of(what))
     return _text(Redactor(settings.load().redact).mapping(plain) if redact else plain)
 
 
@@ -66,24 +62,16 @@ def from_text(text: str) -> DictConfig:
     >>> from_text('opt.lr = 0.1\\nname = "a"')
     {'opt': {'lr': 0.1}, 'name': 'a'}
     """
-    if len(text) > _MAX_CHARACTERS:
-        raise ConfigError(
-            f"a configuration of {len(text)} characters was given, {_MAX_CHARACTERS} is the most that is read"
-        )
     values: dict[Any, Any] = {}
-    size = 0
     ends: set[int] = set()  # ids of the mappings that are values: no key lies below one
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip() or line.startswith("#"):
             continue
         try:
             path, value = _read_line(line)
-            size += _size(value, len(path))
-            if size > _MAX_VALUES:
-                raise _WrongError(f"more than {_MAX_VALUES} values")
             _put(values, path, value, ends)
         except _WrongError as error:
-            raise ConfigError(f"line {number}: {error}: {_short(line)}", hint=_HINT) from error
+            raise ConfigError(f"line {number}: {error}: {cut(line)}", hint=_HINT) from error
     config = from_plain(values)
     OmegaConf.set_readonly(config, None)
     return config
@@ -106,7 +94,7 @@ def value_digest(config: Any) -> str:
     """
     if isinstance(config, Told) and config.lock.config_digest:
         return config.lock.config_digest  # of values without the secrets, which no lock holds
-    plain = config if type(config) is dict else to_plain(held(config))
+    plain = config if type(config) is dict else to_plain(config_of(config))
     return digest_of(_text({key: value for key, value in plain.items() if key != SAVE_DIR}))
 
 
@@ -114,15 +102,6 @@ def digest_of(text: str) -> str:
     from blake3 import blake3
 
     return "blake3:" + blake3(text.encode()).hexdigest()
-
-
-def held(what: Any) -> DictConfig:
-    """The configuration that `what` is, or has."""
-    if isinstance(what, DictConfig):
-        return what
-    if not isinstance(what, Mapping) and not dataclasses.is_dataclass(what) and hasattr(what, "cfg"):
-        return held(what.cfg)
-    return settled(open_config(what))
 
 
 # -- writing -----------------------------------------------------------------------------------------------
@@ -159,9 +138,7 @@ def written(value: Any) -> str:
     try:
         return _encode(_as_json(value))
     except (TypeError, ValueError) as error:
-        raise ConfigError(
-            f"{type(value).__name__} {_short(repr(value))} cannot be written: {error}"
-        ) from error
+        raise ConfigError(f"{type(value).__name__} {short(value)} cannot be written: {error}") from error
 
 
 def _as_json(value: Any) -> Any:
@@ -186,46 +163,19 @@ class _WrongError(ValueError):
     """With a line; the message says what."""
 
 
-_SEGMENT = re.compile(
-    r"""(?P<word>-*[A-Za-z_][A-Za-z0-9_-]*) | (?P<int>-?[0-9]+) | (?P<quoted>"(?:[^"\\]|\\.)*")
-    | \[(?: 0x(?P<bytes>(?:[0-9a-f]{2})*) | (?P<float>-?[0-9][0-9.e+-]*|-?inf|nan) )\]""",
-    re.VERBOSE,
-)
-_WORDS = {"true": True, "false": False, "null": None}
-_EQUALS = re.compile(r"[ \t]*=[ \t]*")
 # JSON takes two escaped surrogates in a row for one character; in a Python string they are two
 _SURROGATE = re.compile(r"(?<!\\)((?:\\\\)*)\\u(d[89a-f][0-9a-f]{2})", re.IGNORECASE)
 
 
-def path_of(key: str) -> Path:
-    """The keys that `layers.dotted` has made one text of.
-
-    Raises
-    ------
-    ConfigError: it is not such a text.
-
-    >>> path_of('weights.3."a.b"')
-    ('weights', 3, 'a.b')
-    """
-    try:
-        path, end = _read_path(key)
-        if end != len(key):
-            raise _WrongError(f"unexpected {_short(key[end:])}")
-    except _WrongError as error:
-        raise ConfigError(
-            f"key {_short(key)}: {error}", hint='`opt.lr`; quote what is no word: `"a b".lr`'
-        ) from error
-    return path
-
-
 def _read_line(line: str) -> tuple[Path, Any]:
     line = _SURROGATE.sub(lambda m: m[1] + chr(int(m[2], 16)), line)
-    path, end = _read_path(line)
-    equals = _EQUALS.match(line, end)
-    if equals is None:
+    keys, end = split_keys(line)
+    rest = line[end:].lstrip(" \t")
+    if not keys or not rest.startswith("="):
         raise _WrongError("no key, or no ' = ' after it")
+    path = tuple(key.value if isinstance(key, Word) else key for key in keys)
     try:
-        value = _decoder.decode(line[equals.end() :])
+        value = _decoder.decode(rest[1:].strip(" \t"))
     except RecursionError as error:
         raise _WrongError("nested too deep") from error
     except _WrongError:
@@ -233,34 +183,6 @@ def _read_line(line: str) -> tuple[Path, Any]:
     except ValueError as error:
         raise _WrongError(f"the value is no JSON ({error})") from error
     return path, value
-
-
-def _read_path(line: str) -> tuple[Path, int]:
-    path: list[Any] = []
-    end = -1
-    while end < 0 or line[end : end + 1] == ".":
-        found = _SEGMENT.match(line, end + 1)
-        if found is None:
-            raise _WrongError("a key was expected")
-        path.append(_key(found))
-        end = found.end()
-        if len(path) > _MAX_DEPTH:
-            raise _WrongError(f"more than {_MAX_DEPTH} keys deep")
-    return tuple(path), end
-
-
-def _key(found: re.Match[str]) -> Any:
-    kind, text = found.lastgroup, found[found.lastgroup or 0]
-    try:
-        if kind == "quoted":
-            return json.loads(text)
-        if kind == "bytes":
-            return bytes.fromhex(text)
-        if kind == "word":
-            return _WORDS.get(text, text)
-        return int(text) if kind == "int" else float(text)
-    except ValueError as error:
-        raise _WrongError(f"not a key ({error})") from error
 
 
 def _object(pairs: list[tuple[str, Any]]) -> Any:
@@ -280,14 +202,6 @@ def _object(pairs: list[tuple[str, Any]]) -> Any:
 _decoder = json.JSONDecoder(object_pairs_hook=_object)
 
 
-def _size(value: Any, depth: int) -> int:
-    """How many values it consists of."""
-    if depth > _MAX_DEPTH:
-        raise _WrongError(f"more than {_MAX_DEPTH} keys deep")
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return 1 + sum(_size(one, depth + 1) if isinstance(one, (dict, list)) else 1 for one in inner)
-
-
 def _put(values: dict[Any, Any], path: Path, value: Any, ends: set[int]) -> None:
     here: Any = values
     for key in path[:-1]:
@@ -299,7 +213,3 @@ def _put(values: dict[Any, Any], path: Path, value: Any, ends: set[int]) -> None
     here[path[-1]] = value
     if isinstance(value, dict):
         ends.add(id(value))
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 80 else text[:77] + "..."

@@ -109,7 +109,7 @@ _BRACKETS = re.compile(r"\[(['\"]?)(.*?)\1\]")
 
 
 def _slip(name: str) -> str:
-    from ..config.nearest import nearest
+    from ..config.messages import nearest
 
     said = {"true": "True", "false": "False", "null": "None", "none": "None"}.get(name.lower())
     if said:
@@ -141,7 +141,7 @@ def unmet(columns: Iterable[Column], rows: Sequence[Row]) -> Iterator[str]:
 
 def other_metrics(name: str, known: Collection[str]) -> str | None:
     """A hint with the metrics there are, those first that are called like this one; None if it is one of them."""
-    from ..config.nearest import nearest
+    from ..config.messages import nearest
 
     there = sorted(one for one in known if not one.startswith(SYSTEM))
     first = list(dict.fromkeys([*nearest(name, there), *there]))
@@ -155,7 +155,7 @@ _MOST = 10
 
 def meant(name: str, known: Collection[str], prefix: str = "") -> str | None:
     """A hint with the names, after a prefix, that are most like this one."""
-    from ..config.nearest import nearest
+    from ..config.messages import nearest
 
     found = [] if name in known else [f"{prefix}{one}" for one in nearest(name, known)]
     return f"did you mean {' or '.join(found)}?" if found else None

@@ -339,7 +339,7 @@ def _stages(name: str, rows: Iterable[Row]) -> str:
 
 
 def _meant(name: str, rows: Iterable[Row]) -> Iterator[str]:
-    from ..config.nearest import nearest
+    from ..config.messages import nearest
 
     stages = list(dict.fromkeys(row.stage for row in rows))
     if alike := [stage for stage in stages if stage.startswith(name)] or nearest(name, stages):

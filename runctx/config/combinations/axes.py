@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from ...errors import ConfigError
 from ...redact import Redactor
-from ..wording import short
+from ..messages import short
 from . import naming
 from .spaces import Integers, Space
 
@@ -222,8 +222,8 @@ def _held(key: str, value: Any) -> Any:
     """As a configuration holds it: a number of numpy becomes Python's."""
     if type(value) in (bool, int, float, str, type(None)):
         return value
-    from ..given import hold
-    from ..known import raw
+    from ..containers import hold
+    from ..trace import raw
 
     return raw(hold({key: value}))[key]
 

@@ -179,8 +179,8 @@ def merged(config: Any, point: Mapping[str, Any]) -> Any:
 def _laid(config: Any, point: Mapping[str, Any], layer: Layer) -> DictConfig:
     from omegaconf import DictConfig
 
-    from ..commandline.overrides import lay_values
-    from ..opened import open_config
+    from ..opening import open_config
+    from ..overrides import lay_values
     from ..post_init import settled, unsettled
 
     held = unsettled(config) if isinstance(config, DictConfig) else open_config(config)
@@ -374,9 +374,9 @@ def _as_config(point: Point) -> DictConfig:
 
 @functools.lru_cache(256)
 def _path(key: str) -> Path:
-    from ..commandline.literals import Bare
-    from ..commandline.overrides import Token, parsed
     from ..layers import Layer
+    from ..overrides import Token, parsed
+    from ..values import Word
 
     keys = parsed(Token(f"{key}=", Layer(kind="override", name="combination"))).keys
-    return tuple(int(part) if isinstance(part, Bare) and part.isdecimal() else str(part) for part in keys)
+    return tuple(int(part) if isinstance(part, Word) and part.isdecimal() else str(part) for part in keys)

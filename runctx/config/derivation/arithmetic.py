@@ -14,7 +14,7 @@ from typing import Any
 
 from ...errors import ConfigError
 from ..layers import dotted
-from ..wording import short
+from ..messages import short
 from . import resolvers
 from .evaluation import DerivationError, path_of
 

@@ -19,10 +19,10 @@ from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseExceptio
 
 from ...errors import ConfigError
 from ..classes import type_text
-from ..declared import required
 from ..held import held
 from ..layers import Path, dotted
-from ..wording import first_line, short
+from ..messages import first_line, short
+from ..values import required
 from .references import cycle, needs_of
 from .resolvers import register
 from .view import PASS, view

@@ -12,7 +12,7 @@ from typing import Any
 
 from ...errors import ConfigError
 from ..layers import DELETE, REPLACE, Path
-from ..nearest import nearest
+from ..messages import nearest
 from .formats import Document
 
 BASE = "_base_"

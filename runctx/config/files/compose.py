@@ -17,14 +17,13 @@ from omegaconf import DictConfig, ListConfig
 
 from ...errors import ConfigError
 from ..assembled import assemble
-from ..declared import declared_type, takes_text
+from ..containers import hold
 from ..derivation.derived import as_subtree
-from ..given import hold
-from ..known import tree_of
 from ..layers import MISSING, Branch, Kind, Leaf, assigned, at, below, leaves, merge
 from ..layers import Path as Keys
 from ..post_init import settled
-from ..trace import Composition, trace_of
+from ..trace import Composition, trace_of, tree_of
+from ..values import declared_type, takes_text
 from .bases import Reference, among, shown
 from .formats import SUFFIXES
 from .inherit import EXPERIMENTS, load_tree

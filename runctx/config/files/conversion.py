@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..layers import plain
-from ..opened import open_config
+from ..opening import open_config
 from ..resolved import escaped, to_plain
 from .formats import encode
 from .inherit import load_tree

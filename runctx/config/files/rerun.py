@@ -19,11 +19,10 @@ from omegaconf.errors import OmegaConfBaseException
 from ... import layout, lock
 from ...errors import RunctxError
 from ...model import Lock, Origin
-from ..known import raw
 from ..layers import Branch, Layer, Leaf, at, dotted, leaves, tree
 from ..layers import Path as Keys
 from ..objects import put
-from ..trace import note_run, run_of, trace_of
+from ..trace import note_run, raw, run_of, trace_of
 
 _KEY = "save_dir"
 

@@ -1,4 +1,4 @@
-"""What was the configuration told on the command line?"""
+"""Lay what the command line says upon a configuration: `from_cli` and its options."""
 
 from __future__ import annotations
 
@@ -12,24 +12,22 @@ from typing import Any, NamedTuple, NoReturn, TypeVar, overload
 
 from omegaconf import DictConfig
 
-from ... import command
-from ...errors import ConfigError
-from ...redact import Redactor
-from .. import reads
-from ..files.bases import BASE, shown
-from ..files.compose import begin, lay, lay_file, require_choices
-from ..files.formats.source import bytes_of
-from ..files.inherit import EXPERIMENTS, exists, experiments_in, load_tree
-from ..known import tree_of
-from ..layers import DELETE, REPLACE, Branch, Layer, dotted, leaves
-from ..nearest import nearest
-from ..opened import open_config
-from ..post_init import settled
-from ..resolved import refuse_missing, to_plain, to_yaml
-from ..trace import trace_of
-from . import overrides
+from .. import command
+from ..errors import ConfigError
+from ..redact import Redactor
+from . import overrides, reads
+from .files.bases import BASE, shown
+from .files.compose import begin, lay, lay_file, require_choices
+from .files.formats.source import bytes_of
+from .files.inherit import EXPERIMENTS, exists, experiments_in, load_tree
+from .layers import DELETE, REPLACE, Branch, Layer, dotted, leaves
+from .messages import nearest
+from .opening import open_config
 from .overrides import Token
-from .usage import groups_text, keys_text
+from .post_init import settled
+from .resolved import refuse_missing, to_plain, to_yaml
+from .trace import trace_of, tree_of
+from .usage import help_text
 
 T = TypeVar("T")
 
@@ -39,10 +37,11 @@ class _Option(NamedTuple):
     help: str
     arguments: dict[str, Any]
 
-    @property
-    def dest(self) -> str:
-        """Its name in a Namespace, where users have names of their own."""
-        return "runctx_" + self.flags[-1].lstrip("-").replace("-", "_")
+    def add_to(self, parser: argparse._ActionsContainer, taken: Mapping[str, Any]) -> None:
+        """Add it by its free flags, or as `--cfg-...`; its value is `runctx_...`, as users have names of their own."""
+        name = self.flags[-1].lstrip("-")
+        flags = [flag for flag in self.flags if flag not in taken] or [f"--cfg-{name}"]
+        parser.add_argument(*flags, dest=f"runctx_{name.replace('-', '_')}", help=self.help, **self.arguments)
 
 
 def _several(metavar: str) -> dict[str, Any]:
@@ -82,19 +81,6 @@ _OPTIONS = (
 )
 _HELP = _Option(("-h", "--help"), "show this message, and exit", _FLAG)
 _HELP_BESIDE_OTHERS = _Option(("--help-config",), "list all keys of the configuration, and exit", _FLAG)
-
-
-class _Asked(NamedTuple):
-    """What a command line asks for."""
-
-    config: list[str]
-    experiment: list[str]
-    overrides_path: list[str]
-    tokens: list[Token]
-    resume: bool | str
-    explain: bool
-    print_config: bool
-    help: bool
 
 
 @overload
@@ -203,60 +189,56 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "runctx_bare", nargs="*", default=[], metavar="KEY=VALUE", help="set a key, as -o does"
     )
     for option in (*_OPTIONS, _HELP_BESIDE_OTHERS):
-        _add(group, option, taken=parser._option_string_actions)
-
-
-def _add(parser: argparse._ActionsContainer, option: _Option, taken: Mapping[str, Any]) -> None:
-    free = [flag for flag in option.flags if flag not in taken]
-    flags = free or [f"--cfg-{option.flags[-1].lstrip('-')}"]
-    parser.add_argument(*flags, dest=option.dest, help=option.help, **option.arguments)
+        option.add_to(group, taken=parser._option_string_actions)
 
 
 # -- reading the arguments -----------------------------------------------------------------------------------------
 
 
-def _asked(argv: Sequence[str] | argparse.Namespace | None, config: DictConfig) -> _Asked:
+class _Arguments(NamedTuple):
+    options: argparse.Namespace
+    overrides: list[Token]
+    resume: bool | str
+
+    @property
+    def help(self) -> bool:
+        return any(getattr(self.options, f"runctx_{name}", False) for name in ("help", "help_config"))
+
+
+def _arguments(argv: Sequence[str] | argparse.Namespace | None, config: DictConfig) -> _Arguments:
     if isinstance(argv, argparse.Namespace):
         if not hasattr(argv, "runctx_bare"):
             raise ConfigError(
                 "the parsed arguments have no configuration options",
                 hint="call add_arguments(parser) before parsing",
             )
-        return _understood(argv, argv.runctx_bare, sys.argv[1:])
+        return _with_positions(argv, argv.runctx_bare, sys.argv[1:])
     if isinstance(argv, str) or not all(isinstance(argument, str) for argument in argv or ()):
         raise ConfigError(
             "the arguments must be a list of str", hint='from_cli(Config, ["opt.lr=0.3", "epochs=5"])'
         )
     if argv is None:
-        arguments = [] if command.is_interactive() or _is_under_pytest() else sys.argv[1:]
-    else:
-        arguments = list(argv)
-    found, rest = _parser().parse_known_args(arguments)
+        argv = [] if command.is_interactive() or _is_under_pytest() else sys.argv[1:]
+    options, rest = _parser().parse_known_args(argv)
     bare = [argument for argument in rest if argument != "--"]
     for argument in bare:
         if argument.startswith("-"):
-            raise _no_option(argument, config)
-    return _understood(found, bare, sys.argv[1:] if _is_part(arguments, sys.argv[1:]) else arguments)
+            raise _unknown_option(argument, config)
+    process = iter(sys.argv[1:])
+    is_left_over = all(argument in process for argument in argv)  # by another parser, in the same order
+    return _with_positions(options, bare, sys.argv[1:] if is_left_over else argv)
 
 
-def _understood(found: argparse.Namespace, bare: Sequence[str], arguments: Sequence[str]) -> _Asked:
-    resume: bool | str = found.runctx_resume
+def _with_positions(options: argparse.Namespace, bare: Sequence[str], arguments: Sequence[str]) -> _Arguments:
+    resume: bool | str = options.runctx_resume
     if isinstance(resume, str) and "=" in resume and not os.path.exists(resume):  # --resume lr=0.3
         bare, resume = [resume, *bare], True
-    placed = _placed([*found.runctx_override, *bare], arguments)
-    return _Asked(
-        config=found.runctx_config,
-        experiment=found.runctx_experiment,
-        overrides_path=found.runctx_overrides_path,
-        tokens=[Token(text, Layer(kind="override", name=f"argument {n}")) for n, text in placed],
-        resume=resume,
-        explain=found.runctx_explain,
-        print_config=found.runctx_print_config,
-        help=getattr(found, _HELP.dest, False) or getattr(found, _HELP_BESIDE_OTHERS.dest, False),
-    )
+    positions = _positions([*options.runctx_override, *bare], arguments)
+    tokens = [Token(text, Layer(kind="override", name=f"argument {n}")) for n, text in positions]
+    return _Arguments(options, tokens, resume)
 
 
-def _placed(texts: Sequence[str], arguments: Sequence[str]) -> Iterator[tuple[int, str]]:
+def _positions(texts: Sequence[str], arguments: Sequence[str]) -> Iterator[tuple[int, str]]:
     """Each override and its position, in the order of the arguments: argparse tells neither."""
     left = Counter(texts)
     for n, argument in enumerate(arguments, 1):
@@ -269,34 +251,22 @@ def _placed(texts: Sequence[str], arguments: Sequence[str]) -> Iterator[tuple[in
         yield len(arguments) + 1, text
 
 
-def _is_part(part: Sequence[str], whole: Sequence[str]) -> bool:
-    """Whether these are arguments of this process that another parser left over."""
-    rest = iter(whole)
-    return all(argument in rest for argument in part)
-
-
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"command line: {message}", hint="--help lists all options")
 
 
 def _parser() -> argparse.ArgumentParser:
+    name = getattr(getattr(sys.modules.get("__main__"), "__spec__", None), "name", None)
+    program = f"python -m {name.removesuffix('.__main__')}" if name else os.path.basename(sys.argv[0])
     usage = "%(prog)s [options] [KEY=VALUE ...]"
-    parser = _Parser(prog=_program(), usage=usage, add_help=False, allow_abbrev=False)
+    parser = _Parser(prog=program or "python", usage=usage, add_help=False, allow_abbrev=False)
     for option in (*_OPTIONS, _HELP):
-        _add(parser, option, taken={})
+        option.add_to(parser, taken={})
     return parser
 
 
-def _program() -> str:
-    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
-    name = getattr(spec, "name", None)
-    return (
-        f"python -m {name.removesuffix('.__main__')}" if name else os.path.basename(sys.argv[0]) or "python"
-    )
-
-
-def _no_option(argument: str, config: DictConfig) -> ConfigError:
+def _unknown_option(argument: str, config: DictConfig) -> ConfigError:
     name, _, value = argument.lstrip("-").partition("=")
     dashed = f"--{name.replace('_', '-')}"
     if any(dashed in option.flags for option in (*_OPTIONS, _HELP)):
@@ -318,27 +288,28 @@ def _is_under_pytest() -> bool:
 def _from_cli(
     config: DictConfig, argv: Sequence[str] | argparse.Namespace | None, files: list[str]
 ) -> DictConfig:
-    asked = _asked(argv, config)
+    asked = _arguments(argv, config)
+    options = asked.options
     if asked.help:
         for file in files:
             config = lay_file(config, file)
-        experiments = {file: experiments_in(file) for file in (*files, *asked.config)}
-        whole = not isinstance(argv, argparse.Namespace)
-        _print_and_exit(_help(config, experiments, whole=whole))
-    config = _with_files(config, [*files, *asked.config], asked.experiment)
-    for path in asked.overrides_path:
-        config = overrides.choose_by(asked.tokens, config)  # what it may set depends on what is chosen
+        experiments = {file: _choosable(experiments_in(file)) for file in (*files, *options.runctx_config)}
+        parser = None if isinstance(argv, argparse.Namespace) else _parser()
+        _print_and_exit(help_text(config, experiments, parser))
+    config = _with_files(config, [*files, *options.runctx_config], options.runctx_experiment)
+    for path in options.runctx_overrides_path:
+        config = overrides.choose_by(asked.overrides, config)  # what it may set depends on what is chosen
         config = _with_overrides_file(config, path)
-    if asked.tokens or trace_of(config) is None:
-        config = overrides.lay(asked.tokens, config)
+    if asked.overrides or trace_of(config) is None:
+        config = overrides.lay(asked.overrides, config)
     require_choices(config)
     config = settled(config)
-    if asked.explain:
-        from ..origins import explain
+    if options.runctx_explain:
+        from .origins import explain
 
         _print_and_exit(f"{explain(config)}\n")
-    if asked.print_config:
-        _print_and_exit(_yaml(config))
+    if options.runctx_print_config:
+        _print_and_exit(to_yaml(Redactor().mapping(to_plain(config))).decode())
     refuse_missing(config)
     if asked.resume and (trace := trace_of(config)) is not None:
         trace.resume = asked.resume
@@ -348,16 +319,16 @@ def _from_cli(
 
 def _with_files(config: DictConfig, files: Sequence[str], keys: Sequence[str]) -> DictConfig:
     """`config` with the configuration files upon it, and on top the experiments of these keys in them."""
-    known = tree_of(config).children
+    known = tree_of(config).children.keys()
     shelves = {file: experiments_in(file) for file in files if keys and EXPERIMENTS not in known}
     prefix = f"{EXPERIMENTS}." if any(shelves.values()) else ""
-    if (
-        keys and not prefix
-    ):  # then any mapping in a file may be one, and what the configuration has no key for is
-        said = {file: load_tree(file) for file in files}
-        shelves = {file: _mappings(tree, tree.children.keys() - known.keys()) for file, tree in said.items()}
-        for tree in said.values():
-            config = lay(config, _part(tree, known.keys()))
+    if keys and not prefix:  # any mapping in a file that the configuration has no key for is an experiment
+        for file in files:
+            whole, part = load_tree(file), Branch()
+            part.children = {key: child for key, child in whole.children.items() if key in known}
+            others = (key for key, child in whole.children.items() if isinstance(child, Branch))
+            shelves[file] = [str(key) for key in others if key not in known]
+            config = lay(config, part)
     else:
         for file in files:
             config = lay_file(config, file)
@@ -371,27 +342,16 @@ def _with_files(config: DictConfig, files: Sequence[str], keys: Sequence[str]) -
     return config
 
 
-def _mappings(branch: Branch, keys: Collection[Any]) -> list[str]:
-    children = branch.children.items()
-    return [str(key) for key, child in children if key in keys and isinstance(child, Branch)]
-
-
-def _part(branch: Branch, keys: Collection[Any]) -> Branch:
-    part = Branch()
-    part.children = {key: child for key, child in branch.children.items() if key in keys}
-    return part
-
-
 def _no_experiment(key: str, files: Collection[str], shelves: Mapping[str, list[str]]) -> ConfigError:
     if not files:
         return ConfigError(f"--experiment {key} needs a file", hint="add --config FILE")
-    there = _listed(name for names in shelves.values() for name in names)
+    there = _choosable(name for names in shelves.values() for name in names)
     hint = f"known experiments: {there}" if there else f"write them under `{EXPERIMENTS}`"
     return ConfigError(f"--experiment {key}: no such experiment in {', '.join(files)}", hint=hint)
 
 
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(dict.fromkeys(name for name in names if name not in (BASE, REPLACE, DELETE)))
+def _choosable(experiments: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(name for name in experiments if name not in (BASE, REPLACE, DELETE)))
 
 
 def _with_overrides_file(config: DictConfig, path: str) -> DictConfig:
@@ -404,23 +364,7 @@ def _with_overrides_file(config: DictConfig, path: str) -> DictConfig:
     return overrides.lay(overrides.tokens_of(text, shown(Path(path).absolute())), config)
 
 
-# -- telling -------------------------------------------------------------------------------------------------------
-
-
-def _help(config: DictConfig, experiments: Mapping[str, list[str]], *, whole: bool) -> str:
-    """What can be set and chosen; with `whole`, also by which options."""
-    parts = [keys_text(config)]
-    if groups := groups_text(config):
-        parts.append(groups)
-    for file, names in experiments.items():
-        if listed := _listed(names):
-            parts.append(f"experiments of {file}: {listed}")
-    if not whole:
-        return "\n\n".join(parts) + "\n"
-    parser = _parser()
-    signs = "KEY=VALUE sets a key, +KEY=VALUE adds one, ~KEY deletes one."
-    options = parser.format_help().partition("\n\n")[2]
-    return "\n\n".join([parser.format_usage() + signs, *parts, options])
+# -- printing ------------------------------------------------------------------------------------------------------
 
 
 def _print_and_exit(text: str) -> NoReturn:
@@ -431,13 +375,8 @@ def _print_and_exit(text: str) -> NoReturn:
     sys.exit(0)
 
 
-def _yaml(config: DictConfig) -> str:
-    """The values as they would be used, secrets redacted; `???` for those that are still missing."""
-    return to_yaml(Redactor().mapping(to_plain(config))).decode()
-
-
 def _exit(error: ConfigError) -> NoReturn:
-    from ...display import words
+    from ..display import words
 
     print(f"error: {words.lines(error.message)}", file=sys.stderr)
     if error.hint:

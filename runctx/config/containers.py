@@ -1,4 +1,4 @@
-"""What did the code give as a configuration?"""
+"""Hold what code gives as a configuration in containers of OmegaConf: classes, instances, mappings."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ from .derivation.arithmetic import provide
 from .derivation.derived import rooted
 from .derivation.evaluation import path_of
 from .held import held
-from .known import raw, tree_of
+from .messages import message_of, short
 from .post_init import unsettled
 from .pristine import NotReproducedError, has_post_init, pristine
 from .refusal import refusal
-from .trace import Trace, attach, trace_of
-from .wording import message_of, short
+from .trace import Trace, attach, raw, trace_of, tree_of
 
 
 def hold(given: Any) -> DictConfig:

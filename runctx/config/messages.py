@@ -1,8 +1,35 @@
-"""Which name was meant?"""
+"""Words for error messages: short values, reasons of OmegaConf, and the known names that a wrong one is near to."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any
+
+from ..errors import ConfigError
+
+
+def short(value: Any) -> str:
+    """The `repr` of a value, cut to 80 characters."""
+    return cut(repr(value))
+
+
+def cut(text: str) -> str:
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def message_of(error: BaseException) -> tuple[str, str | None]:
+    """Message and hint for an error of OmegaConf."""
+    if isinstance(error, ConfigError):
+        return error.message, error.hint
+    if isinstance(error, RecursionError):
+        return "the configuration is nested too deep, or contains itself", None
+    key = getattr(error, "full_key", None)
+    return (f"config key {key}: " if key else "") + first_line(error), None
+
+
+def first_line(error: BaseException) -> str:
+    """Without the lines in which OmegaConf repeats itself."""
+    return str(error).split("\n", 1)[0]
 
 
 def nearest(name: str, known: Collection[str], count: int = 3) -> list[str]:

@@ -1,1 +1,0 @@
-"""What was a configuration told on the command line?"""
