@@ -8,9 +8,9 @@ from .model import VERSION as __version__
 
 if TYPE_CHECKING:
     from .config.cli import from_cli
-    from .config.combinations.points import grid
-    from .config.derivation.derived import derived
+    from .config.derived import derived
     from .config.files.compose import compose
+    from .config.grid import grid
     from .config.origins import explain
     from .config.text import to_text
     from .past.index import runs
@@ -32,10 +32,10 @@ __all__ = [
 _HOME = {
     "Run": ".run",
     "compose": ".config.files.compose",
-    "derived": ".config.derivation.derived",
+    "derived": ".config.derived",
     "explain": ".config.origins",
     "from_cli": ".config.cli",
-    "grid": ".config.combinations.points",
+    "grid": ".config.grid",
     "runs": ".past.index",
     "to_text": ".config.text",
 }

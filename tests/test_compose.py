@@ -15,8 +15,8 @@ from omegaconf import OmegaConf
 
 from runctx import Run
 from runctx.config.cli import from_cli
-from runctx.config.combinations.points import grid, merged
 from runctx.config.files.compose import compose, load, recompose
+from runctx.config.grid import grid, merged
 from runctx.config.layers import at
 from runctx.config.trace import trace_of, tree_of
 from runctx.errors import ConfigError

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from runctx.config.derivation.derived import Derived, derived
+from runctx.config.derived import Derived, derived
 from runctx.config.files.formats import SUFFIXES, encode, read
 from runctx.errors import ConfigError
 from tests.strategies import ODD_TEXTS, config_keys, names, nested, scalars, texts

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from runctx import Run, lock
 from runctx.config.assembled import assemble
-from runctx.config.derivation.derived import derived
+from runctx.config.derived import derived
 from runctx.config.explanation import Explanation, Unknown, of_lock
 from runctx.config.layers import Branch, Layer, merge, plain, tree
 from runctx.config.origins import explain, origins_of

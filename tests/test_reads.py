@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from runctx.config import interpolations
 from runctx.config.assembled import assemble
-from runctx.config.derivation import resolvers
 from runctx.config.layers import Kind, Layer, dotted, tree
 from runctx.config.reads import keys_read, never_read, watch
 from runctx.config.trace import Trace, attach, raw, trace_of, tree_of
@@ -150,7 +150,7 @@ def test_completion_is_not_reading() -> None:
 
 def test_resolver_reads_for_its_caller() -> None:
     """What a resolver reads counts when its result is read, and does not when it is only looked at."""
-    resolvers.register("runctx_test_twice", lambda _root_: 2 * _root_.a)
+    interpolations.register("runctx_test_twice", lambda _root_: 2 * _root_.a)
     try:
         config = watched({"a": 1, "b": "${runctx_test_twice:}", "c": 0})
         OmegaConf.to_yaml(config, resolve=True)

@@ -5,9 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .cli import add_arguments
-    from .combinations.points import merged, sample, with_task, zipped
-    from .combinations.spaces import integers, log_spaced, log_uniform, spaced, uniform
     from .files.compose import load
+    from .grid import merged, sample, with_task, zipped
     from .objects import subclasses_in, to_class
     from .opening import open_anew, open_config
     from .origins import origins_of
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
         to_plain,
         to_yaml,
     )
+    from .spaces import integers, log_spaced, log_uniform, spaced, uniform
     from .structure import structure_digest
     from .text import from_text, value_digest
     from .trace import choices_of, note_run, resume_of
@@ -65,8 +65,8 @@ __all__ = [
 ]
 
 _MODULES = {
-    "combinations.points": "merged sample with_task zipped",
-    "combinations.spaces": "integers log_spaced log_uniform spaced uniform",
+    "grid": "merged sample with_task zipped",
+    "spaces": "integers log_spaced log_uniform spaced uniform",
     "cli": "add_arguments",
     "files.compose": "load",
     "origins": "origins_of",

@@ -16,8 +16,8 @@ from omegaconf.errors import KeyValidationError, OmegaConfBaseException
 from ..errors import ConfigError
 from ..redact import Redactor
 from .classes import is_structured, type_text
-from .derivation.arithmetic import provide
 from .held import is_no_bool
+from .interpolations import provide
 from .layers import DELETE, REPLACE, Branch, Layer, Leaf, Path, Setting, dotted, leaves, merge, plain
 from .messages import did_you_mean, first_line, short
 from .objects import subclass_hint

@@ -11,10 +11,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ..errors import ConfigError
 from .classes import is_structured
-from .derivation.arithmetic import provide
-from .derivation.derived import rooted
-from .derivation.evaluation import path_of
+from .derived import rooted
 from .held import held
+from .interpolations import path_of, provide
 from .messages import message_of, short
 from .post_init import unsettled
 from .pristine import NotReproducedError, has_post_init, pristine

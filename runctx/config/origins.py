@@ -12,10 +12,9 @@ from .. import settings
 from ..model import Origin
 from ..redact import REDACTED, Redactor
 from ..told import Told
-from .derivation.derived import source_of
-from .derivation.evaluation import Derived, evaluation
-from .derivation.references import needs_of
+from .derived import Derived, evaluation
 from .explanation import Explanation, Unknown, of_lock
+from .interpolations import needs_of
 from .layers import MISSING, Branch, Leaf, Setting, dotted, leaves
 from .layers import Path as Keys
 from .opening import open_config
@@ -154,7 +153,7 @@ _PLAIN = (bool, int, float, str, bytes, Unknown)
 def _written(value: Any, redactor: Redactor) -> Any:
     """As a lock can hold it; of a derived value, its source."""
     if isinstance(value, Derived):
-        return redactor.text(source_of(value))
+        return redactor.text(value.source)
     if isinstance(value, Enum):
         return value.name
     if isinstance(value, Mapping):

@@ -17,8 +17,9 @@ from omegaconf.errors import OmegaConfBaseException
 from ..errors import ConfigError
 from .assembled import assemble, thawed
 from .classes import MISSING, place_of
-from .derivation.evaluation import evaluation, failure_of, path_of
+from .derived import evaluation
 from .held import held
+from .interpolations import failure_of, path_of
 from .layers import Branch, Layer, Leaf, Path, Setting, assigned, at, below, dotted, leaves, merge, tree
 from .messages import first_line
 from .objects import object_of, put, run_post_init

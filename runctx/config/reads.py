@@ -19,7 +19,7 @@ from omegaconf.base import UnionNode
 
 from ..errors import ConfigError
 from . import concatenation
-from .derivation.evaluation import path_of
+from .interpolations import path_of
 from .layers import Path, Setting, dotted, leaves
 from .messages import did_you_mean
 from .resolved import to_plain

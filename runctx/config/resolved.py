@@ -17,10 +17,8 @@ from .. import yamlfile
 from ..errors import ConfigError, RunctxError
 from ..redact import REDACTED
 from . import concatenation  # noqa: F401 - what is frozen here can be added to other lists
-from .derivation import resolvers
-from .derivation.arithmetic import OPERATORS, provide
-from .derivation.evaluation import DerivationError, Derived, derived_in, evaluation, failure_of, path_of
-from .derivation.references import needs_of
+from .derived import Derived, derived_in, evaluation
+from .interpolations import OPERATORS, error_at, failure_of, needs_of, path_of, provide, register
 from .layers import Branch, at, dotted, leaves
 from .layers import Path as Keys
 from .messages import message_of, short
@@ -34,7 +32,7 @@ def _now(pattern: str = "%y%m%d-%H%M%S") -> str:
     return (_instant.get() or datetime.now()).strftime(pattern)
 
 
-resolvers.register("now", _now)  # Hydra registers one of the same meaning
+register("now", _now)  # Hydra registers one of the same meaning
 
 
 def _latest(stage: str, *, _root_: Any, _node_: Any) -> str:
@@ -51,12 +49,10 @@ def _looked_for(stage: str, node: Any) -> str:
     try:
         return os.path.relpath(index.latest(stage).save_dir)
     except RunctxError as error:
-        fault = DerivationError(f"config key {dotted(path_of(node))}: {error.message}", error.hint)
-        fault.is_located, fault.full_key = False, node._get_full_key(None)
-        raise fault from None
+        raise error_at(node, error.message, error.hint) from None
 
 
-resolvers.register("latest", _latest)
+register("latest", _latest)
 
 
 def latest_runs(config: DictConfig) -> dict[str, str]:

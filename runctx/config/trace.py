@@ -15,9 +15,8 @@ from omegaconf import Container, DictConfig, ListConfig, Node, OmegaConf, UnionN
 from ..errors import ConfigError
 from . import hydra
 from .classes import is_structured, place_of
-from .derivation.arithmetic import provide
-from .derivation.evaluation import DerivationError, anchored, told_of_cycle
-from .derivation.references import cycle, needs_of
+from .derived import anchored
+from .interpolations import DerivationError, cycle, cycle_message, needs_of, provide
 from .layers import Branch, Layer, Setting, dotted, leaves, plain
 from .layers import Path as Keys
 from .messages import did_you_mean, message_of
@@ -262,7 +261,7 @@ def located(
         return ConfigError(*message_of(error))
     keys = cycle(needs_of(raw(config), {}), key)
     if keys:
-        return ConfigError(*told_of_cycle(keys))
+        return ConfigError(*cycle_message(keys))
     root: Any = config._get_root()
     tree = tree_of(root, program)
     said = _said(tree, key) if key else None

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, ListConfig
 from ...errors import ConfigError
 from ..assembled import assemble
 from ..containers import hold
-from ..derivation.derived import as_subtree
+from ..derived import as_subtree
 from ..layers import MISSING, Branch, Kind, Leaf, assigned, at, below, leaves, merge
 from ..layers import Path as Keys
 from ..post_init import settled

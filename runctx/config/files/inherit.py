@@ -14,7 +14,7 @@ from pathlib import Path as File
 from typing import Any
 
 from ...errors import ConfigError
-from ..derivation.derived import as_subtree, rooted
+from ..derived import as_subtree, rooted
 from ..layers import DELETE, REPLACE, Branch, Kind, Layer, Leaf, Path, merge, tree
 from .bases import BASE, Own, Reference, Source, Wanted, among, key_of, select, shown, source_at
 from .formats import Document, read

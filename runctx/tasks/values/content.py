@@ -323,7 +323,7 @@ _SHAPES: dict[type, Callable[[_Walk, Any], bytes]] = {
     ModuleType: _Walk._module,
 }
 _FOREIGN: tuple[tuple[str, str, Callable[[_Walk, Any], bytes]], ...] = (
-    ("runctx.config.combinations.axes", "Point", _Walk._point),
+    ("runctx.config.grid", "Point", _Walk._point),
     ("runctx.run", "Run", _Walk._returned),
     ("runctx.tasks.values.returned", "Returned", _Walk._returned),
     ("runctx.past.record", "Record", _Walk._past),

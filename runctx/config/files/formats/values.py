@@ -8,7 +8,7 @@ from pathlib import PurePath
 from typing import Any
 
 from ....errors import ConfigError
-from ...derivation.derived import Derived
+from ...derived import Derived
 from ...layers import Path, dotted
 from .document import MAX_DEPTH, MAX_PARTS
 

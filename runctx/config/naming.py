@@ -1,15 +1,18 @@
-"""How is a combination of values called: readable, the same everywhere, and safe as the name of a file?"""
+"""Names of combinations: readable, the same everywhere, and safe as the name of a file."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Mapping
 from enum import Enum
 from pathlib import PurePath
 from typing import Any
 
-from ...errors import ConfigError
-from ..text import written
+from blake3 import blake3
+
+from ..errors import ConfigError
+from .messages import short
+from .text import written
 
 _LONGEST_VALUE = 32
 _LONGEST = 160
@@ -18,22 +21,21 @@ _DIGITS = 10
 """Of a digest: in ten thousand values, one chance in ten thousand that two have the same."""
 
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-_WORDS = frozenset(("true", "false", "none", "null"))
 
 
-def of_value(value: Any) -> str:
+def value_name(value: Any) -> str:
     """A name that no other value has.
 
     Numbers and simple words stand for themselves, a list is joined by `+`; what is long, odd, or could be taken
     for something else is shortened and has a digest after `~`.
 
-    >>> of_value(0.1), of_value("adam"), of_value([64, 32]), of_value(None), of_value("0.1")
+    >>> value_name(0.1), value_name("adam"), value_name([64, 32]), value_name(None), value_name("0.1")
     ('0.1', 'adam', '64+32', 'none', '0.1~c57e10b092')
     """
     name = _plain_name(value)
     if name is not None and len(name) <= _LONGEST_VALUE:
         return name
-    plain = _plain(value)
+    plain = _without_classes(value)
     text = plain if isinstance(plain, str) else written(plain)
     return _shortened(text, f"{type(plain).__name__} {written(plain)}", 20)
 
@@ -48,54 +50,64 @@ def _plain_name(value: Any) -> str | None:
     if isinstance(value, float):
         return repr(value).replace("+", "")
     if isinstance(value, str):
-        return value if _PLAIN.fullmatch(value) and not _is_ambiguous(value) else None
+        return value if _PLAIN.fullmatch(value) and not _reads_as_other(value) else None
     if isinstance(value, (list, tuple)) and value:
         names = [None if isinstance(item, (list, tuple)) else _plain_name(item) for item in value]
         return "+".join(map(str, names)) + "+" * (len(names) == 1) if None not in names else None
     return None
 
 
-def _is_ambiguous(text: str) -> bool:
+def _reads_as_other(text: str) -> bool:
+    """Whether a text is also the name of a number, a bool or None."""
     try:
         float(text)
     except ValueError:
-        return text.lower() in _WORDS
+        return text.lower() in ("true", "false", "none", "null")
     return True
 
 
-def _plain(value: Any) -> Any:
+def _without_classes(value: Any) -> Any:
     if isinstance(value, PurePath):
         return str(value)
     if isinstance(value, Enum):
         return value.name
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [_without_classes(item) for item in value]
     if isinstance(value, dict):
-        return {_plain(key): _plain(item) for key, item in value.items()}
+        return {_without_classes(key): _without_classes(item) for key, item in value.items()}
     return value
 
 
-def of_keys(keys: Collection[str]) -> dict[str, str]:
-    """For each dotted key as many of its last words as tell it from the others.
+def key_names(called: Mapping[str, str | None]) -> dict[str, str]:
+    """What the user calls each key, else as many of its last words as tell it from the others.
 
-    >>> of_keys(["opt.lr", "sched.lr", "epochs"])
-    {'opt.lr': 'opt.lr', 'sched.lr': 'sched.lr', 'epochs': 'epochs'}
-    >>> of_keys(["model.opt.lr", "epochs"])
-    {'model.opt.lr': 'lr', 'epochs': 'epochs'}
+    >>> key_names({"opt.lr": None, "sched.lr": None, "model.epochs": None, "batch_size": "bs"})
+    {'opt.lr': 'opt.lr', 'sched.lr': 'sched.lr', 'model.epochs': 'epochs', 'batch_size': 'bs'}
     """
-    parts = {key: tuple(_WORD.findall(key.removeprefix("+"))) or (key,) for key in keys}
-    return {key: _of_key(parts[key], [p for other, p in parts.items() if other != key]) for key in keys}
+    words = {key: words_of(key) for key in called}
+    names: dict[str, str] = {}
+    owners: dict[str, str] = {}
+    for key, own in called.items():
+        others = [parts for other, parts in words.items() if other != key]
+        names[key] = name = own or _key_name(words[key], others)
+        if owners.setdefault(name, key) != key:
+            raise ConfigError(f"names: {owners[name]} and {key} are both called {name}")
+    return names
 
 
-_WORD = re.compile(r'"(?:[^"\\]|\\.)*"|[^."\[\]]+')
+def words_of(key: str) -> tuple[str, ...]:
+    return tuple(re.findall(r'"(?:[^"\\]|\\.)*"|[^."\[\]]+', key.removeprefix("+"))) or (key,)
 
 
-def _of_key(words: tuple[str, ...], others: list[tuple[str, ...]]) -> str:
+def _key_name(words: tuple[str, ...], others: list[tuple[str, ...]]) -> str:
     count = 2 if words[-1].isdigit() else 1  # an element of a list
     while count < len(words) and any(words[-count:] == other[-count:] for other in others):
         count += 1
     name = ".".join(words[-count:])
     return name if _PLAIN.fullmatch(name) and len(name) <= _LONGEST_VALUE else _shortened(name, name, 20)
+
+
+_USABLE = re.compile(r"(?!\.{1,2}$)(?! )[^\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029/\\]+(?<! )")
 
 
 def joined(parts: Iterable[str]) -> str:
@@ -104,28 +116,17 @@ def joined(parts: Iterable[str]) -> str:
     return name if len(name.encode()) <= _LONGEST else _shortened(name, name, _LONGEST - 20, ",=+~")
 
 
-_CALLED = re.compile(r"(?!\.{1,2}$)(?! )[^\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029/\\]+(?<! )")
-
-
 def checked(name: Any) -> str:
-    """A name that the user gives.
-
-    Raises
-    ------
-    ConfigError: no file can be called so.
-    """
-    if isinstance(name, str) and _CALLED.fullmatch(name) and len(name.encode()) <= _LONGEST:
+    """A name that the user gives, if a file can be called so."""
+    if isinstance(name, str) and _USABLE.fullmatch(name) and len(name.encode()) <= _LONGEST:
         return name
-    seen = repr(name)
     raise ConfigError(
-        f"{seen if len(seen) <= 80 else seen[:77] + '...'} cannot be the name of a combination",
+        f"{short(name)} cannot be the name of a combination",
         hint=f"use at most {_LONGEST} characters, without / \\ and control characters",
     )
 
 
 def _shortened(text: str, whole: str, length: int, also: str = "") -> str:
-    from blake3 import blake3
-
     words = re.sub(f"[^A-Za-z0-9_.{re.escape(also)}]+", "-", text)[:length].strip("-.")
     digest = blake3(whole.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGITS]
     return f"{words or 'value'}~{digest}"

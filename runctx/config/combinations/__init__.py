@@ -1,1 +1,0 @@
-"""Which combinations of values shall be run, and what are they called?"""
