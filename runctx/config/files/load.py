@@ -87,7 +87,8 @@ def _missing(path: Path) -> ConfigError:
     folder = path.parent.absolute()
     if not folder.is_dir():
         return ConfigError(f"configuration file {path} does not exist: no folder {folder}")
-    near = difflib.get_close_matches(path.name, os.listdir(folder), n=1)
+    names = os.listdir(folder) if os.access(folder, os.R_OK) else []
+    near = difflib.get_close_matches(path.name, names, n=1)
     hint = f"did you mean {path.with_name(near[0])}?" if near else None
     return ConfigError(f"configuration file {path} does not exist (looked in {folder})", hint)
 
