@@ -35,6 +35,14 @@ _COLLECTIONS = frozenset({f"{_TAG}map", f"{_TAG}seq"}) | _PATHS
 _CLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
+_NESTING: dict[type, int] = {
+    yaml.MappingStartEvent: 1,
+    yaml.SequenceStartEvent: 1,
+    yaml.MappingEndEvent: -1,
+    yaml.SequenceEndEvent: -1,
+}
+
+
 def parse(data: bytes, path: Path) -> Document:
     """What `data`, the content of the file `path`, says.
 
@@ -70,7 +78,7 @@ def _refuse_bombs(data: bytes, path: Path) -> None:
     depth = 0
     events: Iterable[Any] = yaml.parse(data, Loader=_CLoader)
     for parts, event in enumerate(events):
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        depth += _NESTING.get(type(event), 0)
         if depth > MAX_DEPTH or parts > 2 * MAX_PARTS:  # a collection has two events
             what = TOO_DEEP if depth > MAX_DEPTH else TOO_MANY
             raise fault(path, event.start_mark.line + 1, what)
