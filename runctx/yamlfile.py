@@ -1,4 +1,4 @@
-"""How is YAML written and read here?
+"""Write and read YAML.
 
 One dialect for run.lock and config.yaml: what YAML 1.1 readers (PyYAML, OmegaConf) and YAML 1.2 readers
 (Rust, JavaScript, ruamel) both read back as it was written. Reading never constructs anything but plain data,

@@ -15,10 +15,10 @@ from omegaconf import OmegaConf
 
 from runctx import Run
 from runctx.config.cli import from_cli
-from runctx.config.files.compose import compose, load, recompose
+from runctx.config.files.compose import compose, load
 from runctx.config.grid import grid, merged
 from runctx.config.layers import at
-from runctx.config.trace import trace_of, tree_of
+from runctx.config.trace import tree_of
 from runctx.errors import ConfigError
 
 
@@ -153,17 +153,12 @@ def test_a_base_of_the_config_file_chooses_too():
 
 
 def test_a_choice_may_be_named_with_its_suffix():
-    """The full name of a file is a choice as well, which tells two of the same stem apart."""
-    write({"conf/model/wide.yaml": "width: 3"})
+    """The full name of a file is a choice as well, which tells two of the same stem apart; names may hold dots."""
+    write({"conf/model/wide.yaml": "width: 3", "conf/model/resnet.v2.yaml": "lr: 2"})
+    assert compose("conf", model="resnet.v2", data=None).model.lr == 2
     assert compose("conf", model="wide.json", data=None).model.width == 2
     assert compose("conf", model="wide.yaml", data=None).model.width == 3
     assert "wide.json" in refused("conf", model="wide", data=None).message
-
-
-def test_names_of_choices_may_hold_dots():
-    """`resnet.v2` is resnet.v2.yaml."""
-    write({"conf/model/resnet.v2.yaml": "lr: 2"})
-    assert compose("conf", model="resnet.v2", data=None).model.lr == 2
 
 
 def test_no_config_file_is_needed():
@@ -197,18 +192,12 @@ def test_a_class_fixes_keys_and_types(given):
     assert Config() == Config(seed=0)
 
 
-def test_a_key_the_class_does_not_have_names_the_file():
-    """An unknown key in a group's file is an error with file and line."""
-    write({"conf/model/typo.yaml": "name: x\nlrr: 0.1"})
+@pytest.mark.parametrize("line, key", [("lrr: 0.1", "lrr"), ("depth: deep", "model.depth")])
+def test_what_does_not_fit_the_class_names_the_file(line, key):
+    """An unknown key, and a value of a wrong type, in a group's file is an error with file and line."""
+    write({"conf/model/typo.yaml": f"name: x\n{line}"})
     error = refused("conf", Config, model="typo", data="digits")
-    assert "conf/model/typo.yaml:2" in str(error) and "lrr" in str(error)
-
-
-def test_a_value_of_a_wrong_type_names_the_file():
-    """A value that does not fit the class is an error with file and line."""
-    write({"conf/model/typo.yaml": "name: x\ndepth: deep"})
-    error = refused("conf", Config, model="typo", data="digits")
-    assert "conf/model/typo.yaml:2" in str(error) and "model.depth" in str(error)
+    assert "conf/model/typo.yaml:2" in str(error) and key in str(error)
 
 
 def test_a_dict_or_config_can_lie_below():
@@ -236,11 +225,55 @@ def test_a_required_group_lists_its_choices():
     assert error.hint == "write data=CHOICE: augment/flip, augment/none, digits, letters"
 
 
-def test_an_unknown_choice_lists_those_there_are():
-    """A choice that is no file in the group is an error with the nearest name and all choices."""
-    error = refused("conf", model="resnet11", data="digits")
-    assert error.message == "group model has no choice 'resnet11'"
-    assert error.hint == "did you mean resnet101? known: resnet101, resnet50, vision/vit, wide"
+UNKNOWN = {
+    "choice": (
+        "",
+        {"model": "resnet11", "data": "digits"},
+        "group model has no choice 'resnet11'",
+        "did you mean resnet101? known: resnet101, resnet50, vision/vit, wide",
+    ),
+    "default": (
+        "_groups_:\n  data: digit",
+        {},
+        "conf/config.yaml:2: _groups_: group data has no choice 'digit'",
+        "did you mean digits? known: augment/flip, augment/none, digits, letters",
+    ),
+    "group": (
+        "",
+        {"modle": "x"},
+        "no group modle in conf",
+        "did you mean model? known: data, model, optim, pack",
+    ),
+    "inner group": (
+        "",
+        {"data.agument": "x"},
+        "no group data.agument in conf",
+        "did you mean augment? known: augment",
+    ),
+    "empty group": (
+        "",
+        {"optim": "x"},
+        "group optim: conf/optim has no .yaml, .yml, .json, .toml, .py file",
+        None,
+    ),
+    "package": ("", {"pack": "sgd"}, "group pack has no choice 'sgd'", "known: adam"),
+    "mapping": (
+        "seed: 1\n_groups_: [model]",
+        {},
+        "conf/config.yaml:2: _groups_ was given ['model']",
+        "group: choice",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", UNKNOWN)
+def test_what_is_unknown_lists_what_there_is(case):
+    """A choice or group that does not exist is an error with its place, the nearest name, and all there are."""
+    text, groups, message, hint = UNKNOWN[case]
+    Path("conf/optim").mkdir()
+    write({"conf/config.yaml": text, "conf/pack/__init__.py": "", "conf/pack/adam.py": "lr = 1"})
+    error = refused("conf", **groups)
+    assert (error.message, error.hint) == (message, hint)
 
 
 @pytest.mark.parametrize("name", ["x" * 5000, "\ud800"])
@@ -250,54 +283,14 @@ def test_names_that_no_file_can_have_are_unknown(name):
     assert "no group" in refused("conf", **{name: "x"}).message
 
 
-def test_an_unknown_choice_in_the_config_file_names_its_line():
-    """A default that is no choice is an error with the line it stands on."""
-    write({"conf/config.yaml": "_groups_:\n  data: digit"})
-    error = refused("conf")
-    assert error.message == "conf/config.yaml:2: _groups_: group data has no choice 'digit'"
-    assert "did you mean digits?" in error.hint
-
-
-def test_an_unknown_group_lists_those_there_are():
-    """A group that is no folder is an error with the nearest name and all groups."""
-    error = refused("conf", modle="resnet50", data="digits")
-    assert error.message == "no group modle in conf"
-    assert error.hint == "did you mean model? known: data, model"
-    assert "known: augment" in refused("conf", **{"data.agument": "flip"}).hint
-    assert "no group dta" in refused("conf", dta="digits").message
-
-
-def test_an_empty_group_says_so():
-    """A folder without configuration files has nothing to choose."""
-    Path("conf/optim").mkdir()
-    assert (
-        "conf/optim has no .yaml, .yml, .json, .toml, .py file"
-        in refused("conf", optim="x", data=None).message
-    )
-
-
-def test_a_group_does_not_choose():
-    """`_groups_` in a group's file would be a key like any other, and is refused instead."""
+def test_files_that_cannot_be_composed_are_named():
+    """`_groups_` in a group's file, two `config.*`, and a root that is no folder are errors that name the files."""
     write({"conf/data/more.yaml": "classes: 1\n_groups_: {augment: flip}"})
     assert refused("conf", data="more").message == "conf/data/more.yaml: _groups_ cannot be used in a group"
-
-
-def test_files_that_begin_with_an_underscore_are_no_choices():
-    """A package of Python configurations has no choice `__init__`."""
-    write({"conf/optim/__init__.py": "", "conf/optim/adam.py": "lr = 1"})
-    assert refused("conf", optim="sgd", data=None).hint == "known: adam"
-
-
-def test_two_config_files_are_refused():
-    """`config.yaml` beside `config.json` is ambiguous."""
     write({"conf/config.json": "{}"})
     assert "both conf/config.yaml and conf/config.json exist" in refused("conf").message
-
-
-def test_a_root_that_is_no_folder_is_named():
-    """What is no folder cannot hold groups."""
-    assert refused("nothing").message.startswith("nothing must be a folder")
-    assert refused("conf/config.yaml").message.startswith("conf/config.yaml must be a folder")
+    for root in ("nothing", "conf/config.yaml"):
+        assert refused(root).message.startswith(f"{root} must be a folder")
 
 
 @pytest.mark.parametrize(
@@ -323,23 +316,18 @@ def test_a_choice_that_is_no_name_is_refused(choice):
     assert "was given" in refused("conf", data=choice).message
 
 
-def test_choices_that_are_no_mapping_are_refused():
-    """`_groups_` maps groups to choices."""
-    write({"conf/config.yaml": "seed: 1\n_groups_: [model]"})
-    assert refused("conf").message == "conf/config.yaml:2: _groups_ was given ['model']"
-
-
 # -- again -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_group_can_be_chosen_again():
-    """Another choice replaces the former one's file, and leaves the other groups as they are."""
-    made = compose("conf", Config, data="digits")
-    again = recompose(made, model="resnet101")
-    assert (again.model.depth, again.data.classes, again.seed) == (101, 10, 1)
-    assert again == compose("conf", Config, data="digits", model="resnet101")
-    assert recompose(again, model="resnet50") == made
-    assert recompose(made, model=None).model == Model()
+    """Another choice replaces the former one's file and leaves the other groups as they are; copies know them, too."""
+    made = compose("conf", Config, data="digits", **{"data.augment": None})
+    for known in (made, copy.deepcopy(made), pickle.loads(pickle.dumps(made))):
+        again = merged(known, {"model": "resnet101"})
+        assert (again.model.depth, again.data.classes, again.seed) == (101, 10, 1)
+        assert again == compose("conf", Config, data="digits", model="resnet101")
+        assert merged(again, {"model": "resnet50"}) == made
+        assert merged(known, {"model": None}).model == Model()
 
 
 def test_what_was_assigned_stays_when_a_group_is_chosen_again():
@@ -347,24 +335,9 @@ def test_what_was_assigned_stays_when_a_group_is_chosen_again():
     made = compose("conf", Config, data="digits")
     made.seed = 3
     made.model.lr = 7.0
-    again = recompose(recompose(made, model="resnet101"), data="letters")
+    again = merged(merged(made, {"model": "resnet101"}), {"data": "letters"})
     assert (again.seed, again.model.lr, again.model.depth, again.data.classes) == (3, 7, 101, 26)
     assert [kind for kind, _, _ in said(again, "seed")] == ["default", "config file", "program"]
-
-
-def test_groups_are_remembered():
-    """The groups that were chosen, by whomever, are known to whoever lays the next layer; copies know them, too."""
-    made = compose("conf", data="digits", **{"data.augment": None})
-    for known in (made, copy.deepcopy(made), pickle.loads(pickle.dumps(made))):
-        composed = trace_of(known).composed
-        assert composed.groups == {"model": ("resnet50",), "data": ("digits",), "data.augment": None}
-        assert recompose(known, data="letters").data.classes == 26
-
-
-def test_only_what_was_composed_has_groups():
-    """A configuration that `compose` did not make has nothing to choose."""
-    with pytest.raises(ConfigError, match="has no groups"):
-        recompose(OmegaConf.create({"model": 1}), model="x")
 
 
 # -- chosen above ----------------------------------------------------------------------------------------------------
@@ -527,7 +500,7 @@ def test_load_lays_a_file_over_a_class():
     assert (made.seed, made.model.lr, made.model.depth) == (3, 0.3, 50)
     assert load("top.yaml") == {"seed": 3, "model": {"lr": 0.3}}
     assert load("top.yaml#model", {"x": 1}) == {"x": 1, "lr": 0.3}
-    assert said(made, "seed")[1:] == [("base file", "base.py:1", 3)]
+    assert said(made, "seed")[1:] == [("base file", "base.py", 3)]
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "config.json", "config.toml", "config.py"])

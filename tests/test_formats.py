@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from runctx.config.derived import Derived, derived
-from runctx.config.files.formats import SUFFIXES, encode, read
+from runctx.config.files.convert import encode
+from runctx.config.files.load import SUFFIXES, read
 from runctx.errors import ConfigError
 from tests.strategies import ODD_TEXTS, config_keys, names, nested, scalars, texts
 
@@ -37,10 +38,6 @@ def written(folder: Path, name: str, text: str | bytes) -> Path:
 
 def values(folder: Path, name: str, text: str | bytes) -> Any:
     return read(written(folder, name, text)).values
-
-
-def lines(folder: Path, name: str, text: str) -> dict[str, int]:
-    return {".".join(map(str, path)): at for path, at in read(written(folder, name, text)).lines.items()}
 
 
 def refusal(folder: Path, name: str, text: str | bytes) -> str:
@@ -96,11 +93,10 @@ def test_formats_convert_into_each_other(folder: Path, config: dict[str, Any], o
     assert typed(found) == typed(config)
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
 @given(config=nested(names.filter(lambda name: name[0] != "_"), st.integers() | names))
-def test_each_key_has_its_line(suffix: str, folder: Path, config: dict[str, Any]) -> None:
-    """For each key outside of lists, `lines` names one on which it stands; and no other keys."""
-    path = written(folder, f"lines{suffix}", encode(config, suffix))
+def test_each_key_of_yaml_has_its_line(folder: Path, config: dict[str, Any]) -> None:
+    """For each key outside of lists, `lines` names the line on which it stands; and no other keys."""
+    path = written(folder, "lines.yaml", encode(config, ".yaml"))
     document = read(path)
     text = path.read_text().split("\n")
     assert set(document.lines) == set(paths(config))
@@ -116,16 +112,10 @@ def paths(config: dict[str, Any], path: tuple[str, ...] = ()) -> list[tuple[str,
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-@pytest.mark.parametrize("text", [text for text in ODD_TEXTS if text])
-def test_text_stays_text(suffix: str, folder: Path, text: str) -> None:
-    """Text that a reader could take for a number, a bool or syntax is text again, as key too."""
-    config = {"k": text, "inner": {text: [text, {text: text}]}}
-    assert values(folder, f"text{suffix}", encode(config, suffix)) == config
-
-
-@pytest.mark.parametrize("suffix", SUFFIXES)
-def test_interpolations_stay_as_they_were_written(suffix: str, folder: Path) -> None:
-    """An interpolation is one in every format, and an escaped one stays escaped."""
+def test_text_stays_text(suffix: str, folder: Path) -> None:
+    """Text that a reader could take for a number, a bool or syntax is text again, as key too; so are interpolations."""
+    config: dict[str, Any] = {text: [text, {text: text}] for text in ODD_TEXTS if text}
+    assert values(folder, f"text{suffix}", encode({"inner": config}, suffix)) == {"inner": config}
     config = {
         "lr": "${mul:${batch_size},0.01}",
         "literal": r"\${x}",
@@ -160,14 +150,9 @@ def test_paths_enums_and_tuples_become_what_every_format_has(suffix: str, folder
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("text", ["", "\n", " \n\n", "\ufeff"])
 def test_an_empty_file_holds_nothing(suffix: str, folder: Path, text: str) -> None:
-    """An empty file is an empty configuration, and is how one may be written."""
+    """An empty file is an empty configuration, and is how one may be written; a byte order mark is no text."""
     assert values(folder, f"empty{suffix}", text) == {}
     assert values(folder, f"empty{suffix}", encode({}, suffix)) == {}
-
-
-@pytest.mark.parametrize("suffix", SUFFIXES)
-def test_a_byte_order_mark_is_no_text(suffix: str, folder: Path) -> None:
-    """What some editors put before a text is not part of its first key."""
     assert values(folder, f"mark{suffix}", b"\xef\xbb\xbf" + encode({"a": 1}, suffix)) == {"a": 1}
 
 
@@ -234,21 +219,17 @@ def test_what_is_no_file_is_refused(suffix: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["config", "config.ini", "config.yaml.bak"])
 def test_an_unknown_suffix_lists_those_there_are(name: str, folder: Path) -> None:
-    """Which format a file has is told by its name alone."""
+    """Which format a file has is known by its name alone, in small letters or capitals."""
+    assert values(folder, "CONFIG.YAML", "a: 1") == {"a": 1}
     assert "it ends in one of .yaml, .yml, .json, .toml, .py" in refusal(folder, name, "")
     with pytest.raises(ConfigError, match="configuration file"):
         encode({}, Path(name).suffix)
 
 
-def test_suffixes_may_be_in_capitals(folder: Path) -> None:
-    """`CONFIG.YAML` is YAML."""
-    assert values(folder, "CONFIG.YAML", "a: 1") == {"a": 1}
-
-
 @pytest.mark.parametrize("suffix", [".yaml", ".json", ".toml"])
 def test_text_that_is_not_utf8_is_named(suffix: str, folder: Path) -> None:
-    """Line and column of the first wrong byte."""
-    assert "line 2: column 3: byte 0xff is not UTF-8" in refusal(folder, f"latin{suffix}", b"\nab\xff")
+    """The error names the line of the first wrong byte."""
+    assert "line 2: byte 0xff is not UTF-8" in refusal(folder, f"latin{suffix}", b"\nab\xff")
 
 
 @pytest.mark.parametrize(
@@ -256,55 +237,41 @@ def test_text_that_is_not_utf8_is_named(suffix: str, folder: Path) -> None:
     [
         ("top.yaml", "- a", "line 1: must be a mapping; got a list"),
         ("top.yaml", "\njust text", "line 2: must be a mapping; got 'just text'"),
-        ("top.json", "[1]", "line 1: the top level must be an object; got list"),
+        ("top.json", "[1]", "the top level must be an object; got list"),
         ("key.yaml", "a: 1\n? [b]\n: 2", "line 2: a key cannot be a list"),
         ("key.yaml", "a: 1\n~: 2", "line 2: a key cannot be nothing (null)"),
         ("twice.yaml", "a:\n  b: 1\n  'b': 2", "line 3: key 'b' is given twice, first on line 2"),
         ("twice.yaml", "1: a\n0x1: b", "line 2: key 1 is given twice, first on line 1"),
-        ("twice.json", '{"a": [{"b": 1,\n"\\u0062": 2}]}', "line 2: key 'b' is given twice, first on line 1"),
-        ("twice.toml", "a = 1\na = 2", "line 2: Cannot overwrite a value"),
-        ("broken.yaml", "a: 1\nb: [", "line 2: while parsing a flow"),
-        ("broken.yaml", "a: 1\nb: c: d", "line 2: column 5: mapping values are not allowed"),
-        ("broken.yaml", "a: 1\nb: \x01", "line 2: control characters are not allowed (0x01)"),
-        ("broken.yaml", "a: 1\n---\nb: 2", "line 2: a second document begins"),
-        ("broken.json", '{"a": 1}\n x', "line 2: column 2: Extra data"),
-        ("broken.json", '{"a": 1,\n"b" 2}', "line 2: column 5: Expecting"),
-        ("broken.json", '{"a": "b\nc"}', "line 1: column 9: Invalid control character"),
-        ("broken.toml", "a = 1\nb = [1,,2]", "line 2: column 8: Invalid value"),
-        ("broken.toml", "a = 1\nb = '", "line 2: "),
-        ("digits.toml", "a = 1\nb = " + "9" * 5000, "line 2: a number of too many digits"),
-        ("digits.json", '{"a": 1,\n"b": ' + "9" * 5000 + "}", "line 2: a number of too many digits"),
+        ("twice.json", '{"a": [{"b": 1,\n"\\u0062": 2}]}', "twice.json: key 'b' is given twice"),
+        ("twice.toml", "a = 1\na = 2", "twice.toml: "),
+        ("broken.yaml", "a: 1\nb: [", "line 2: "),
+        ("broken.yaml", "a: 1\nb: c: d", "line 2: column 5: "),
+        ("broken.yaml", "a: 1\nb: \x01", "line 2: "),
+        ("broken.yaml", "a: 1\n---\nb: 2", "line 2: "),
+        ("broken.yaml", "a: 1\nb: *c", "line 2: "),
+        ("broken.json", '{"a": 1,\n"b" 2}', "broken.json: "),
+        ("broken.toml", "a = 1\nb = [1,,2]", "broken.toml: "),
+        ("digits.toml", "a = 1\nb = " + "9" * 5000, "digits.toml: "),
+        ("digits.json", '{"a": 1,\n"b": ' + "9" * 5000 + "}", "digits.json: "),
         ("digits.yaml", "a: 1\nb: " + "9" * 5000, "line 2: not readable as int: '9999"),
-        ("broken.py", "a = 1\nb = (", "line 2: cannot be parsed as Python: '(' was never closed"),
-        ("broken.py", "a = 1\nreturn", "line 2: cannot be parsed as Python: 'return' outside function"),
-        ("broken.py", "a = 1\n\0", "cannot be parsed as Python"),
-        ("broken.py", "a = 1\nb = 1 / 0", "line 2: ZeroDivisionError: division by zero"),
+        ("tag.yaml", "a: 1\nb: !run {}", "line 2: the tag !run is not read"),
+        ("merge.yaml", "a: 1\n<<: [1]", "line 2: << takes a mapping or a list of mappings; got '1'"),
+        ("broken.py", "a = 1\nb = (", "line 2: cannot be parsed as Python: "),
+        ("broken.py", "a = 1\nreturn", "line 2: cannot be parsed as Python: "),
+        ("broken.py", "a = 1\nb = 1 / 0", "line 2: ZeroDivisionError: "),
         ("broken.py", "def f():\n  raise KeyError('x')\nf()", "line 2: KeyError: 'x'"),
         ("broken.py", "a = 1\nimport json; json.loads('{')", "line 2: JSONDecodeError: "),
         ("broken.py", "import sys\nsys.exit('bye')", "line 2: SystemExit: bye"),
-        (
-            "broken.py",
-            "from runctx.errors import ConfigError\nraise ConfigError('no', 'do')",
-            "line 2: ConfigError: no\nhint: do",
-        ),
-        ("broken.py", "def f():\n  return f()\nf()", "line 2: RecursionError: "),
-        (
-            "value.py",
-            "a = 1\nb = dict(\n  c=[{'d':\n  object()}])",
-            "line 3: key b.c.0.d: a value cannot be object",
-        ),
-        ("value.py", "a = 1\nb = {(1, 2): 3}", "line 2: key b: a key cannot be tuple (1, 2)"),
-        ("value.py", "a = 1j", "line 1: key a: a value cannot be complex 1j"),
-        (
-            "value.py",
-            "with open(__file__) as f:\n  text = f.read()",
-            "line 1: key f: a value cannot be TextIOWrapper",
-        ),
-        ("value.py", "a = []\na.append(a)", "key a: nested more than 100 deep, or contains itself"),
+        ("broken.py", "from runctx.errors import ConfigError\nraise ConfigError('no', 'do')", "no\nhint: do"),
+        ("value.py", "b = dict(\n  c=[{'d':\n  object()}])", "config key b.c.0.d: a value cannot be object"),
+        ("value.py", "b = {(1, 2): 3}", "config key b: a key cannot be tuple (1, 2)"),
+        ("value.py", "a = 1j", "a value cannot be complex 1j"),
+        ("value.py", "with open(__file__) as f: pass", "config key f: a value cannot be TextIOWrapper"),
+        ("value.py", "a = []\na.append(a)", "config key a: nested more than 100 deep, or contains itself"),
     ],
 )
-def test_what_is_wrong_is_named_with_its_line(name: str, text: str, said: str, folder: Path) -> None:
-    """An error says what was found, in which file, on which line."""
+def test_what_is_wrong_is_named(name: str, text: str, said: str, folder: Path) -> None:
+    """An error says what was found, in which file, and in YAML on which line."""
     assert said in refusal(folder, name, text)
 
 
@@ -335,13 +302,17 @@ def test_a_scalar_is_what_omegaconf_reads(folder: Path, text: str, form: str) ->
 
 
 def test_times_are_text(folder: Path) -> None:
-    """`12:30` is no number to base 60, a date no date."""
-    text = "a: 12:30\nb: 1:30.5\nc: 2001-01-01\nd: 190:20:30"
+    """`12:30` is no number to base 60, a date no date, `<<` as a value no merge."""
+    text = "a: 12:30\nb: 1:30.5\nc: 2001-01-01\nd: 190:20:30\n'<<': {a: 1}\ne: <<\nf: [<<]\n=: ="
     assert values(folder, "times.yaml", text) == {
         "a": "12:30",
         "b": "1:30.5",
         "c": "2001-01-01",
         "d": "190:20:30",
+        "<<": {"a": 1},
+        "e": "<<",
+        "f": ["<<"],
+        "=": "=",
     }
 
 
@@ -371,19 +342,10 @@ def test_anchors_and_merge_keys_are_those_of_omegaconf(folder: Path) -> None:
         0.4,
         0.2,
     )
-    where = lines(folder, "merged.yaml", MERGED)
+    document = read(folder / "merged.yaml")
+    where = {".".join(map(str, path)): at for path, at in document.lines.items()}
     assert (where["one.lr"], where["one.opt"], where["two.wd"], where["two.lr"]) == (5, 1, 2, 7)
     assert (where["opt"], where["opt.name"]) == (12, 1)
-
-
-def test_a_quoted_merge_key_is_a_key(folder: Path) -> None:
-    """Only `<<` without quotes merges; as a value it is text."""
-    assert values(folder, "quoted.yaml", "'<<': {a: 1}\nb: <<\nc: [<<]\n=: =") == {
-        "<<": {"a": 1},
-        "b": "<<",
-        "c": ["<<"],
-        "=": "=",
-    }
 
 
 def test_what_omegaconf_wrote_is_read(folder: Path) -> None:
@@ -394,85 +356,24 @@ def test_what_omegaconf_wrote_is_read(folder: Path) -> None:
     assert read(path).values == config
 
 
-# -- TOML ----------------------------------------------------------------------------------------------------
-
-TOML = '''\
-# [no.table]
-title = """
-[fake]
-a = 1 # """ # lr = 3
-'quoted key' = 'it''s' # broken below if taken as two keys
-"dotted.key".sub = [
-  "]", # ]
-  2,
-]
-when = 2001-01-01T10:30:00
-day = 2001-01-02
-clock = 10:30:00
-
-[ opt . "sched" ]   # table
-warm = {steps = 3, how.fast = "a.b.c"}
-text = \'\'\'
-[fake2]
-\'\'\'\'\'
-last = 1
-
-[[layers]]
-size = 1
-
-[layers.init]
-std = 2
-'''.replace("'it''s' #", "'its' #")
-
-
-def test_toml_lines_are_not_fooled(folder: Path) -> None:
-    """Strings and lists of several lines, comments and quoted keys do not shift the lines."""
-    assert lines(folder, "a.toml", TOML) == {
-        "title": 2,
-        "quoted key": 5,
-        "dotted.key": 6,
-        "dotted.key.sub": 6,
-        "when": 10,
-        "day": 11,
-        "clock": 12,
-        "opt": 14,
-        "opt.sched": 14,
-        "opt.sched.warm": 15,
-        "opt.sched.warm.steps": 15,
-        "opt.sched.warm.how": 15,
-        "opt.sched.warm.how.fast": 15,
-        "opt.sched.text": 16,
-        "opt.sched.last": 19,
-        "layers": 21,
-    }
+# -- TOML and JSON -------------------------------------------------------------------------------------------
 
 
 def test_toml_dates_are_text(folder: Path) -> None:
-    """A configuration has no dates: they become text as ISO 8601 writes them."""
-    found = values(folder, "a.toml", TOML)
-    assert (found["when"], found["day"], found["clock"]) == ("2001-01-01T10:30:00", "2001-01-02", "10:30:00")
-
-
-def test_toml_with_line_ends_of_windows(folder: Path) -> None:
-    """Lines are counted alike, and text does not end in a carriage return."""
-    path = written(folder, "crlf.toml", b"a = 1\r\n# c\r\n[b]\r\nc = '''x\r\ny'''\r\nd = 2\r\n")
-    assert read(path).values == {"a": 1, "b": {"c": "x\ny", "d": 2}}
-    assert read(path).lines[("b", "d")] == 6
-
-
-# -- JSON ----------------------------------------------------------------------------------------------------
+    """A configuration has no dates: they become text as ISO 8601 writes them, in lists too."""
+    text = "when = 2001-01-01T10:30:00\r\nday = [2001-01-02]\r\nclock = 10:30:00\r\ntext = '''x\r\ny'''"
+    assert values(folder, "a.toml", text.encode()) == {
+        "when": "2001-01-01T10:30:00",
+        "day": ["2001-01-02"],
+        "clock": "10:30:00",
+        "text": "x\ny",
+    }
 
 
 def test_json_numbers_are_those_of_python(folder: Path) -> None:
     """NaN and Infinity, which Python's json writes, are read."""
-    found = values(folder, "n.json", '{"a": NaN, "b": -Infinity, "c": 1e3, "d": 3}')
-    assert repr(found) == repr(json.loads('{"a": NaN, "b": -Infinity, "c": 1e3, "d": 3}'))
-
-
-def test_json_lines_are_not_fooled(folder: Path) -> None:
-    """Brackets and colons in text, and keys inside lists, do not shift the lines."""
-    text = '{"a": "{\\"x\\": [",\n "b:": [{"c": 1},\n {"c": 2}],\n "d" :\n {"e\\n": {}}}'
-    assert lines(folder, "l.json", text) == {"a": 1, "b:": 2, "d": 4, "d.e\n": 5}
+    text = '{"a": NaN, "b": -Infinity, "c": 1e3, "d": 3}'
+    assert repr(values(folder, "n.json", text)) == repr(json.loads(text))
 
 
 # -- Python --------------------------------------------------------------------------------------------------
@@ -526,50 +427,23 @@ def test_a_python_config_gives_its_public_names(folder: Path) -> None:
     }
 
 
-def test_lines_of_a_python_config(folder: Path) -> None:
-    """Lines are those of names, and of keys in dicts however they are written; the last one counts."""
-    where = lines(folder, "mm.py", OPENMMLAB)
-    assert where == {
-        "_base_": 9,
-        "size": 25,
-        "crop": 12,
-        "model": 13,
-        "model.type": 14,
-        "model.depth": 21,
-        "model.stem": 16,
-        "model.stem.kernel": 17,
-        "model.head": 18,
-        "model.head._delete_": 18,
-        "model.head.type": 18,
-        "model.neck": 19,
-        "model.neck.type": 19,
-        "extra": 21,
-        "folder": 22,
-        "data": 23,
-        "data.root": 23,
-        "data.workers": 24,
-    }
-
-
-def test_a_python_config_leaves_no_trace(tmp_path: Path) -> None:
+def test_a_python_config_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It becomes no module, its folder is not searched for imports, nothing is written beside it."""
+    monkeypatch.chdir(tmp_path)
     written(tmp_path, "sibling.py", "x = 1")
-    path = written(
+    written(
         tmp_path, "leaves.py", "import sys\nseen = [p for p in sys.path]\nname = __name__\nhere = __file__"
     )
     modules, search = set(sys.modules), list(sys.path)
-    found = read(path).values
-    assert (found["here"], found["seen"], found["name"] in sys.modules) == (str(path), search, False)
+    found = read("leaves.py").values
+    assert (found["here"], found["seen"], found["name"] in sys.modules) == (
+        str(tmp_path / "leaves.py"),
+        search,
+        False,
+    )
     assert (set(sys.modules) - modules, sys.path) == (set(), search)
     assert sorted(os.listdir(tmp_path)) == ["leaves.py", "sibling.py"]
     assert "ModuleNotFoundError" in refusal(tmp_path, "imports.py", "import sibling")
-
-
-def test_a_python_config_may_be_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`__file__` is absolute, from wherever it is read."""
-    written(tmp_path, "relative.py", "here = __file__")
-    monkeypatch.chdir(tmp_path)
-    assert read("relative.py").values == {"here": str(tmp_path / "relative.py")}
 
 
 def test_python_values_keep_their_types(folder: Path) -> None:
@@ -592,14 +466,10 @@ def test_python_values_keep_their_types(folder: Path) -> None:
 
 
 def test_the_error_of_a_python_config_is_the_cause(folder: Path) -> None:
-    """What the file raised can be seen whole."""
+    """What the file raised can be seen whole; an interrupt stays an interrupt."""
     with pytest.raises(ConfigError) as caught:
         read(written(folder, "cause.py", "{}['x']"))
     assert isinstance(caught.value.__cause__, KeyError)
-
-
-def test_a_ctrl_c_in_a_python_config_is_the_users(folder: Path) -> None:
-    """An interrupt stays an interrupt."""
     with pytest.raises(KeyboardInterrupt):
         read(written(folder, "interrupted.py", "raise KeyboardInterrupt"))
 
@@ -641,29 +511,17 @@ HOSTILE = {
         "many aliases of much": f"a: &a [{'1, ' * 1000}]\nb: [{'*a, ' * 100_000}]",
         "alias to itself": "a: &a [*a]",
         "merge of itself": "a: &a\n  <<: *a",
-        "alias to nothing": "a: *b",
-        "merge of a number": "<<: 1",
         "deep flow list": "k: " + "[" * DEEP,
         "deep flow mapping": "k: " + "{a: " * DEEP,
         "deep block list": "- " * DEEP,
-        "deep complex key": "? " * DEEP,
         "deep by indent": "".join(f"{' ' * i}k:\n" for i in range(2000)),
         "number of many digits": "k: " + "9" * 1_000_000,
         "hexadecimal of many digits": "k: 0x" + "9" * 1_000_000,
         "object": "k: !!python/object/apply:os.system ['touch harmed']",
-        "object, in the long form": "k: !<tag:yaml.org,2002:python/object/apply:os.system> ['touch harmed']",
-        "new object": "k: !!python/object/new:os.system ['touch harmed']",
         "name": "k: !!python/name:os.system",
-        "module": "k: !!python/module:os",
-        "own tag": "k: !run {}",
         "path of odd parts": "k: !!python/object/apply:pathlib.Path [[a]]",
-        "path of a null character in a key": "? !!python/object/apply:pathlib.Path [a]\n: 1",
         "set": "k: !!set {a, b}",
-        "bytes that are none": "k: !!binary '\u00e9'",
-        "bool that is none": "k: !!bool 3",
         "int that is none": "k: !!int ''",
-        "never closed": "k: 'abc",
-        "tab": "a:\n\tb: 1",
         "million small parts": "k: [" + "a," * 1_000_000 + "]",
         "percent": "%" * 100_000,
     },
@@ -678,24 +536,11 @@ HOSTILE = {
         "colons": '{"k"' + ":" * 200_000,
     },
     "toml": {
-        "deep list": "k = " + "[" * DEEP,
         "deep list, closed": "k = " + "[" * DEEP + "]" * DEEP,
         "deep inline table": "k = " + "{a = " * DEEP,
-        "long key": "a" + ".a" * 200_000 + " = 1",
-        "long header": "[a" + ".a" * 200_000 + "]",
-        "long header in brackets": "[[a" + ".a" * 200_000 + "]]",
-        "long quoted key": "'a'" + ".'a'" * 200_000 + " = 1",
-        "long key in an inline table": "k = {a" + " . a" * 200_000 + " = 1}",
         "header and key": ("[a" + ".a" * 90 + "]\n") + "b" + ".b" * 90 + " = 1",
         "number of many digits": "k = " + "9" * 200_000,
-        "string that nothing closes": 'k = """' + '\\"""\n' * 100_000,
-        "string that nothing closes, in a list": 'k = [ """' + '\\"""\n' * 100_000,
-        "quotes that nothing closes": 'k = [\n"' + '\\"' * 200_000,
-        "spaces": "k" + " " * 400_000,
-        "spaces and dots": "k = [a " + ". " * 200_000,
         "million small parts": "k = [" + "''," * 600_000 + "]",
-        "million tables": "[[a]]\n" * 700_000,
-        "comments": "#\n" * 200_000 + "=",
         "quotes": '"' * 200_000,
     },
     "py": {
@@ -715,7 +560,7 @@ HOSTILE = {
 
 READ = """
 import pickle, resource, sys
-from runctx.config.files.formats import read
+from runctx.config.files.load import read
 from runctx.errors import ConfigError
 resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
 for suffix, cases in pickle.load(sys.stdin.buffer).items():

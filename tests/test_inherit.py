@@ -62,9 +62,10 @@ def test_every_format_builds_upon_every_other():
     assert values("a.yaml") == {"a": "yaml", "b": "json", "c": "toml", "d": "python"}
 
 
-def test_each_layer_is_named_with_its_line():
-    """Who set a key: the file itself is a config file, all below it base files, with lines, relative to the folder."""
+def test_each_layer_is_named_with_its_line(tmp_path, monkeypatch):
+    """Who set a key: the file itself is a config file, all below it base files, relative to the folder they lie in."""
     write(configs__top_yaml="_base_: base.yaml\n\nlr: 0.2", configs__base_yaml="epochs: 5\nlr: 0.1")
+    Path("elsewhere.yaml").write_text("lr: 1")
     loaded = load_tree("configs/top.yaml")
     assert said(loaded, "lr") == [
         ("base file", "configs/base.yaml:2", 0.1),
@@ -72,42 +73,20 @@ def test_each_layer_is_named_with_its_line():
     ]
     (setting,) = load_tree(Path("configs/base.yaml").absolute(), "experiment").children["lr"]
     assert (setting.layer.kind, setting.where) == ("experiment", "configs/base.yaml:2")
-
-
-def test_files_outside_the_working_folder_have_their_full_name(tmp_path, monkeypatch):
-    """A file that does not lie below the working folder is named absolutely."""
-    write(a_yaml="lr: 1", work__b_yaml="lr: 2")
-    monkeypatch.chdir("work")
-    assert said(load_tree("../a.yaml"), "lr")[0][1] == f"{tmp_path}/a.yaml:1"
+    monkeypatch.chdir("configs")
+    assert said(load_tree("../elsewhere.yaml"), "lr")[0][1] == f"{tmp_path}/elsewhere.yaml:1"
 
 
 def test_later_bases_win_and_the_file_itself_wins_over_all():
     """Bases lie in the order they are listed, the file above them."""
     write(a_yaml="x: a\ny: a\nz: a", b_yaml="x: b\ny: b", top_yaml="_base_: [a.yaml, b.yaml]\nx: top")
     assert values("top.yaml") == {"x": "top", "y": "b", "z": "a"}
+    write(none_yaml="_base_: []\nx: 1")
+    assert values("none.yaml") == {"x": 1}
 
 
 def test_a_diamond_is_laid_once():
-    """A base that two bases share lies below both: the second does not undo what the first made of it."""
-    write(
-        base_yaml="lr: 0.1\nepochs: 5",
-        a_yaml="_base_: base.yaml\nlr: 0.2",
-        b_yaml="_base_: base.yaml\nepochs: 9",
-        top_yaml="_base_: [a.yaml, b.yaml]",
-    )
-    loaded = load_tree("top.yaml")
-    assert plain(loaded) == {"lr": 0.2, "epochs": 9}
-    assert [where for _, where, _ in said(loaded, "lr")] == ["base.yaml:1", "a.yaml:2"]
-
-
-def test_a_file_lies_above_its_bases_even_if_they_are_listed_after_it():
-    """The order in which a list names files never puts a file below its own base."""
-    write(base_yaml="lr: 0.1", a_yaml="_base_: base.yaml\nlr: 0.2", top_yaml="_base_: [a.yaml, base.yaml]")
-    assert values("top.yaml") == {"lr": 0.2}
-
-
-def test_one_file_by_many_names_is_one_file():
-    """A diamond is a diamond through `..` and links, too, and its file is read once."""
+    """A base that others share lies below all of them, by whatever name they reach it, and is read once."""
     write(
         d__base_py="with open('reads', 'a') as _reads:\n    _reads.write('x')\nlr = 1",
         a_yaml="_base_: d/base.py\nlr: 2",
@@ -117,12 +96,7 @@ def test_one_file_by_many_names_is_one_file():
     Path("link.py").symlink_to("d/base.py")
     assert values("top.yaml") == {"lr": 2}
     assert Path("reads").read_text() == "x"
-
-
-def test_several_files_are_laid_on_each_other_as_bases_are():
-    """Several references make one tree, in which what they share is laid once."""
-    write(base_yaml="x: 0\ny: 0", a_yaml="_base_: base.yaml\nx: 1", b_yaml="_base_: base.yaml\ny: 2")
-    assert values(["a.yaml", "b.yaml"]) == {"x": 1, "y": 2}
+    assert values(["a.yaml", "b.yaml"]) == {"lr": 2}
     assert values([]) == {}
 
 
@@ -282,8 +256,8 @@ def test_a_base_is_mounted_where_it_is_named():
     loaded = load_tree("top.toml")
     assert plain(loaded) == {"lr": 0.1, "train": {"sched": {"epochs": 15, "warmup": 3}}}
     assert said(loaded, "train", "sched", "epochs") == [
-        ("base file", "sched.py:1", 30),
-        ("config file", "top.toml:4", 15),
+        ("base file", "sched.py", 30),
+        ("config file", "top.toml", 15),
     ]
 
 
@@ -308,34 +282,27 @@ def test_a_mounted_tree_reads_its_own_keys_first():
     assert made["train"]["sched"] == {"epochs": 10, "half": {"of": 10}, "lr": 0.5}
 
 
-def test_a_mounted_derivation_follows_its_own_tree():
-    """A derived value in a mounted Python file is computed from that file's keys, as overridden where it is mounted."""
-    write(
-        sched_py="from runctx import derived\nepochs = 30\nwarmup = derived(lambda c: c.epochs // 10)",
-        top_yaml="epochs: 1\nsched: {_base_: sched.py, epochs: 50}",
-    )
-    assert OmegaConf.create(values("top.yaml")).sched.warmup == 5
-
-
 def test_a_selected_mapping_is_the_top_of_its_derivations():
-    """A derived value in a selected part of a Python file reads that part."""
+    """A derived value in a selected part of a Python file reads that part, as overridden where it is mounted."""
     write(
         all_py="from runctx import derived\n"
         "short = dict(epochs=20, warmup=derived(lambda c: c.epochs // 10))",
-        top_yaml="deep: {sched: {_base_: all.py#short}}",
+        top_yaml="epochs: 1\ndeep: {sched: {_base_: all.py#short, epochs: 50}}",
     )
-    assert OmegaConf.create(values("top.yaml")).deep.sched.warmup == 2
+    assert OmegaConf.create(values("top.yaml")).deep.sched.warmup == 5
     assert OmegaConf.create(values("all.py#short")).warmup == 2
 
 
 def test_the_same_mount_twice_is_laid_once():
-    """A base and the file above it may mount the same file at the same place: what the base set there stays."""
+    """At one place a file is mounted once, and what a base set there stays; at several places at each of them."""
     write(
         sched_yaml="epochs: 30\nwarmup: 3",
         base_yaml="sched: {_base_: sched.yaml, epochs: 10}",
         top_yaml="_base_: base.yaml\nsched: {_base_: sched.yaml, warmup: 1}",
     )
     assert values("top.yaml") == {"sched": {"epochs": 10, "warmup": 1}}
+    write(several_yaml="g: {_base_: sched.yaml}\nd: {_base_: sched.yaml, warmup: 2}")
+    assert values("several.yaml") == {"g": {"epochs": 30, "warmup": 3}, "d": {"epochs": 30, "warmup": 2}}
 
 
 @pytest.mark.parametrize(
@@ -353,12 +320,6 @@ def test_what_was_ended_is_laid_again(ended):
     )
     assert values("top.yaml") == {"sched": {"epochs": 10, "warmup": 3}}
     assert values("without.yaml") == {"sched": {"epochs": 10, "warmup": 2}}
-
-
-def test_one_file_can_be_mounted_at_several_places():
-    """The same base at two places is laid at both."""
-    write(adam_yaml="lr: 0.1", top_yaml="g: {_base_: adam.yaml}\nd: {_base_: adam.yaml, lr: 0.2}")
-    assert values("top.yaml") == {"g": {"lr": 0.1}, "d": {"lr": 0.2}}
 
 
 # -- selecting -------------------------------------------------------------------------------------------------------
@@ -462,25 +423,14 @@ def test_a_broken_base_names_who_asked_for_it():
     ],
 )
 def test_a_cycle_is_named(files, circle):
-    """A file that builds upon itself is refused with the whole circle."""
+    """A file that builds upon itself is refused with the whole circle; another name for it does not hide that."""
     write(**files)
     error = refused("a.yaml")
     assert f"builds upon itself: {circle}" in error.message
-    assert ":1: _base_ " in error.message
-
-
-def test_a_cycle_through_a_link_is_named():
-    """Another name for the same file does not hide that it builds upon itself."""
-    write(a_yaml="_base_: deeper/a.yaml")
+    assert error.message.startswith(("a.yaml:1: _base_ ", "b.json: _base_ "))
     Path("deeper").symlink_to(".")
-    assert "builds upon itself" in refused("a.yaml").message
-
-
-def test_too_long_a_chain_is_refused():
-    """The depth of inheritance is bounded."""
-    for number in range(60):
-        Path(f"{number}.yaml").write_text(f"_base_: {number + 1}.yaml")
-    assert f"more than {inherit.MAX_CHAIN} files build upon each other" in refused("0.yaml").message
+    write(link_yaml="_base_: deeper/link.yaml")
+    assert "builds upon itself" in refused("link.yaml").message
 
 
 def test_a_bomb_of_mounts_is_refused():
@@ -491,14 +441,6 @@ def test_a_bomb_of_mounts_is_refused():
         )
     Path("40.yaml").write_text("x: 1")
     assert f"more than {inherit.MAX_LAID} files" in refused("0.yaml").message
-
-
-def test_a_bomb_of_keys_is_refused(monkeypatch):
-    """The number of keys that all files lay together is bounded."""
-    monkeypatch.setattr(inherit, "MAX_PARTS", 1_000)
-    write(big_json=json.dumps({str(n): n for n in range(300)}))
-    Path("top.json").write_text(json.dumps({k: {"_base_": "big.json"} for k in "abcdef"}))
-    assert "more than 1000 keys" in refused("top.json").message
 
 
 @pytest.mark.parametrize("bad", ["3", "{a: b}", "[a.yaml, 3]", "true"])
@@ -536,7 +478,7 @@ def test_names_that_no_file_can_have_are_refused():
     """A name that is too long, or that no file system can write, is an error like any other."""
     for number, name in enumerate(("x" * 5000 + ".yaml#key", "\ud800.yaml", "a\0.yaml")):
         Path(f"{number}.json").write_text(json.dumps({"_base_": name}))
-        assert refused(f"{number}.json").message.startswith(f"{number}.json:1: _base_ ")
+        assert refused(f"{number}.json").message.startswith(f"{number}.json: _base_ ")
 
 
 @pytest.mark.parametrize("reference", ["#x", "e.yaml#a..b", "e.yaml#a.", 'e.yaml#"a', "e\0.yaml"])
@@ -553,9 +495,3 @@ def test_a_fifo_or_folder_as_base_is_refused():
     write(a_yaml="_base_: pipe.yaml", b_yaml="_base_: folder.yaml")
     for reference in ("a.yaml", "b.yaml"):
         assert refused(reference).message.startswith(f"{reference}:1: _base_ ")
-
-
-def test_no_bases_are_no_bases():
-    """An empty list of bases is fine."""
-    write(a_yaml="_base_: []\nx: 1")
-    assert values("a.yaml") == {"x": 1}

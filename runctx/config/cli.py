@@ -16,10 +16,10 @@ from .. import command
 from ..errors import ConfigError
 from ..redact import Redactor
 from . import overrides, reads
-from .files.bases import BASE, shown
 from .files.compose import begin, lay, lay_file, require_choices
-from .files.formats.source import bytes_of
-from .files.inherit import EXPERIMENTS, exists, experiments_in, load_tree
+from .files.inherit import EXPERIMENTS, exists, experiments_in, load_tree, shown
+from .files.load import read_bytes
+from .files.values import BASE
 from .layers import DELETE, REPLACE, Branch, Layer, dotted, leaves
 from .messages import nearest
 from .opening import open_config
@@ -358,7 +358,7 @@ def _with_overrides_file(config: DictConfig, path: str) -> DictConfig:
     if not path.endswith((".txt", ".overrides")):
         return lay_file(config, path, "overrides file", overrides.refuse_unknown)
     try:
-        text = bytes_of(Path(path)).decode()
+        text = read_bytes(Path(path)).decode()
     except UnicodeDecodeError as error:
         raise ConfigError(f"overrides file {path} is not UTF-8 text: {error}") from error
     return overrides.lay(overrides.tokens_of(text, shown(Path(path).absolute())), config)

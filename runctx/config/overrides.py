@@ -15,9 +15,9 @@ from ..redact import REDACTED, Redactor
 from . import values
 from .assembled import marker_meant
 from .classes import is_structured
-from .files.bases import BASE
 from .files.compose import choose, composition_of, is_choice
 from .files.compose import lay as lay_tree
+from .files.values import BASE
 from .held import held
 from .layers import (
     DELETE,

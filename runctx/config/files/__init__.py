@@ -1,1 +1,1 @@
-"""What do configuration files say: one over a class, one over another, one per group?"""
+"""Configuration files: one over a class, one over another, one per group."""
