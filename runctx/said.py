@@ -21,19 +21,19 @@ def kind(error: BaseException) -> str:
 
 def message(error: BaseException) -> str:
     """What it says."""
-    return _asked(lambda: str(error), error)
+    return asked(lambda: str(error), error)
 
 
 def traceback_text(error: BaseException) -> str:
     """As Python prints it, without local values."""
-    return _asked(lambda: "".join(traceback.format_exception(error)), error)
+    return asked(lambda: "".join(traceback.format_exception(error)), error)
 
 
 def users_traceback(error: BaseException) -> str:
     """As Python prints it, from the first line of the user's code on."""
     frames = list(_frames(error.__traceback__))
     start = next((frame for frame in frames if _is_users(_file(frame))), error.__traceback__)
-    return _asked(lambda: "".join(traceback.format_exception(type(error), error, start)), error)
+    return asked(lambda: "".join(traceback.format_exception(type(error), error, start)), error)
 
 
 def place(error: BaseException) -> str | None:
@@ -61,7 +61,7 @@ def users_lines(text: str) -> str:
 
 def rendered(error: BaseException) -> list[str]:
     """As IPython shows it, without the frames of this package."""
-    from .tasks.values.pickles import RemoteTraceback
+    from .tasks.values.exceptions import RemoteTraceback
 
     chain: list[BaseException] = []
     one: BaseException | None = error
@@ -106,7 +106,7 @@ def _is_users(file: str) -> bool:
     return os.path.isabs(file) and not file.startswith(_OURSELVES) and not distributions.is_installed(file)
 
 
-def _asked(ask: Callable[[], str], error: BaseException) -> str:
+def asked(ask: Callable[[], str], error: BaseException) -> str:
     try:
         return ask()
     except Exception as broken:  # asking an exception runs the user's code, e.g. its __str__

@@ -401,17 +401,18 @@ def test_a_returned_run_is_a_past_run(here):
 
 def test_a_returned_run_follows_no_path_it_does_not_trust(here):
     """Read without trust, a returned run is of the folder it was read from, whatever folder it names."""
-    from runctx.tasks.values import returned, untrusted
+    from runctx.tasks.values import returned
+    from runctx.tasks.values.serialization import dumps, loads
 
-    data = pickle.dumps(returned.Returned("/etc", "x-251121-120000-abc123", {"lr": 1}), 5)
+    data = dumps([returned.Returned("/etc", "x-251121-120000-abc123", {"lr": 1})])
     with returned.results_of(here):
-        assert untrusted.loads(data).save_dir == here
+        assert loads(data, trusted=False)[0].save_dir == here
     with entered() as run:
         pass
     with returned.results_of(run.save_dir), pytest.raises(NoRunError, match="was not found"):
-        untrusted.loads(data).lock
+        loads(data, trusted=False)[0].lock
     with pytest.raises(ResultError):
-        untrusted.loads(data)
+        loads(data, trusted=False)
 
 
 def test_a_live_run_in_a_closure(here):

@@ -213,7 +213,7 @@ class TestTerminal:
         task = '  File "/home/ada/train.py", line 4, in work\n    1 / 0\n    ~~^~~\n'
         call = '  File "/home/ada/train.py", line 8, in main\n    run.map(work, range(4))\n'
         traceback = (
-            "runctx.tasks.values.pickles.RemoteTraceback: \nTraceback (most recent call last):\n"
+            "runctx.tasks.values.exceptions.RemoteTraceback: \nTraceback (most recent call last):\n"
             f'  File "/src/runctx/runctx/tasks/fanout.py", line 267, in _attempt\n    x\n{task}'
             "ZeroDivisionError: division by zero\n\n\n"
             "The above exception was the direct cause of the following exception:\n\n"

@@ -215,7 +215,7 @@ class Record(Kept):
         Parameters
         ----------
         name: of the map; needed only if the run has several.
-        trusted: also read what is no plain data and no array, which may execute what is in the file.
+        trusted: also load pickles, which may execute what is in the file; plain data and arrays are none.
 
         Raises
         ------

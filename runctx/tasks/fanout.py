@@ -25,7 +25,7 @@ from .ledger import todo
 from .ledger.rows import Fault, Rows
 from .results import Final, Results, final_rows
 from .values import content, labels
-from .values.labels import kind_of
+from .values.labels import kind_of, label
 from .work import worker
 from .work.attached import Parent
 from .work.plan import Plan
@@ -79,7 +79,7 @@ def checked(function: Any, tasks: Any, into: Any, n_jobs: Any, retries: Any, on_
     """
     if not callable(function):
         raise TypeError(
-            f"the first argument of run.map must be a function; got {content.label(function)} ({kind_of(function)})"
+            f"the first argument of run.map must be a function; got {label(function)} ({kind_of(function)})"
             "\nhint: write run.map(main, tasks), without calling `main`"
         )
     if inspect.iscoroutinefunction(function):
@@ -88,11 +88,9 @@ def checked(function: Any, tasks: Any, into: Any, n_jobs: Any, retries: Any, on_
             "\nhint: map a function that calls asyncio.run"
         )
     if not hasattr(tasks, "__iter__") and not hasattr(tasks, "__getitem__"):
-        raise TypeError(f"tasks must be a list; got {content.label(tasks)} ({kind_of(tasks)})")
+        raise TypeError(f"tasks must be a list; got {label(tasks)} ({kind_of(tasks)})")
     if what := _taken_apart(tasks, into):
-        raise TypeError(
-            f"tasks must be a list; {content.label(tasks)} ({kind_of(tasks)}) would be split {what}"
-        )
+        raise TypeError(f"tasks must be a list; {label(tasks)} ({kind_of(tasks)}) would be split {what}")
     if not (into is None or isinstance(into, str)):
         raise TypeError(f"into must be a key of the configuration or None; got {into!r}")
     if n_jobs is not None and (not isinstance(n_jobs, int) or n_jobs == 0):

@@ -1,4 +1,4 @@
-"""What did the tasks give? Results in the order of the tasks, each read from disk when it is asked for."""
+"""Results of a map in the order of its tasks, each read from disk when it is asked for."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from ..layout import TaskFiles
 from .ledger import todo
 from .ledger.rows import Row, Rows
 from .values import content
-from .values import pickles as values
+from .values.exceptions import load_error, with_traceback_text
 from .values.returned import results_of
+from .values.serialization import from_small, loads
 
 _MOST_OPEN = 64
 """Files of workers at once: there may be thousands, and processes may have a thousand open."""
@@ -131,27 +132,25 @@ class Results(Sequence[Any]):
         if found is None:
             return TaskError(f"task {self._text(key)} was not run")
         worker, row = found
-        if row.status == "done":
-            if row.at is None:
-                return values.from_small(bytes(row.value))
-            with results_of(self._files.root):
-                value = values.unpack(self._stored(worker, row.at), trusted=self._trusted)
-            if not self._trusted:
-                self._check(value, worker, row)
-            return value
-        packed = self._stored(worker, row.at) if row.at else None
-        error = values.unpack_error(packed, row, trusted=self._trusted)
-        told = row.error.traceback if row.error else ""
-        return values.with_traceback_text(error, told) if told else error
+        if row.status == "done" and row.at is None:
+            return from_small(bytes(row.value))
+        stored = self._stored(worker, row.at) if row.at else None
+        with results_of(self._files.root):
+            if row.status == "done" and stored is not None:
+                return self._value(stored, worker, row)
+            error = load_error(stored, row.error, trusted=self._trusted)
+        text = row.error.traceback if row.error else ""
+        return with_traceback_text(error, text) if text else error
 
-    def _check(self, value: Any, worker: str, row: Row) -> None:
-        found = content.digest(value)
-        if found != row.digest:
+    def _value(self, stored: bytes, worker: str, row: Row) -> Any:
+        what = f"{self._files.results(worker)}: the result of task {self._text(row.key)}"
+        value = loads(stored, trusted=self._trusted, what=what)
+        if not self._trusted and (found := content.digest(value)) != row.digest:
             raise ResultError(
-                f"{self._files.results(worker)}: the result of task {row.key} does not match its row: "
-                f"expected digest {row.digest}, got {found}",
+                f"{what} does not match its row: expected digest {row.digest}, got {found}",
                 hint="the file was changed or damaged; `trusted=True` reads it all the same",
             )
+        return value
 
     def _stored(self, worker: str, at: tuple[int, int]) -> bytes:
         offset, size = at

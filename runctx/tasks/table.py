@@ -17,7 +17,7 @@ from .fold import folded, unfinished
 from .ledger import todo
 from .ledger.rows import Row, Rows
 from .results import Final, Results, final_rows
-from .values import pickles as values
+from .values.serialization import from_small
 
 if TYPE_CHECKING:
     import pandas  # type: ignore[import-untyped]
@@ -255,7 +255,7 @@ def _told(map: str, text: str, worker: str, host: str, row: Row) -> TaskRow:
         attempts=row.attempt,
         worker=worker,
         host=host,
-        value=values.from_small(bytes(row.value)) if done and row.at is None else None,
+        value=from_small(bytes(row.value)) if done and row.at is None else None,
         bytes=row.at[1] if done and row.at is not None else 0,
         digest=row.digest,
         error=None

@@ -17,7 +17,8 @@ from ... import layout
 from ...errors import LedgerError
 from ...layout import TaskFiles
 from ..values import content
-from ..values import pickles as values
+from ..values.labels import label as label_of
+from ..values.serialization import pickled
 
 KEY = 16
 """Characters of a key."""
@@ -62,7 +63,7 @@ def write(
     tasks: Sequence[Any],
     keys: Sequence[str],
     wanted: Collection[int] | None,
-    label: Callable[[Any], str] = content.label,
+    label: Callable[[Any], str] = label_of,
 ) -> int:
     """Write all tasks by name, and those that are to be done as they are; returns how many these are.
 
@@ -94,14 +95,14 @@ def _for_the_user_alone(path: str, flags: int) -> int:
 
 def _packed(task: Any, number: int) -> bytes:
     try:
-        return values.pack(task)
+        return pickled(task)
     except Exception as error:
         raise _refused(task, number, error) from error
 
 
 def _refused(task: Any, number: int, error: Exception) -> LedgerError:
     return LedgerError(
-        f"task {number} ({content.label(task)}) cannot be sent to workers: {error}",
+        f"task {number} ({label_of(task)}) cannot be sent to workers: {error}",
         hint="use paths or numbers as tasks; open files and connections inside the function",
     )
 

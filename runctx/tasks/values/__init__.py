@@ -1,1 +1,1 @@
-"""What is a task, or a result, once it leaves its process?"""
+"""Tasks, results and exceptions outside their process: as bytes, as digests, and as short texts."""

@@ -25,7 +25,7 @@ _READ = 20_000
 _SHORT = 10**15
 """From which on a number is not shown at once: of one with thousands of digits Python refuses to tell them."""
 
-_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 """In each process it is another."""
 
 _redactor = Redactor()
@@ -103,7 +103,7 @@ def _brief(value: Any, redactor: Redactor, depth: int) -> str:
         return f"<{kind_of(value)}>"
     if kind is not range and hasattr(kind, "__len__") and len(value) > _LONGEST:
         return f"<{kind_of(value)} of {len(value)}>"
-    return _ADDRESS.sub("", _cut(redactor.text(repr(value))))
+    return ADDRESS.sub("", _cut(redactor.text(repr(value))))
 
 
 def _collection(value: Any, redactor: Redactor, depth: int) -> str:

@@ -1,4 +1,4 @@
-"""What is left of a run that was entered inside a task, once it travels or lies on disk?"""
+"""A run that was entered inside a task, once it has left its process."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Returned(Record):
 
     @property
     def content(self) -> Any:
-        """What it holds: its configuration, wherever the folder lies."""
+        """Its configuration, wherever its folder lies."""
         return _without(os.fspath(self.save_dir), {k: v for k, v in self._config.items() if k != "save_dir"})
 
 
@@ -73,11 +73,11 @@ def results_of(save_dir: Path) -> Iterator[None]:
         _folder.reset(token)
 
 
-def untrusted(save_dir: Any, id: Any, config: Any) -> Returned:
+def of_results(save_dir: Any, id: Any, config: Any) -> Returned:
     """From a file that may be hostile: no folder is looked at but the one whose results are read."""
     now = _folder.get()
     if now is None or not (isinstance(id, str) and type(config) is dict):
-        raise ValueError("a run is due, among the results of its parent")
+        raise ValueError("expected a run, among the results of its parent")
     return Returned(os.fspath(now), id, config)
 
 

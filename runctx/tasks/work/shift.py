@@ -301,14 +301,15 @@ class Watch:
 
     def _fail(self, number: int, error: WorkerDiedError, attempt: int, began: float | None = None) -> None:
         """The row that a dead worker could not write."""
-        from ..values import pickles as values
+        from ...redact import Redactor
+        from ..values.exceptions import dump_error
 
         now = time.time()
         if self._writer is None:
             s = self.shift
             author = Author(worker=s.name, shift=s.name, host=s.host, pid=s.pid, started=s.began)
             self._writer = Writer(self.files, author)
-        packed = values.pack_error(error)
+        packed = dump_error(error, Redactor())
         self._writer.add(
             Row(
                 key=self.ledger.todo.key(number).decode(),

@@ -24,8 +24,8 @@ from ...waiting import PATIENCE_AFTER_ERROR
 from ..ledger.claims import Claims
 from ..ledger.rows import Author, Fault, Read, Row, Writer
 from ..ledger.todo import Todo
-from ..values import content, labels
-from ..values import pickles as values
+from ..values import content, labels, serialization
+from ..values.exceptions import dump_error
 from . import noted, pooled
 from .attached import Parent, Task, current
 from .reading import brief
@@ -287,11 +287,11 @@ class Worker:
         self, key: bytes, started: float, seconds: float, attempt: int, result: Any, reads: Sequence[Read]
     ) -> bytes:
         """The row of a success, as JSON: put together by hand, for it is made for every task."""
-        where = values.small(result)
+        where = serialization.small(result)
         if where is not None:
             where = b'"value":' + where
         else:
-            where = b'"at":[%d,%d]' % self.rows.store(values.pack(result))
+            where = b'"at":[%d,%d]' % self.rows.store(serialization.dumps(result))
         tries = b',"attempt":%d' % attempt if attempt > 1 else b""
         inputs = b',"inputs":' + msgspec.json.encode(brief(reads)) if reads else b""
         digest = content.digest(result).encode()
@@ -309,7 +309,7 @@ class Worker:
         self, key: bytes, started: float, seconds: float, attempt: int, error: BaseException, last: bool
     ) -> None:
         reads = self.task.end(self.rows.store, keep=self._in_process, patience=PATIENCE_AFTER_ERROR)
-        packed = values.pack_error(error, self.parent.redactor)
+        packed = dump_error(error, self.parent.redactor)
         try:
             at = None if packed is None else self.rows.store(packed)
         except OSError:  # a full disk may still have room for a row
