@@ -1,5 +1,1 @@
-"""How is a run shown? In notebooks here, in the terminal by `runctx.display.terminal`."""
-
-from .page import lineage_html, run_html, runs_html
-
-__all__ = ["lineage_html", "run_html", "runs_html"]
+"""Show values in a terminal and in a notebook. Needs nothing of the rest but `model`; whoever has data asks it."""

@@ -17,6 +17,7 @@ import msgspec
 
 from ...errors import RemoteError, ResultError
 from ...redact import REDACTED, Redactor
+from ...said import RemoteTraceback
 from .labels import kind_of, label
 
 _PROTOCOL = 5
@@ -251,13 +252,6 @@ def unpack_error(data: bytes | None, row: Failed, trusted: bool = True) -> BaseE
     if said is None:
         return RemoteError("a task failed, and nothing says how")
     return RemoteError(f"{said.type}: {said.message}", type=said.type, traceback=said.traceback)
-
-
-class RemoteTraceback(Exception):  # noqa: N818  # it is a text to show, no error of its own
-    """Shows where an exception was raised, in another process."""
-
-    def __str__(self) -> str:
-        return f"\n{self.args[0]}"
 
 
 def with_traceback_text(error: BaseException, text: str) -> BaseException:
