@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+SYSTEM = "system/"
+"""The names of metrics of the machine begin with this."""
 VERSION = "0.1.0"
 """Of the package; written into every lock."""
 

@@ -161,9 +161,9 @@ class Run(Maps, Viewed, Kept):
         ------
         NoRunError: there is no such run, or several. LockError: its lock is broken; names file and key.
         """
-        from .past import record
+        from .past import index
 
-        return record.load(which, cls)
+        return index.load(which, cls)
 
     @staticmethod
     def latest(stage: str | None = None, cls: type | None = None) -> Record:
@@ -264,13 +264,16 @@ class Run(Maps, Viewed, Kept):
         return f"<Run {self.id}: {self.status}, {words.path(self.save_dir)}>"
 
     def _repr_html_(self) -> str | None:
-        from .display import page
+        from .display.run import RunView
         from .tasks.table import failed_in
 
         if not self._entered:
             return None
         said = notes.readable(self.save_dir)
-        return page.run_html(self.lock, self.status, failed_in(self.save_dir, self.lock), said)
+        failed = failed_in(self.save_dir, self.lock)
+        return RunView(
+            lock=self.lock, status=self.status, failed=failed, tags=said.tags, note=said.note
+        ).html()
 
     @property
     def _entered(self) -> bool:

@@ -1,4 +1,4 @@
-"""How is an exception told in words, whatever its class does when it is asked?"""
+"""Say what an exception says, whatever its class does when it is asked."""
 
 from __future__ import annotations
 
@@ -8,6 +8,13 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from types import TracebackType
+
+
+class RemoteTraceback(Exception):  # noqa: N818  # it is a text to show, no error of its own
+    """Shows where an exception was raised, in another process."""
+
+    def __str__(self) -> str:
+        return f"\n{self.args[0]}"
 
 
 def kind(error: BaseException) -> str:
@@ -46,23 +53,8 @@ def place(error: BaseException) -> str | None:
     return f"{words.path(_file(users[-1]))}:{users[-1].tb_lineno}, in {users[-1].tb_frame.f_code.co_name}"
 
 
-def users_lines(text: str) -> str:
-    """Of the text of a traceback, of whatever machine, the frames of the user's code; a blank line between exceptions.
-
-    >>> users_lines('  File "/a/site-packages/b.py", line 1, in f\\n    x\\n  File "c.py", line 2, in g\\n    y\\n')
-    '  File "c.py", line 2, in g\\n    y\\n'
-    """
-    parts = (
-        "".join(found[0] for found in _FRAME.finditer(part) if not _OF_A_LIBRARY.search(found[1]))
-        for part in text.split("\n\n")
-    )
-    return "\n".join(filter(None, parts))
-
-
 def rendered(error: BaseException) -> list[str]:
     """As IPython shows it, without the frames of this package."""
-    from .tasks.values.exceptions import RemoteTraceback
-
     chain: list[BaseException] = []
     one: BaseException | None = error
     while one is not None and one not in chain:
@@ -82,12 +74,7 @@ def rendered(error: BaseException) -> list[str]:
 
 
 _OURSELVES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
-_FRAME = re.compile(r'^ *File "([^"\n]+)", line \d+.*\n(?:    .*\n)*', re.MULTILINE)
 _OURS = re.compile(rf'^ *File "{re.escape(_OURSELVES)}.*\n(?:    .*\n)*', re.MULTILINE)
-_OF_A_LIBRARY = re.compile(
-    r"[\\/](?:(?:site|dist)-packages|lib[\\/]python3[.\d]*|runctx[\\/](?:tasks|launchers))[\\/]"
-    r"|[\\/]runctx[\\/]run\.py$|^<frozen "
-)
 
 
 def _frames(start: TracebackType | None) -> Iterator[TracebackType]:

@@ -17,7 +17,7 @@ from runctx import Run, lock
 from runctx.display import words
 from runctx.errors import ConfigError
 from runctx.model import Failure, Origin, Summary
-from runctx.past import record
+from runctx.past import index
 from runctx.past.index import runs
 from tests.pastruns import ESCAPE, child_of, make_lock, write_run
 from tests.test_display import CONTROL, hostile
@@ -248,7 +248,7 @@ class TestShow:
     def test_json(self):
         """For programs the lock as it is in the file, with the status as it is now."""
         path = "results/train/2"
-        assert json.loads(told("show", path, "--json")) == lock.to_plain(record.load(path).lock)
+        assert json.loads(told("show", path, "--json")) == lock.to_plain(index.load(path).lock)
         crashed = make_lock(40, status="running", seconds=None)
         host = os.uname().nodename
         write_run(Path(), replace(crashed, command=replace(crashed.command, host=host, pid=2**40)))

@@ -19,13 +19,12 @@ from hypothesis import strategies as st
 
 from runctx import Run
 from runctx.cli import compare as command
-from runctx.display.comparison import Table
-from runctx.display.plain import as_text
+from runctx.display.words import as_text
 from runctx.errors import LockError, NoRunError, QueryError
 from runctx.lock import encode
 from runctx.model import Data, Lock, Summary
-from runctx.past.comparison import ABSENT, Comparison, compare
-from runctx.past.index import runs
+from runctx.past.comparison import ABSENT, Comparison
+from runctx.past.index import compare, runs
 from runctx.past.record import Record
 from tests.pastruns import child_of, make_lock, write_run
 from tests.strategies import locks
@@ -69,7 +68,7 @@ class TestLaws:
         turned = Comparison([Record(None, one) for one in reversed(some)])
         assert {line.name for line in turned.differing} == {line.name for line in found.differing}
         tags_of(found._repr_html_())
-        assert not CONTROL.search(as_text(Table(found, equal=True)) + repr(found))
+        assert not CONTROL.search(as_text(found.table(equal=True)) + repr(found))
 
     @given(locks)
     @settings(max_examples=30)
@@ -119,7 +118,7 @@ class TestWhatIsCompared:
         lines = [
             line.rstrip()
             for line in as_text(
-                Table(Comparison([known(n, metrics=one) for n, one in enumerate(some)]))
+                Comparison([known(n, metrics=one) for n, one in enumerate(some)])
             ).splitlines()
         ]
         told = {line.split()[0]: line for line in lines if line}
@@ -139,8 +138,8 @@ class TestWhatIsCompared:
         for told in (repr(found), found._repr_html_()):
             assert "packages.numpy" in told and "packages.pandas" not in told
             assert "imported by only some of them: 2 packages (pandas, b)" in " ".join(told.split())
-        assert "packages.pandas" in as_text(Table(found, equal=True)) and "only some" not in as_text(
-            Table(found, equal=True)
+        assert "packages.pandas" in as_text(found.table(equal=True)) and "only some" not in as_text(
+            found.table(equal=True)
         )
         assert found.to_dict()["differs"]["packages"] == {
             "numpy": ["1", "2"],

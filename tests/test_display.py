@@ -17,13 +17,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runctx import Run, display, lock
-from runctx.display import logged, tasks, terminal, words
-from runctx.display.differences import differences
-from runctx.display.listing import Listing
-from runctx.display.picture import MOST, picture
-from runctx.display.plain import as_text
+from runctx.display import logged, table, tasks, words
+from runctx.display.lineage import MOST
+from runctx.display.run import RunView
+from runctx.display.words import as_text
 from runctx.model import Data, Failure, Lock, Omission, Session, Summary, Tasks
 from runctx.past.columns import column
+from runctx.past.lineage import view
+from runctx.past.listing import differences, listing
 from runctx.past.row import Row, parse
 from runctx.trackers.metrics import Metrics, Series
 from tests.pastruns import ESCAPE, START, child_of, make_lock
@@ -60,14 +61,27 @@ def tags_of(text: str) -> list[str]:
     return parser.seen
 
 
+def read(page: str) -> str:
+    """The words of a page."""
+    return re.sub("<[^>]*>", "", page)
+
+
 def texts_of(text: str) -> list[str]:
     """The words of an SVG picture, titles left out."""
     root = ElementTree.fromstring(text)
     return [element.text or "" for element in root.iter("{http://www.w3.org/2000/svg}text")]
 
 
+def page(one: Lock, status: str, failed: Any = {}) -> str:  # noqa: B006 - nobody changes it
+    return RunView(lock=one, status=status, failed=failed).html()
+
+
+def tree(one: Lock, statuses: dict[str, Any]) -> Any:
+    return view(one, statuses).tree()
+
+
 def drawn(one: Lock) -> str:
-    return picture(one, {}, {}, "grey")
+    return view(one, {}).picture()
 
 
 MAPPED = Tasks(
@@ -109,10 +123,10 @@ def hostile() -> Lock:
 
 def shown(one: Lock) -> Iterator[str]:
     """Everything that is printed in a terminal."""
-    yield as_text(terminal.run(one, "done", "folder"))
-    yield as_text(terminal.lineage(one, {}))
+    yield as_text(RunView(lock=one, status="done"))
+    yield as_text(tree(one, {}))
     row = parse(lock.encode(one))
-    yield as_text(Listing([row, replace(row, config={})], 3))
+    yield as_text(listing([row, replace(row, config={})], 3))
 
 
 def test_other_code():
@@ -124,9 +138,11 @@ def test_other_code():
 
 
 def test_no_circle():
-    """What shows needs nothing of the configuration, which asks to be shown."""
+    """What shows needs nothing of the rest but the words of `model`, so that all may ask to be shown."""
     sources = [file.read_text() for file in Path(display.__file__).parent.glob("*.py")]
-    assert sources and not any(re.search(r"^\s*(from|import) .*\bconfig\b", text, re.M) for text in sources)
+    assert sources
+    asked = {name for text in sources for name in re.findall(r"^\s*from \.\.(\w*)", text, re.M)}
+    assert asked == {"model"}
 
 
 class TestHarmless:
@@ -134,16 +150,16 @@ class TestHarmless:
     @settings(max_examples=60)
     def test_any_lock(self, one: Lock):
         """Pages are well formed and pictures valid XML; nothing steers a terminal."""
-        tags_of(display.run_html(one, one.status))
-        tags_of(display.runs_html([parse(lock.encode(one))] * 2, 1))
-        tags_of(display.lineage_html(one, {}))
+        tags_of(page(one, one.status))
+        tags_of(listing([parse(lock.encode(one))] * 2, 1).html())
+        tags_of(drawn(one))
         ElementTree.fromstring(drawn(one))
         assert not any(CONTROL.search(text) for text in shown(one))
 
     def test_hostile_lock(self):
         """Escape sequences, markup and scripts are shown as what they are."""
         one = hostile()
-        for text in (display.run_html(one, one.status), display.lineage_html(one, {one.id: ESCAPE})):
+        for text in (page(one, one.status), view(one, {one.id: ESCAPE}).picture()):
             tags_of(text)
             assert "&lt;script&gt;" in text
         for text in shown(one):
@@ -166,12 +182,12 @@ class TestRun:
         parent = make_lock(1)
         error = Failure(type="builtins.ValueError", message="no luck", traceback="...")
         one = replace(child_of(2, parent), error=error, omissions=(Omission(what="big", why="too big"),))
-        text = display.run_html(one, "failed")
+        text = read(page(one, "failed"))
         for expected in (
             one.id,
             "failed",
-            "lr=0.2",
-            "opt.name=sgd",
+            "lr: 0.2",
+            "opt.name: sgd",
             "model.bin",
             parent.id,
             "big: too big",
@@ -202,7 +218,7 @@ class TestTerminal:
         traceback = f"Traceback (most recent call last):\n{''.join(frames)}KeyboardInterrupt\n"
         error = Failure(type="builtins.KeyboardInterrupt", message="", traceback=traceback)
         shown = as_text(
-            terminal.run(make_lock(status="interrupted", error=error), "interrupted", "folder")
+            RunView(lock=make_lock(status="interrupted", error=error), status="interrupted")
         ).splitlines()
         assert shown[1:4] == ["  KeyboardInterrupt", *(f"  {line}" for line in frames[0].splitlines())]
         assert shown[4] == "  run.lock and `--json` have the whole traceback"
@@ -213,7 +229,7 @@ class TestTerminal:
         task = '  File "/home/ada/train.py", line 4, in work\n    1 / 0\n    ~~^~~\n'
         call = '  File "/home/ada/train.py", line 8, in main\n    run.map(work, range(4))\n'
         traceback = (
-            "runctx.tasks.values.exceptions.RemoteTraceback: \nTraceback (most recent call last):\n"
+            "runctx.said.RemoteTraceback: \nTraceback (most recent call last):\n"
             f'  File "/src/runctx/runctx/tasks/fanout.py", line 267, in _attempt\n    x\n{task}'
             "ZeroDivisionError: division by zero\n\n\n"
             "The above exception was the direct cause of the following exception:\n\n"
@@ -221,7 +237,7 @@ class TestTerminal:
             '  File "/src/runctx/runctx/run.py", line 415, in map\n    return fan_out(\nrunctx.errors.TaskError: work\n'
         )
         error = Failure(type="runctx.errors.TaskError", message="work", traceback=traceback)
-        shown = as_text(terminal.run(make_lock(status="failed", error=error), "failed", Path("f")))
+        shown = as_text(RunView(lock=make_lock(status="failed", error=error), status="failed"))
         expected = f"{task}\n{call}run.lock and `--json` have the whole traceback\n"
         assert "".join(line.strip() + "\n" for line in shown.splitlines()[2:9]) == re.sub(
             r"(?m)^ +", "", expected
@@ -233,7 +249,7 @@ class TestTerminal:
         """How many files of the project were imported is said once it is known: at the end of a run."""
         one = make_lock(status=status)
         one = replace(one, source=replace(one.source, files={}, commit=commit))
-        assert ("imported: 0" in as_text(terminal.run(one, status, Path("f")))) is known
+        assert ("imported: 0" in as_text(RunView(lock=one, status=status))) is known
 
     def test_error_first(self, monkeypatch):
         """What went wrong stands right below the head, its traceback with the lines that Python printed."""
@@ -241,21 +257,21 @@ class TestTerminal:
         where = f'  File "/{"a folder/" * 12}train.py", line 3'
         traceback = f"Traceback\n{where}\n    {'x' * 90}\n    {'^' * 90}\nValueError: no luck\n"
         error = Failure(type="builtins.ValueError", message="no luck", traceback=traceback)
-        lines = as_text(terminal.run(make_lock(error=error), "failed", Path("f"))).split("\n")
+        lines = as_text(RunView(lock=make_lock(error=error), status="failed")).split("\n")
         assert lines[1:7] == ["  ValueError: no luck", *(f"  {line}" for line in traceback[:-1].split("\n"))]
         assert lines[7].startswith("  started")
 
     def test_tasks(self):
         """Of each map there is how many tasks were done and which failed, by their texts where they are known."""
-        one, folder = make_lock(tasks=(MAPPED,)), Path("f")
+        one = make_lock(tasks=(MAPPED,))
         texts = {"main": ["images/1.png", "images/2.png"]}
         for told, failed in (
             ("abababababababab, cdcdcdcdcdcdcdcd", None),
             ("images/1.png, images/2.png", texts),
         ):
-            text = " ".join(as_text(terminal.run(one, "failed", folder, (), failed)).split())
+            text = " ".join(as_text(RunView(lock=one, status="failed", failed=failed or {})).split())
             assert "main: 6 of 9 done, 2 failed, 1 not run; joblib, 2 workers, 1 min 20 s of work" in text
-            assert f"failed: {told}" in text and f"failed: {told}" in display.run_html(one, "failed", failed)
+            assert f"failed: {told}" in text and f"failed: {told}" in page(one, "failed", failed or {})
 
     def test_sessions(self):
         """Of a run that was resumed, its earlier entries are shown."""
@@ -263,7 +279,7 @@ class TestTerminal:
             sessions=(Session(started=START, status="crashed", commit="git:" + "1" * 40, host="h", pid=3),)
         )
         told = "crashed; h, process 3, commit 11111111"
-        assert told in as_text(terminal.run(one, "done", Path("f"))) and told in display.run_html(one, "done")
+        assert told in as_text(RunView(lock=one, status="done")) and told in page(one, "done")
 
     @pytest.mark.parametrize(
         ("status", "expected"), [("done", "done 6/9"), ("submitted", "submitted "), ("running", "running ")]
@@ -272,24 +288,22 @@ class TestTerminal:
         """A listing says how many tasks were done, once the lock knows; each status has its colour."""
         row = parse(lock.encode(make_lock(status=status, tasks=(MAPPED,))))
         assert (row.tasks, row.tasks_done) == (9, 6)
-        assert expected in as_text(Listing([row], 1))
-        assert ("6/9" in display.runs_html([row], 1)) == (status == "done")
-        assert status in terminal.COLOURS and f"color:{display.page.COLOURS[status]}" in display.runs_html(
-            [row], 1
-        )
+        assert expected in as_text(listing([row], 1))
+        assert ("6/9" in listing([row], 1).html()) == (status == "done")
+        assert status in table.STATUSES and f"color:{table.colour(status)}" in listing([row], 1).html()
 
     def test_packages_are_counted(self):
         """Of the packages there is how many, and the versions of those that decide; a count of one is singular."""
         one = make_lock()
         packages = {"attrs": "1", "numpy": "2.1.0", "torch": "2.5.1"}
         told = replace(one, environment=replace(one.environment, packages=packages, cpus=1))
-        text = " ".join(as_text(terminal.run(told, "done", Path("f"))).split())
+        text = " ".join(as_text(RunView(lock=told, status="done")).split())
         assert "1 processor," in text and "attrs" not in text
         assert "3 packages imported: torch 2.5.1, numpy 2.1.0; `--json` has all versions" in text
 
     def test_never_read(self):
         """Keys that nobody read are told."""
-        text = as_text(terminal.run(make_lock(), "done", Path("f"), ["opt.name", "tag"]))
+        text = as_text(RunView(lock=make_lock(), status="done", unread=["opt.name", "tag"]))
         assert re.search(r"never read +opt\.name, tag", text)
 
 
@@ -337,7 +351,7 @@ class TestDifferences:
         assert told.of_rows == [{"lr": "1"}, {}, {}, {"n": ""}]
         assert told.usual == {"a": {"lr": "2", "n": "1"}, "b": {}}
         assert told.notes == ["usual in a: lr=2 n=1"]
-        assert "no n" in as_text(Listing(rows, 4))
+        assert "no n" in as_text(listing(rows, 4))
 
     def test_no_majority(self):
         """Where no value is that of more than half of the runs, each run shows its own."""
@@ -361,23 +375,23 @@ class TestDifferences:
 
     def test_many_keys(self):
         """Of a run that differs in many keys some are shown, and how many are not is said."""
-        text = as_text(Listing([row(**{f"k{i}": j for i in range(20)}) for j in range(2)], 2))
+        text = as_text(listing([row(**{f"k{i}": j for i in range(20)}) for j in range(2)], 2))
         assert "… 13 more" in text and "k6=" in text and "k7=" not in text
 
     def test_notes(self):
         """Below the runs stand what is usual, by stage if there are several, and what the star means."""
         rows = [replace(one, commit="1" * 40, dirty=True) for one in (row(lr=1), row(lr=1), row(lr=2))]
-        text = as_text(Listing(rows, 3))
+        text = as_text(listing(rows, 3))
         assert "usual: lr=1" in text and "differs in" in text and f"{'1' * 8}*" in text
         assert words.DIRTY in " ".join(text.split())
         both = [*rows, *(replace(one, stage="b") for one in rows)]
-        page = display.runs_html(both)
+        page = listing(both).html()
         assert "usual in a: lr=1" in page and "usual in b: lr=1" in page and words.DIRTY in page
 
     def test_over_all_that_match(self):
         """What tells the shown runs from the others that were found is said, though they are equal among themselves."""
         rows = [row(lr=1, n=3), row(lr=1, n=3), row(lr=2, n=3), row(lr=2, n=3), row(lr=2, n=3)]
-        for told in (as_text(Listing(rows, 2)), display.runs_html(rows, 2)):
+        for told in (as_text(listing(rows, 2)), read(listing(rows, 2).html())):
             assert (
                 told.count("lr=1") == 2 and "usual: lr=2" in told and "… 3 more" in told and "n=3" not in told
             )
@@ -386,8 +400,8 @@ class TestDifferences:
         """A key that was asked for has a column, whether or not the runs differ in it, and is not said twice."""
         rows = [row(lr=0.5, n=1), row(lr=0.5, n=2)]
         for told in (
-            as_text(Listing(rows, besides=[column("config.lr")])),
-            display.runs_html(rows, None, [column("config.lr")]),
+            as_text(listing(rows, besides=[column("config.lr")])),
+            read(listing(rows, besides=[column("config.lr")]).html()),
         ):
             assert told.count("0.5") == 2 and "lr=" not in told and "n=1" in told
 
@@ -432,10 +446,10 @@ class TestNumbers:
             replace(row(), metrics={"loss": Summary(last=value, min=0.0, max=value, points=2)})
             for value in (450000.0, 0.25, 449976.5)
         ]
-        top, *lines = as_text(Listing(rows)).splitlines()
+        top, *lines = as_text(listing(rows)).splitlines()
         column = [line[top.index("loss") :].partition("  lr")[0].rstrip() for line in lines]
         assert column[:3] == ["450000", "     0.25", "449976.5"]
-        page = display.runs_html(rows)
+        page = listing(rows).html()
         assert ">450000<" in page and ">     0.25<" in page and ">449976.5<" in page
 
     def test_long_names(self):
@@ -453,7 +467,7 @@ class TestNumbers:
         rows = [
             replace(row(), metrics={name: Summary(last=0.25, min=0.0, max=1.0, points=2) for name in some})
         ]
-        for told in (text, as_text(Listing(rows)), display.runs_html(rows), logged.as_html(Metrics(some))):
+        for told in (text, as_text(listing(rows)), listing(rows).html(), Metrics(some)._repr_html_()):
             assert "a" * 80 not in told and "0.25" in told
 
 
@@ -515,25 +529,25 @@ class TestTree:
             0, stage="raw", inputs=(Data(path="data.csv", kind="file", digest="blake3:" + "cd" * 32),)
         )
         left, right = child_of(1, raw, stage="left"), child_of(2, raw, stage="right")
-        text = as_text(terminal.lineage(child_of(3, left, right), {}))
+        text = as_text(tree(child_of(3, left, right), {}))
         assert text.count("data.csv") == 1
         assert text.index("data.csv") < text.index("as above")
         assert text.count(raw.id) == 2
         assert "read model.bin  blake3:abababab" in text
-        assert "failed" in as_text(terminal.lineage(raw, {raw.id: "failed"}))
+        assert "failed" in as_text(tree(raw, {raw.id: "failed"}))
 
     def test_a_deep_chain(self):
         """Runs that each read from one other stay in one column; where one reads from two, a column begins for each."""
         one = make_lock(0, stage="raw")
         for second in range(1, 50):
             one = child_of(second, one, stage="link")
-        lines = as_text(terminal.lineage(one, {})).splitlines()
+        lines = as_text(tree(one, {})).splitlines()
         heads = [line for line in lines if "raw-" in line or "link-" in line]
         assert len(heads) == 50
         assert all(line[4:].startswith(("link-", "raw-")) for line in heads[1:])
         assert [line.endswith("read by the run above") for line in heads] == [False, False, *[True] * 48]
         both = child_of(50, one, make_lock(0, stage="other"), stage="both")
-        lines = as_text(terminal.lineage(child_of(51, both, stage="last"), {})).splitlines()
+        lines = as_text(tree(child_of(51, both, stage="last"), {})).splitlines()
         places = {
             line.index(name) for line in lines for name in ("raw-", "link-", "other-") if f" {name}" in line
         }

@@ -27,7 +27,8 @@ from hypothesis import strategies as st
 from runctx import layout, lock
 from runctx.errors import DeletedError, TrackingError
 from runctx.model import Failure, Lock, Omission, Tasks
-from runctx.past.record import Record, load
+from runctx.past.index import load
+from runctx.past.record import Record
 from runctx.settings import Settings
 from runctx.trackers.following import Number
 from runctx.trackers.journal import Journal
@@ -281,7 +282,7 @@ def test_a_locked_database_is_told(make: Any, tmp_path: Path, monkeypatch: pytes
 SIX = """
 import os, sys
 from pathlib import Path
-from runctx.past.record import load
+from runctx.past.index import load
 from runctx.settings import Settings
 from runctx.trackers.mlflow import MLflow, database
 root = Path(sys.argv[1])
@@ -835,7 +836,7 @@ def test_a_logging_function_that_fails(tracker: MLflow, make: Any) -> None:
 KILLED = """
 import os, sys
 from pathlib import Path
-from runctx.past.record import load
+from runctx.past.index import load
 from runctx.settings import Settings
 from runctx.trackers.mlflow import MLflow
 def function(run):

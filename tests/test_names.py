@@ -20,7 +20,7 @@ from runctx.cli import main
 from runctx.config import load, merged
 from runctx.errors import ConfigError, InputError, NoRunError
 from runctx.past import index
-from runctx.past.comparison import compare
+from runctx.past.index import compare
 from tests.pastruns import make_lock, write_run
 
 

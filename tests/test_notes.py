@@ -15,7 +15,7 @@ from runctx import Run, runs
 from runctx.cli import main
 from runctx.errors import NotesError, RunStateError
 from runctx.past import removal
-from runctx.past.comparison import compare
+from runctx.past.index import compare
 from runctx.settings import Settings
 from runctx.trackers.mlflow import MLflow
 from runctx.trackers.publishing import bring_up_to_date, is_current

@@ -27,7 +27,7 @@ from matplotlib.colors import to_rgb
 from rich.console import Console
 
 from runctx import Run, cli, runs
-from runctx.display import curves, figure, points, ticks
+from runctx.display import chart, curves, figure, points
 from runctx.display.chart import Chart
 from runctx.errors import QueryError
 from runctx.model import Summary
@@ -137,8 +137,8 @@ def test_smoothing_stays_among_the_numbers(values: list[float], weight: float) -
 @example(0.0, 5e-324, 7)
 def test_ticks_are_few_round_and_all_different(one: float, other: float, most: int) -> None:
     """Whatever the limits: inside of them, not more than were asked for, no two written alike."""
-    low, high = ticks.widened(min(one, other), max(one, other))
-    told = ticks.numbers(low, high, most)
+    low, high = chart.widened(min(one, other), max(one, other))
+    told = chart.numbers(low, high, most)
     assert len(told) <= most + 1
     room = 1e-9 * (high - low) + 1e-12 * max(abs(low), abs(high))
     assert all(low - room <= tick.value <= high + room for tick in told)
@@ -191,7 +191,7 @@ def test_curves_are_told_apart_without_colour(project: Path) -> None:
     """Even of runs that logged the very same, each has its letter on its curve and in the legend."""
     for i in range(4):
         write(project, i, *[({"loss": step}, step) for step in range(9)], config={"lr": i / 10})
-    text = drawn(Chart(curves.of_runs(runs(), ["loss"])))
+    text = drawn(Chart(runs().curves(["loss"])))
     picture, _, legend = text.rpartition("step")
     assert [line.split() for line in legend.strip().splitlines()] == [
         [letter, f"train-251121-120000-{i:06x}", f"lr={i / 10}"]
@@ -225,7 +225,7 @@ def test_points_are_sorted_by_step_and_counted_where_they_have_none(project: Pat
     """Tasks of a map log in any order; without a step, the number of the point stands for it."""
     write(project, 1, *[({"loss": float(step)}, step) for step in (3, 1, 2)])
     write(project, 2, *[({"acc": float(n)}, None) for n in (5, 6)])
-    found = curves.of_runs(runs(), ["loss", "acc"])
+    found = runs().curves(["loss", "acc"])
     told = {curve.metric: (curve.x.tolist(), curve.y.tolist()) for curve in found.curves}
     assert told == {"loss": ([1.0, 2.0, 3.0], [1.0, 2.0, 3.0]), "acc": ([0.0, 1.0], [5.0, 6.0])}
 
@@ -246,8 +246,8 @@ def test_what_is_left_out_is_said(project: Path) -> None:
     sweep(project, 5)
     broken = write(project, 9, ({"loss": 1.0}, 0))
     next((broken / "metrics").iterdir()).write_text("no point\n")
-    shown = curves.of_runs(runs(), ["loss"], limit=3)
-    assert [row.config["lr"] for row in shown.rows] == [0.4, 0.3, 0.2]
+    shown = runs().curves(["loss"], limit=3)
+    assert [run["config"]["lr"] for run in shown.runs] == [0.4, 0.3, 0.2]
     first, second = shown.notes
     assert first == "drew the first 3 of 5 runs"
     assert "train-251121-120000-000009" in second and "a line is no point" in second
@@ -286,7 +286,7 @@ def test_a_metric_of_runs_beyond_the_limit_is_known(project: Path) -> None:
     one = {"acc": Summary(last=1.0, min=1.0, max=1.0, points=1)}
     for number, name in enumerate(("acc", "other", "loss", "loss")):
         write(project, number, ({name: 1.0}, 0), metrics={name: one["acc"]})
-    shown = curves.of_runs(runs(), ["loss", "acc"], limit=2)
+    shown = runs().curves(["loss", "acc"], limit=2)
     assert {curve.metric for curve in shown.curves} == {"loss"}
     assert shown.notes[-1] == "drew the first 2 of 3 runs"
 
@@ -324,7 +324,7 @@ def mapped(count: int, tasks: list[Any] | None = None) -> Run:
 def test_each_task_has_a_curve_of_its_own(project: Path) -> None:
     """Where tasks logged several points under one name: named by run and task, in the order of the tasks."""
     short = mapped(3).id.rpartition("-")[0]
-    shown = curves.of_runs(runs(), ["loss"])
+    shown = runs().curves(["loss"])
     assert shown.labels == tuple(f"{short} task lr {n}" for n in range(3))
     assert [(curve.x.tolist(), curve.y.tolist()) for curve in shown.curves] == [
         ([0, 1, 2, 3], [n, n + 0.1, n + 0.2, n + 0.3]) for n in range(3)
@@ -360,17 +360,17 @@ def test_tasks_with_one_point_each_are_one_curve(project: Path) -> None:
 def test_no_more_tasks_than_can_be_told_apart(project: Path) -> None:
     """The first ones of each run, so that no run hides another; the rest is said, and `limit` says otherwise."""
     run = mapped(10)
-    assert len(curves.of_runs(runs(), ["loss"]).curves) == curves.LIMIT
+    assert len(runs().curves(["loss"]).curves) == curves.LIMIT
     assert curves.of_metrics(run.metrics(), ["loss"]).notes == ("drew 8 of 10 tasks",)
     assert len(run.metrics().plot("loss", limit=0).axes[0].lines) == 10
     mapped(10)
-    shown = curves.of_runs(runs(), ["loss"], limit=5)
+    shown = runs().curves(["loss"], limit=5)
     assert [(curve.run, curve.task and curve.task.place) for curve in shown.curves] == [
         *[(0, place) for place in (0, 1, 2)],
         *[(1, place) for place in (0, 1)],
     ]
     assert "drew 5 of 20 tasks" in shown.notes
-    assert len(curves.of_runs(runs(), ["loss"], limit=0).curves) == 20
+    assert len(runs().curves(["loss"], limit=0).curves) == 20
 
 
 def test_tasks_that_look_alike_are_called_by_their_places(project: Path) -> None:

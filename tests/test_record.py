@@ -23,8 +23,9 @@ from omegaconf.errors import ReadonlyConfigError
 from runctx import Run, from_cli, layout, liveness, lock
 from runctx.errors import ConfigError, LockError, NoRunError
 from runctx.model import Lock
-from runctx.past import record
+from runctx.past import index
 from runctx.past.lineage import edges, known_runs
+from runctx.past.record import Record
 from tests.pastruns import ESCAPE, child_of, make_lock, write_run
 from tests.strategies import locks
 
@@ -70,30 +71,30 @@ class TestLoad:
         """A run is found by its folder, its lock, and any file or folder inside, written there or not."""
         folder = finished({}).save_dir
         for path in (folder, folder / "run.lock", folder / "model.bin", str(folder), folder / "a/b"):
-            assert record.load(path).save_dir == folder
+            assert index.load(path).save_dir == folder
 
     def test_moved(self, project, tmp_path):
         """A folder that was moved is a run all the same, and knows where it is now."""
         folder = shutil.move(finished({}).save_dir, tmp_path / "elsewhere")
-        past = record.load(folder)
+        past = index.load(folder)
         assert past.save_dir == tmp_path / "elsewhere"
         assert (past.save_dir / "model.bin").read_bytes() == b"weights"
 
     def test_not_there(self, tmp_path):
         """Where no run is, the error names the absolute path and what is missing."""
         with pytest.raises(NoRunError, match=rf"{tmp_path}/x: no such file or folder.*\nhint"):
-            record.load(tmp_path / "x")
+            index.load(tmp_path / "x")
         with pytest.raises(NoRunError, match=r"no run\.lock in it or above"):
-            record.load(tmp_path)
+            index.load(tmp_path)
 
     def test_broken(self, tmp_path):
         """A broken lock is an error that names the file, and what is shown of it does not raise."""
         (tmp_path / "run.lock").write_text("a: [")
         with pytest.raises(LockError, match=r"run\.lock"):
-            record.load(tmp_path)
-        assert "broken" in repr(record.Record(tmp_path))
-        assert "gone" in repr(record.Record(tmp_path / "nowhere"))
-        assert record.Record(tmp_path)._repr_html_() is None
+            index.load(tmp_path)
+        assert "broken" in repr(Record(tmp_path))
+        assert "gone" in repr(Record(tmp_path / "nowhere"))
+        assert Record(tmp_path)._repr_html_() is None
 
 
 @dataclass
@@ -115,7 +116,7 @@ class Other:
 class TestConfig:
     def test_read_only(self, project):
         """The configuration is attributes that cannot be changed."""
-        cfg = record.load(finished({"opt": {"lr": 0.1}}).save_dir).cfg
+        cfg = index.load(finished({"opt": {"lr": 0.1}}).save_dir).cfg
         assert cfg.opt.lr == 0.1
         with pytest.raises(ReadonlyConfigError):
             cfg.opt.lr = 1
@@ -177,17 +178,17 @@ class TestLiveness:
     def test_killed(self, project):
         """A run reads as running until its process is killed, and as crashed from then on."""
         with running(project) as process:
-            past = record.load("results/a")
+            past = index.load("results/a")
             assert past.status == "running"
             process.kill()
             process.wait()
-            assert past.status == record.load("results/a").status == "crashed"
+            assert past.status == index.load("results/a").status == "crashed"
             assert "crashed" in repr(past)
 
     def test_ended(self, project):
         """A record that was loaded while the run was on says done once it is, and knows its outputs."""
         with running(project, "open('results/a/out', 'w').close()") as process:
-            past = record.load("results/a")
+            past = index.load("results/a")
             assert (past.status, past.outputs) == ("running", ())
             end(process)
         assert past.status == "done"
@@ -196,7 +197,7 @@ class TestLiveness:
     def test_child_outlives(self, project):
         """A forked child that holds the lock for longer does not make a dead run live."""
         with running(project, "child = os.fork() or os._exit(len(os.read(0, 9)))") as process:
-            past = record.load("results/a")
+            past = index.load("results/a")
             process.kill()
             process.wait()
             assert past.status == "crashed"
@@ -209,34 +210,34 @@ class TestLiveness:
         alive.touch()
         with alive.open() as reader:
             fcntl.flock(reader, fcntl.LOCK_SH)
-            assert record.load(folder).status == "crashed"
+            assert index.load(folder).status == "crashed"
         with alive.open() as run:
             fcntl.flock(run, fcntl.LOCK_EX)
-            assert record.load(folder).status == "running"
+            assert index.load(folder).status == "running"
 
     def test_no_lock_file(self, tmp_path):
         """Without the liveness file the process decides on its own host, the lock's word elsewhere."""
         gone = subprocess.Popen(["true"])
         gone.wait()
-        assert record.load(self.said_running(tmp_path / "1", HERE, gone.pid)).status == "crashed"
-        assert record.load(self.said_running(tmp_path / "2", HERE, os.getpid())).status == "running"
-        assert record.load(self.said_running(tmp_path / "3", "elsewhere")).status == "running"
+        assert index.load(self.said_running(tmp_path / "1", HERE, gone.pid)).status == "crashed"
+        assert index.load(self.said_running(tmp_path / "2", HERE, os.getpid())).status == "running"
+        assert index.load(self.said_running(tmp_path / "3", "elsewhere")).status == "running"
 
     @pytest.mark.parametrize("pid", [0, -1, 2**62])
     def test_no_process(self, tmp_path, pid):
         """A number that no process has is no process, and no signal is sent to it."""
-        assert record.load(self.said_running(tmp_path, HERE, pid)).status == "crashed"
+        assert index.load(self.said_running(tmp_path, HERE, pid)).status == "crashed"
 
     def test_looking_leaves_no_trace(self, tmp_path):
         """Whoever looks makes no file, and does not wait at a pipe in place of one."""
         folder = self.said_running(tmp_path, "elsewhere")
         before = sorted(folder.rglob("*"))
-        assert record.load(folder).status == "running"
+        assert index.load(folder).status == "running"
         assert sorted(folder.rglob("*")) == before
         alive = layout.RunFiles(folder).alive
         alive.parent.mkdir()
         os.mkfifo(alive)
-        assert record.load(folder).status in ("running", "crashed")
+        assert index.load(folder).status in ("running", "crashed")
 
     def said_running(self, root: Path, host: str, pid: int = 7) -> Path:
         one = make_lock()
@@ -250,7 +251,7 @@ class TestUpstream:
         a = finished(inputs=["data.csv"], stage="a")
         b = finished(inputs=[a.save_dir / "model.bin"], stage="b")
         c = finished(inputs=[b.save_dir / "model.bin", a.save_dir], stage="c")
-        past = record.load(c.save_dir)
+        past = index.load(c.save_dir)
         assert {p.save_dir for p in past.upstream} == {a.save_dir, b.save_dir}
         assert [p.lock for p in past.upstream] == [p.lock for p in c.upstream]
         assert next(iter(past.upstream[0].lineage())).id == past.upstream[0].id
@@ -264,7 +265,7 @@ class TestUpstream:
         a = finished(stage="a")
         b = finished(inputs=[a.save_dir / "model.bin"], stage="b")
         shutil.move(project / "results", tmp_path / "archive")
-        (parent,) = record.load(tmp_path / "archive/b" / b.save_dir.name).upstream
+        (parent,) = index.load(tmp_path / "archive/b" / b.save_dir.name).upstream
         assert parent.save_dir == tmp_path / "archive/a" / a.save_dir.name
 
     def test_folder_gone(self, project):
@@ -274,7 +275,7 @@ class TestUpstream:
         c = finished(inputs=[b.save_dir / "model.bin"], stage="c")
         shutil.rmtree(b.save_dir)
         shutil.rmtree(a.save_dir)
-        (parent,) = record.load(c.save_dir).upstream
+        (parent,) = index.load(c.save_dir).upstream
         assert (parent.id, parent.cfg.lr, parent.lock, parent.found) == (b.id, 2, b.lock, False)
         assert [earlier.id for earlier in parent.upstream] == [a.id]
         assert parent.status == "done"
@@ -287,7 +288,7 @@ class TestUpstream:
         parent, other = make_lock(1), make_lock(2, save_dir="results/train/1")
         write_run(tmp_path, other)
         child = write_run(tmp_path, child_of(3, parent))
-        (found,) = record.load(child).upstream
+        (found,) = index.load(child).upstream
         assert (found.id, found.found) == (parent.id, False)
 
     def test_places_that_are_none(self, tmp_path):
@@ -295,7 +296,7 @@ class TestUpstream:
         for number, place in enumerate(["a\0b", "/dev/null", "../../../..", "", "x" * 5000, ESCAPE]):
             parent = make_lock(1, save_dir=place)
             child = child_of(2 + number, parent)
-            past = record.load(write_run(tmp_path, child))
+            past = index.load(write_run(tmp_path, child))
             assert [p.found for p in past.upstream] == [False]
             assert len(past.lineage()) == 2
 
@@ -304,7 +305,7 @@ class TestUpstream:
         parent = make_lock(1)
         write_run(tmp_path, parent)
         child = child_of(2, replace(parent, status="running", seconds=None))
-        lineage = record.load(write_run(tmp_path, child)).lineage()
+        lineage = index.load(write_run(tmp_path, child)).lineage()
         assert lineage.statuses == {child.id: "done", parent.id: "done"}
 
 
@@ -314,7 +315,7 @@ class TestLineage:
         a, b = make_lock(1), make_lock(2)
         c = child_of(3, a, b)
         forged = replace(c, upstream=(replace(a, parents=(b.id, a.id)), replace(b, parents=(a.id, c.id))))
-        lineage = record.load(write_run(tmp_path, forged)).lineage()
+        lineage = index.load(write_run(tmp_path, forged)).lineage()
         assert len(lineage) == 3
         assert b.id in str(lineage)
         assert lineage._repr_html_().count("<rect") == 3
@@ -326,7 +327,7 @@ class TestLineage:
         for number in range(1, 1000):
             chain.append(make_lock(number, parents=(chain[-1].id,)))
         last = replace(chain[-1], upstream=tuple(chain[:-1]))
-        lineage = record.load(write_run(tmp_path, last)).lineage()
+        lineage = index.load(write_run(tmp_path, last)).lineage()
         assert len(lineage) == 1000
         assert len(lineage.to_dict()["edges"]) == 999
         assert lineage._repr_html_()
@@ -334,7 +335,7 @@ class TestLineage:
     def test_missing_ancestor(self, tmp_path):
         """A parent that is named but not told of is shown as such."""
         child = replace(make_lock(2), parents=("train-nowhere",))
-        lineage = record.load(write_run(tmp_path, child)).lineage()
+        lineage = index.load(write_run(tmp_path, child)).lineage()
         assert "train-nowhere  not told of" in str(lineage)
         assert len(lineage) == 1
 
@@ -372,7 +373,7 @@ def test_nothing_is_executed(tmp_path):
     text = lock.encode(make_lock()).decode()
     (tmp_path / "run.lock").write_text(text + f"x: !!python/object/apply:os.mkdir ['{tmp_path}/made']\n")
     with pytest.raises(LockError):
-        record.load(tmp_path)
+        index.load(tmp_path)
     assert not (tmp_path / "made").exists()
 
 

@@ -19,10 +19,10 @@ def collect(run: str, wait: bool, as_json: bool) -> None:
     For a run that was submitted, or whose process was killed while tasks of it went on. Doing it twice changes nothing.
     """
     from ..lock import to_plain
-    from ..past import record
+    from ..past import index
     from . import output
 
-    past = record.load(run).collect(wait=wait)
+    past = index.load(run).collect(wait=wait)
     if as_json:
         output.json(to_plain(past.lock))
         return

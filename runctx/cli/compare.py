@@ -32,7 +32,6 @@ _LIMIT = 50
 @click.option("--json", "as_json", is_flag=True, help="All of it as JSON.")
 def compare(names: tuple[str, ...], where: str | None, limit: int, equal: bool, as_json: bool) -> None:
     """Show what differs between runs: configuration, metrics, code, inputs, packages."""
-    from ..display.comparison import Table
     from . import output
 
     chosen = which(names, where, as_given=True)
@@ -46,7 +45,7 @@ def compare(names: tuple[str, ...], where: str | None, limit: int, equal: bool, 
     if as_json:
         output.json(comparison.to_dict())
         return
-    output.show(Table(comparison, equal=equal, hints=False))
+    output.show(comparison.table(equal=equal, hints=False))
     output.hints([*comparison.hints, *_of_code(comparison)])
     if len(shown) < len(chosen):
         click.echo(f"… {len(chosen) - len(shown)} more; --limit 0 compares all", err=True)

@@ -20,10 +20,10 @@ def tag(run: str, tags: tuple[str, ...], removed: tuple[str, ...], as_json: bool
     `runctx ls --where 'tag("good")'` lists the runs that are tagged so.
     """
     from ..display import words
-    from ..past import record
+    from ..past import index
     from . import output
 
-    past = record.load(run)
+    past = index.load(run)
     if tags:
         past.tag(*tags)
     absent = [one for one in removed if one.strip() not in past.tags]
@@ -44,10 +44,10 @@ def tag(run: str, tags: tuple[str, ...], removed: tuple[str, ...], as_json: bool
 def note(run: str, text: tuple[str, ...], remove: bool, as_json: bool) -> None:
     """Write a note about a run in place of the one it has; without TEXT, show it."""
     from ..display import words
-    from ..past import record
+    from ..past import index
     from . import output
 
-    past = record.load(run)
+    past = index.load(run)
     if text or remove:
         past.note = "" if remove else " ".join(text)
     if as_json:

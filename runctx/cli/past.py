@@ -104,13 +104,13 @@ def _plain(found: Runs, asked: list[Column]) -> list[Any]:
 
 
 def _table(found: Runs, most: int | None, columns: list[Column]) -> None:
-    from ..display.listing import Listing
+    from ..past.listing import listing
     from . import output
 
     # a program that reads a pipe reads of runs, and of nothing else
     legend = output.is_read_by_a_human()
     rows = found.shown(most, (*columns, *found.asked))
-    output.show(Listing(rows, most, legend=legend, count=False, columns=columns, besides=found.asked))
+    output.show(listing(rows, most, legend=legend, count=False, columns=columns, besides=found.asked))
 
 
 @click.command("show")
@@ -123,10 +123,10 @@ def show(run: str, explain: bool, as_json: bool) -> None:
     """Show what one run recorded."""
     from .. import notes
     from ..lock import to_plain
-    from ..past import record
+    from ..past import index
     from . import output
 
-    past = record.load(run)
+    past = index.load(run)
     said = notes.readable(past.save_dir)
     if explain:
         _explain(past.lock, as_json)
@@ -137,13 +137,23 @@ def show(run: str, explain: bool, as_json: bool) -> None:
         )
         return
     from ..config.explanation import of_lock
-    from ..display import terminal
-    from ..past.measured import with_metrics
+    from ..display.run import RunView
+    from ..past.row import with_metrics
     from ..tasks.table import failed_in
 
     lock, status = with_metrics(past.lock, past.save_dir, past.status), past.status
     unread, failed = of_lock(lock).unread or (), failed_in(past.save_dir, lock)
-    output.show(terminal.run(lock, status, past.save_dir, unread, failed, said))
+    output.show(
+        RunView(
+            lock=lock,
+            status=status,
+            folder=str(past.save_dir),
+            unread=unread,
+            failed=failed,
+            tags=said.tags,
+            note=said.note,
+        )
+    )
 
 
 def _explain(lock: Lock, as_json: bool) -> None:
@@ -162,10 +172,10 @@ def _explain(lock: Lock, as_json: bool) -> None:
 @_json
 def tree(run: str, as_json: bool) -> None:
     """Show which earlier runs one run came from."""
-    from ..past import record
+    from ..past import index
     from . import output
 
-    lineage = record.load(run).lineage()
+    lineage = index.load(run).lineage()
     if as_json:
         output.json(lineage.to_dict())
     else:

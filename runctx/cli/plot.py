@@ -76,11 +76,17 @@ def plot(
     from . import output
 
     most = curves.LIMIT if limit is None else limit
-    shown = curves.of_runs(which(names, where), metrics, x=x, smooth=smooth, log=log, limit=most)
+    shown = which(names, where).curves(metrics, x=x, smooth=smooth, log=log, limit=most)
     if out is not None:
+        from .. import layout
         from ..display import figure
+        from ..errors import RunctxError
 
-        figure.save(figure.draw(shown, paper=True), out)
+        try:
+            picture = figure.as_bytes(figure.draw(shown, paper=True), out.suffix.lower())
+            layout.write_atomically(out, picture)
+        except OSError as error:
+            raise RunctxError(f"{out}: cannot be written: {error.strerror or error}") from error
     if as_json:
         output.json(shown.to_dict(), one_line=True)
     elif out is None:

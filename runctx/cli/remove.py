@@ -27,19 +27,20 @@ def rm(names: tuple[str, ...], views: bool, yes: bool) -> None:
     """
     from ..display import words
     from ..past import index, removal
+    from ..past.listing import name
 
     plan = removal.planned(map(index.find, names))
     for one in plan:
-        click.echo(f"{words.told(one.row)}  {one.row.status}, {_size(one)}, in {words.path(one.folder)}")
-        _several("read by", [f"{words.told(row)}  {row.status}" for row in one.readers])
-        _several("holds and takes along", [words.told(row) for row in one.inside])
+        click.echo(f"{name(one.row)}  {one.row.status}, {_size(one)}, in {words.path(one.folder)}")
+        _several("read by", [f"{name(row)}  {row.status}" for row in one.readers])
+        _several("holds and takes along", [name(row) for row in one.inside])
     if not yes:
         _ask(len(plan))
     for one in plan:
         for place in removal.remove_views(one) if views else ():
-            click.echo(f"removed {words.told(one.row)} from {words.line(place)}")
+            click.echo(f"removed {name(one.row)} from {words.line(place)}")
         removal.remove(one)
-        click.echo(f"removed {words.told(one.row)}")
+        click.echo(f"removed {name(one.row)}")
 
 
 def _size(one: Removal) -> str:

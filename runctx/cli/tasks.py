@@ -65,9 +65,9 @@ class _View:
 
     def look(self) -> bool:
         """Whether it goes on."""
-        from ..past import record
+        from ..past import index
 
-        self._run = record.load(self._folder)
+        self._run = index.load(self._folder)
         self._status = self._run.status
         self._maps = self._watched.look(self._run.lock)
         return self._status in ("running", "submitted")
@@ -76,10 +76,11 @@ class _View:
         """For a terminal."""
         from rich.text import Text
 
-        from ..display import terminal, words
+        from ..display import words
+        from ..display.table import status
         from ..display.tasks import progress
 
-        title = Text.assemble((words.line(self._run.id, 200), "bold"), "  ", terminal.status(self._status))
+        title = Text.assemble((words.line(self._run.id, 200), "bold"), "  ", status(self._status))
         return progress(title, self._maps)
 
     def show(self, as_json: bool, one_line: bool = False) -> bool:

@@ -16,7 +16,7 @@ from .layers import dotted
 from .messages import did_you_mean
 
 if TYPE_CHECKING:
-    from ..display.origins import Table
+    from ..display.table import Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +94,8 @@ class Explanation(Mapping[str, tuple[Origin, ...]]):
         return {} if self.unread is None else {"read": key not in self.unread}
 
     def table(self, **options: Any) -> Table:
-        """To be printed by rich, or as HTML; options are those of `runctx.display.origins.Table`."""
-        from ..display.origins import Said, Table
+        """To be printed by rich, or as HTML; options are those of `runctx.display.origins.table`."""
+        from ..display.origins import Said, table
 
         said = [
             Said(key, None, self[key], value.why)
@@ -103,13 +103,13 @@ class Explanation(Mapping[str, tuple[Origin, ...]]):
             else Said(key, value, self[key])
             for key, value in self.resolved.items()
         ]
-        return Table(said, unread=self.unread or (), **options)
+        return table(said, unread=self.unread or (), **options)
 
     def __rich__(self) -> Table:
         return self.table()
 
     def __repr__(self) -> str:
-        from ..display.plain import as_text
+        from ..display.words import as_text
 
         return as_text(self.__rich__())
 

@@ -1,1 +1,1 @@
-"""How runs are shown: in notebooks by `page`, in the terminal by `terminal`."""
+"""Show values in a terminal and in a notebook. Needs nothing of the rest but `model`; whoever has data asks it."""

@@ -1,9 +1,10 @@
-"""How are curves drawn in a terminal? With eight dots in each place, and a letter along each curve."""
+"""Draw curves in a terminal: eight dots in each place, and a letter along each curve."""
 
 from __future__ import annotations
 
 import math
 import string
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +14,7 @@ import numpy as np
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-from . import points, ticks, words
+from . import points, words
 from .curves import COLOURS, Curve, Curves
 
 _LETTERS = string.ascii_uppercase + string.ascii_lowercase
@@ -40,15 +41,21 @@ class Chart:
     width: int | None = None
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        letters = _LETTERS if len(self.curves.labels) > 1 else ""
-        for metric in self.curves.metrics:
-            yield from _panel(self.curves, metric, self.width or options.max_width, letters)
+        curves, letters = self.curves, _LETTERS if len(self.curves.labels) > 1 else ""
+        for metric in curves.metrics:
+            yield from _panel(curves, metric, self.width or options.max_width, letters)
         if letters:
             yield Text()
-        for number, label in enumerate(self.curves.labels):
-            yield Text.assemble(_letter(number, letters), label)
-        for note in self.curves.notes:
+        for line, label in enumerate(curves.labels):
+            letter = f"{letters[line % len(letters)]}  " if letters else ""
+            yield Text.assemble((letter, COLOURS[line % len(COLOURS)]), label)
+        for note in curves.notes:
             yield Text(note, "dim")
+
+
+class _Tick(NamedTuple):
+    value: float
+    text: str
 
 
 class _View(NamedTuple):
@@ -63,55 +70,27 @@ class _View(NamedTuple):
     across: str
 
 
-class _Grid:
-    """Places for characters, each of them for two by four dots."""
-
-    def __init__(self, width: int, height: int) -> None:
-        self.bits = [[0] * width for _ in range(height)]
-        self.lines = [[0] * width for _ in range(height)]
-        self.letters: dict[tuple[int, int], str] = {}
-
-    def dots(self, column: int, top: int, bottom: int, line: int) -> None:
-        for row in range(top, bottom + 1):
-            self.bits[row // _DOWN][column // _ACROSS] |= _DOTS[column % _ACROSS][row % _DOWN]
-            self.lines[row // _DOWN][column // _ACROSS] = line
-
-    def text(self, row: int) -> Text:
-        told = Text()
-        for column, (bits, line) in enumerate(zip(self.bits[row], self.lines[row], strict=True)):
-            letter = self.letters.get((row, column))
-            told.append(
-                letter or (chr(_BRAILLE + bits) if bits else " "),
-                COLOURS[line % len(COLOURS)] if bits else "",
-            )
-        return told
-
-
-def _letter(line: int, letters: str) -> Text:
-    return Text(f"{letters[line % len(letters)]}  " if letters else "", COLOURS[line % len(COLOURS)])
-
-
 def _panel(curves: Curves, metric: str, width: int, letters: str) -> Iterator[Text]:
     name = words.line(metric, 80) + ", logarithmic" * curves.log
     yield Text(name + f", smoothed by {curves.smooth:g}" * bool(curves.smooth), "bold")
-    shown = [(curve, _heights(curve, curves.log)) for curve in curves.of(metric)]
+    shown = [(curve, np.log10(curve.y) if curves.log else curve.y) for curve in curves.of(metric)]
     view = _view(curves, shown)
     if view is None:
         yield Text("  no point can be drawn", "dim")
         return
-    beside = _beside(view, curves.log)
-    margin = max((len(text) for text in beside.values()), default=0)
-    grid = _Grid(max(width - margin - 2, 10), _ROWS)
+    told = (powers if curves.log else numbers)(view.low, view.high, 7)
+    heights = points.places(np.array([tick.value for tick in told]), view.low, view.high).tolist()
+    beside = {round((_ROWS - 1) * (1 - at)): tick.text for at, tick in zip(heights, told, strict=True)}
+    margin = max(map(len, beside.values()), default=0)
+    columns = max(width - margin - 2, 10)
+    grid = [[(" ", "")] * columns for _ in range(_ROWS)]
     for curve, y in shown:
-        _draw(grid, curve, y, view, letters, len(curves.labels))
-    for row in range(_ROWS):
+        letter = letters[curve.line % len(letters)] if letters else ""
+        _draw(grid, curve, y, view, letter, curve.line * _EVERY // max(len(curves.labels), 1))
+    for row, places in enumerate(grid):
         text = beside.get(row, "")
-        yield Text(f"{text:>{margin}} {'┤' if text else '│'}").append_text(grid.text(row))
-    yield from _below(view, curves.axis, len(grid.bits[0]), margin)
-
-
-def _heights(curve: Curve, log: bool) -> points.Numbers:
-    return np.log10(curve.y) if log else curve.y
+        yield Text.assemble(f"{text:>{margin}} {'┤' if text else '│'}", *places)
+    yield from _below(view, curves.axis, columns, margin)
 
 
 def _view(curves: Curves, shown: Sequence[tuple[Curve, points.Numbers]]) -> _View | None:
@@ -122,30 +101,41 @@ def _view(curves: Curves, shown: Sequence[tuple[Curve, points.Numbers]]) -> _Vie
     left, right = float(x.min()), float(x.max())
     scale, across = 1, "step"
     if curves.axis == "relative":
-        scale, name = ticks.unit(right - left)
+        scale, name = points.unit(right - left)
         across = f"{name} since the first point"
     elif curves.axis == "time":
         right = max(right, left + 1)
         across = f"local time, from {datetime.fromtimestamp(left):%Y-%m-%d}"
-    left, right = ticks.widened(left / scale, right / scale)
-    return _View(left, right, *ticks.widened(float(y.min()), float(y.max())), scale, across)
+    left, right = widened(left / scale, right / scale)
+    return _View(left, right, *widened(float(y.min()), float(y.max())), scale, across)
 
 
-def _draw(grid: _Grid, curve: Curve, y: points.Numbers, view: _View, letters: str, lines: int) -> None:
-    columns, rows = len(grid.bits[0]) * _ACROSS, len(grid.bits) * _DOWN
+_Grid = list[list[tuple[str, str]]]
+"""Character and colour of each place."""
+
+
+def _draw(grid: _Grid, curve: Curve, y: points.Numbers, view: _View, letter: str, shift: int) -> None:
+    columns, rows = len(grid[0]) * _ACROSS, _ROWS * _DOWN
     x, y = points.thinned(curve.x / view.scale, y, columns)
     across = points.places(x, view.left, view.right) * (columns - 1)
     down = (1 - points.places(y, view.low, view.high)) * (rows - 1)
     way = list(zip(across.tolist(), down.tolist(), strict=True))
+    colour = COLOURS[curve.line % len(COLOURS)]
     middle: dict[int, int] = {}
     for one, other in zip(way, [*way[1:], way[-1]], strict=True):
         if math.isnan(one[1]):
             continue
         for column, top, bottom in _dots(one, one if math.isnan(other[1]) else other):
-            grid.dots(column, top, bottom, curve.line)
+            for row in range(top, bottom + 1):
+                before, _ = grid[row // _DOWN][column // _ACROSS]
+                bits = (ord(before) - _BRAILLE) if ord(before) >= _BRAILLE else 0
+                dot = chr(_BRAILLE | bits | _DOTS[column % _ACROSS][row % _DOWN])
+                grid[row // _DOWN][column // _ACROSS] = (before if before in _LETTERS else dot), colour
             middle[column // _ACROSS] = (top + bottom) // 2 // _DOWN
-    if letters:
-        _mark(grid, middle, letters[curve.line % len(letters)], curve.line * _EVERY // max(lines, 1))
+    # at places of its own, so that of curves that lie one on the other each is seen
+    for column in [one for one in middle if one % _EVERY == shift] or list(middle)[-1:]:
+        if letter:
+            grid[middle[column]][column] = letter, colour
 
 
 def _dots(one: tuple[float, float], other: tuple[float, float]) -> Iterator[tuple[int, int, int]]:
@@ -162,32 +152,12 @@ def _dots(one: tuple[float, float], other: tuple[float, float]) -> Iterator[tupl
         yield column, low, high
 
 
-def _mark(grid: _Grid, middle: dict[int, int], letter: str, shift: int) -> None:
-    """At places of its own, so that of curves that lie one on the other each is seen."""
-    places = [column for column in middle if column % _EVERY == shift] or list(middle)[-1:]
-    for column in places:
-        grid.letters[middle[column], column] = letter
-
-
-# -- beside and below --------------------------------------------------------------------------------------
-
-
-def _beside(view: _View, log: bool) -> dict[int, str]:
-    """Row -> what stands there."""
-    told = (ticks.powers if log else ticks.numbers)(view.low, view.high, 7)
-    heights = points.places(np.array([tick.value for tick in told]), view.low, view.high)
-    return {
-        round((_ROWS - 1) * (1 - height)): tick.text
-        for height, tick in zip(heights.tolist(), told, strict=True)
-    }
-
-
 def _below(view: _View, axis: str, width: int, margin: int) -> Iterator[Text]:
     most = max(2, width // 10)
     if axis == "time":
-        marks = ticks.moments(view.left, view.right, min(most, 4))
+        marks = _moments(view.left, view.right, min(most, 4))
     else:
-        marks = ticks.numbers(view.left, view.right, most, whole=axis == "step")
+        marks = numbers(view.left, view.right, most, whole=axis == "step")
     rule, line = ["─"] * width, [" "] * (width + margin + 2)
     free = 0
     for mark in marks:
@@ -201,3 +171,75 @@ def _below(view: _View, axis: str, width: int, margin: int) -> Iterator[Text]:
     yield Text(f"{'':{margin}} └{''.join(rule)}")
     yield Text("".join(line).rstrip())
     yield Text(f"{'':{margin + 2}}{view.across:^{width}}".rstrip(), "dim")
+
+
+# -- axes --------------------------------------------------------------------------------------------------
+
+_DAY = 86_400
+_FORMS = ((600, "%H:%M:%S"), (_DAY, "%H:%M"), (300 * _DAY, "%m-%d %H:%M"), (math.inf, "%Y-%m-%d"))
+"""How a moment is written, by the span of time that an axis shows."""
+
+
+def widened(low: float, high: float) -> tuple[float, float]:
+    """Limits of an axis that shows these values, and something around a single one.
+
+    >>> widened(2.0, 2.0)
+    (1.9, 2.1)
+    """
+    size = max(abs(low), abs(high))
+    if high - low > 1e-12 * size and high - low > 1e-290:
+        return low, high
+    margin = max(0.05 * size, 1e-280) if size > 1e-290 else 1.0
+    return max(low - margin, -sys.float_info.max), min(high + margin, sys.float_info.max)
+
+
+def numbers(low: float, high: float, most: int, *, whole: bool = False) -> list[_Tick]:
+    """Round numbers inside the limits, at most `most` + 1 of them.
+
+    >>> [tick.text for tick in numbers(0.0, 0.93, 5)]
+    ['0.0', '0.2', '0.4', '0.6', '0.8']
+    """
+    from matplotlib.ticker import MaxNLocator  # not before something is drawn
+
+    shrunk = 1e10 if max(abs(low), abs(high)) > 1e290 else 1.0  # the difference of two may be infinite
+    locator = MaxNLocator(nbins=most, steps=[1, 2, 5, 10], integer=whole)
+    room = 1e-12 * (high / shrunk - low / shrunk)
+    found = [float(one) for one in locator.tick_values(low / shrunk, high / shrunk)]
+    inside = (one for one in found if low / shrunk - room <= one <= high / shrunk + room)
+    values = [one * shrunk for one in inside if not whole or one.is_integer()]
+    step = max((found[1] - found[0]) * shrunk, float(whole))
+    return [_Tick(value, text) for value, text in zip(values, _written(values, step), strict=True)]
+
+
+def powers(low: float, high: float, most: int) -> list[_Tick]:
+    """Ticks of a logarithmic axis; limits and values are exponents of ten.
+
+    >>> [tick.text for tick in powers(-3.0, 0.5, 5)]
+    ['1e-3', '1e-2', '1e-1', '1e0']
+    """
+    exponents = [_Tick(tick.value, f"1e{round(tick.value)}") for tick in numbers(low, high, most, whole=True)]
+    if len(exponents) > 1:
+        return exponents
+    # less than two powers: round numbers between, as closely as they differ
+    between = numbers(10**low, 10 ** min(high, 308.25), most)
+    return [_Tick(math.log10(tick.value), tick.text) for tick in between if tick.value > 0]
+
+
+def _moments(low: float, high: float, most: int) -> list[_Tick]:
+    """Local times at equal distances, of seconds since 1970."""
+    form = next(form for span, form in _FORMS if high - low < span)
+    values = [low + (high - low) * i / most for i in range(most + 1)]
+    texts = [f"{datetime.fromtimestamp(value):{form}}" for value in values]
+    if high - low < 10:
+        texts = [f"{datetime.fromtimestamp(value):%H:%M:%S.%f}"[:10] for value in values]
+    return [_Tick(value, text) for value, text in zip(values, texts, strict=True)]
+
+
+def _written(values: Sequence[float], step: float) -> list[str]:
+    """With as many digits as tell them apart."""
+    size = max(map(abs, values), default=0.0)
+    if size >= 1e6 or 0 < size < 1e-3:
+        digits = max(0, math.ceil(math.log10(size / step)))
+        return [f"{value:.{min(digits, 15)}e}" if value else "0" for value in values]
+    decimals = max(0, -math.floor(math.log10(step) + 1e-9))
+    return [f"{value:.{decimals}f}" for value in values]

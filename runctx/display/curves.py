@@ -1,24 +1,18 @@
-"""Which curves does a picture of metrics show? What runs and their tasks have logged, chosen and smoothed.
+"""Choose the curves of a picture of metrics: what runs and their tasks have logged, smoothed.
 
-How they are drawn is said by `chart` (in a terminal) and by `figure` (with matplotlib).
+`chart` draws them in a terminal, `figure` with matplotlib.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
 
-from ..errors import QueryError, RunctxError
-from ..past.columns import SYSTEM, meant
-from ..past.many import Runs
-from ..past.row import Row
-from ..trackers.metrics import Metrics, Series, Task
 from . import points, words
-from .differences import differences, shown, texts_apart
 from .points import Numbers
 
 Axis = Literal["step", "time", "relative"]
@@ -29,6 +23,45 @@ COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#8
 
 _LAST_MOMENT = 32_503_680_000
 """Seconds from 1970 to the year 3000: calendars end with 9999, and an axis goes beyond its last point."""
+
+
+class Series(Protocol):
+    """One metric, in the order of time: columns of equal length."""
+
+    @property
+    def values(self) -> tuple[float, ...]: ...
+    @property
+    def steps(self) -> tuple[int | None, ...]: ...
+    @property
+    def times(self) -> tuple[float, ...]:
+        """Seconds since 1970."""
+        ...
+
+    @property
+    def tasks(self) -> tuple[str | None, ...]:
+        """Keys of the tasks they were logged in."""
+        ...
+
+
+class Task(Protocol):
+    """A task that logged numbers, as far as it is known."""
+
+    @property
+    def key(self) -> str: ...
+    @property
+    def place(self) -> int | None: ...
+    @property
+    def text(self) -> str | None: ...
+    def _asdict(self) -> dict[str, Any]: ...
+
+
+class Logged(Protocol):
+    """What one run has logged: name -> series."""
+
+    def __getitem__(self, name: str, /) -> Series: ...
+    def __iter__(self) -> Iterator[str]: ...
+    def __contains__(self, name: object, /) -> bool: ...
+    def task(self, key: str, /) -> Task: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -60,8 +93,8 @@ class Curves:
     smooth: float
     labels: tuple[str, ...]
     """What each run or task is called, harmless to a terminal; empty for a single run that needs no name."""
-    rows: tuple[Row, ...]
-    """What is known of each run, if anything is."""
+    runs: tuple[Mapping[str, Any], ...]
+    """What is said of each run beside its data, if anything is."""
     curves: tuple[Curve, ...]
     notes: tuple[str, ...]
     """What the picture leaves out, and what its runs have in common."""
@@ -77,7 +110,7 @@ class Curves:
             "smooth": self.smooth,
             "curves": [
                 {
-                    **self._run(curve.run),
+                    **(self.runs[curve.run] if self.runs else {}),
                     "task": curve.task and curve.task._asdict(),
                     "metric": curve.metric,
                     "x": curve.x.tolist(),
@@ -88,12 +121,6 @@ class Curves:
             "notes": list(self.notes),
         }
 
-    def _run(self, number: int) -> dict[str, Any]:
-        if not self.rows:
-            return {}
-        row = self.rows[number]
-        return {"run": row.id, "path": row.path, "stage": row.stage, "config": dict(row.config)}
-
 
 def _all(curve: Curve) -> list[float]:
     """With the infinities, which are not drawn."""
@@ -101,11 +128,21 @@ def _all(curve: Curve) -> list[float]:
     return told
 
 
-# -- of whom -----------------------------------------------------------------------------------------------
+def of_metrics(logged: Logged, metrics: Sequence[str], **options: Any) -> Curves:
+    """Of what one run has logged; options as for `of_runs`.
+
+    Raises
+    ------
+    ValueError: `x` or `smooth` is not what they can be.
+    """
+    found = of_runs([logged], [("", "")], metrics, **options)
+    labels = tuple(label.strip() or "the run" for label in found.labels)
+    return replace(found, labels=() if labels == ("the run",) else labels)
 
 
 def of_runs(
-    runs: Runs,
+    runs: Sequence[Logged],
+    names: Sequence[tuple[str, str]],
     metrics: Sequence[str],
     *,
     x: Axis = "step",
@@ -113,138 +150,45 @@ def of_runs(
     log: bool = False,
     limit: int = LIMIT,
 ) -> Curves:
-    """Of the first runs that have logged one of the metrics.
+    """Of what runs have logged.
 
     Parameters
     ----------
+    names: of each run what it is called, and what tells it from the others.
     x: the step, or where it has none the number of the point, or the place of the task that logged but one; the
         time; or the seconds since the run's first point.
     smooth: weight of what was before in a moving average, from 0 to less than 1.
-    limit: how many runs, and how many curves of a metric where tasks have their own; 0: all.
+    limit: how many curves of a metric where tasks have their own; 0: all.
 
     Raises
     ------
-    QueryError: none of them has logged one of the metrics; names the nearest that there are. Or none was named.
     ValueError: `x` or `smooth` is not what they can be.
     """
-    _check(x, smooth)
-    if not runs:
-        raise QueryError("no runs to draw", hint="; ".join(map(words.line, runs.hints)) or None)
-    found, known, notes = _logged(runs, metrics, limit)
-    _require(metrics, known, f"none of {len(runs)} runs" if len(runs) > 1 else "the run never")
-    if not found:
-        raise QueryError(
-            f"no points of {words.several(metrics)} are left to draw",
-            hint="; ".join(notes)
-            or "the locks mention them, but the folders `metrics` beside the locks are empty or gone",
-        )
-    rows = [row for row, _ in found]
-    told = differences(rows)
-    several = [logged for _, logged in found]
-    lines, more = _lines(several, metrics, limit)
-    names, values = _names(rows), [" ".join(shown(values)) for values in told.of_rows]
+    check(x, smooth)
+    lines, more = _lines(runs, metrics, limit)
     labels = [
-        f"{names[line.run]}{task and ' '}{task}  {values[line.run]}".rstrip()
-        for line, task in zip(lines, _tasks(several, lines), strict=True)
+        f"{names[line.run][0]}{task and ' '}{task}  {names[line.run][1]}".rstrip()
+        for line, task in zip(lines, _tasks(runs, lines), strict=True)
     ]
-    curves = _curves(several, lines, x, smooth, log)
+    curves = _curves(runs, lines, x, smooth, log)
     return Curves(
         metrics=tuple(dict.fromkeys(metrics)),
         axis=x,
         log=log,
         smooth=smooth,
         labels=tuple(labels),
-        rows=tuple(rows),
-        curves=tuple(curves),
-        notes=(*told.notes, *_left_out(curves), *more, *notes, *map(words.line, runs.hints)),
-    )
-
-
-def of_metrics(
-    logged: Metrics,
-    metrics: Sequence[str],
-    *,
-    x: Axis = "step",
-    smooth: float = 0.0,
-    log: bool = False,
-    limit: int = LIMIT,
-) -> Curves:
-    """Of what one run has logged.
-
-    Raises
-    ------
-    QueryError, ValueError: as for `of_runs`.
-    """
-    _check(x, smooth)
-    _require(metrics, logged, "the run never")
-    lines, more = _lines([logged], metrics, limit)
-    labels = [task or "the run" for task in _tasks([logged], lines)]
-    curves = _curves([logged], lines, x, smooth, log)
-    return Curves(
-        metrics=tuple(dict.fromkeys(metrics)),
-        axis=x,
-        log=log,
-        smooth=smooth,
-        labels=() if labels == ["the run"] else tuple(labels),
-        rows=(),
+        runs=(),
         curves=tuple(curves),
         notes=(*_left_out(curves), *more),
     )
 
 
-def _check(x: str, smooth: float) -> None:
+def check(x: str, smooth: float) -> None:
+    """Raises ValueError if `x` is no axis, or `smooth` no weight."""
     if x not in get_args(Axis):
         raise ValueError(f"x must be one of {', '.join(get_args(Axis))}; got {x!r}")
     if not 0 <= smooth < 1:
         raise ValueError(f"smooth must be at least 0 and less than 1; got {smooth!r}")
-
-
-def _logged(
-    runs: Runs, metrics: Sequence[str], limit: int
-) -> tuple[list[tuple[Row, Metrics]], set[str], list[str]]:
-    """The runs that are drawn, all metrics that were seen, and what is said of the other runs."""
-    found: list[tuple[Row, Metrics]] = []
-    known: set[str] = set()
-    broken: list[str] = []
-    rest = 0
-    for row, run in zip(runs.rows, runs, strict=True):
-        known |= row.metrics.keys()
-        if row.metrics and row.metrics.keys().isdisjoint(metrics):
-            continue  # its lock says so; no file need be read
-        if limit and len(found) >= limit:
-            rest += 1
-            continue
-        try:
-            logged = run.metrics()
-        except RunctxError as error:  # one broken run hides no other
-            broken.append(f"left out: {words.told(row)}: {words.line(error.message)}")
-            continue
-        known |= logged.keys()
-        if not logged.keys().isdisjoint(metrics):
-            found.append((row, logged))
-    more = [f"drew the first {limit} of {limit + rest} runs"] * (rest > 0)
-    return found, known, [*more, *broken]
-
-
-def _require(metrics: Sequence[str], known: Iterable[str], who: str) -> None:
-    there = sorted(name for name in known if not name.startswith(SYSTEM)) or sorted(known)
-    listed = f"there are: {words.several(there)}" if there else "log one by `run.log_async(loss=0.3, step=7)`"
-    if not metrics:
-        raise QueryError("name a metric to draw", hint=listed)
-    for name in metrics:
-        if name not in known:
-            hint = meant(name, there)
-            raise QueryError(
-                f"{who} logged {words.line(name, 80)!r}", hint=listed if hint is None else words.line(hint)
-            )
-
-
-def _names(rows: Sequence[Row]) -> list[str]:
-    """The ids; without the letters at their end unless these are needed to tell them apart."""
-    short = [row.id.rpartition("-")[0] for row in rows]
-    if all(short) and len(set(short)) == len(short):
-        return [words.line(name, 80) for name in short]
-    return [words.told(row) for row in rows]
 
 
 # -- of which tasks ----------------------------------------------------------------------------------------
@@ -260,7 +204,7 @@ class _Line(NamedTuple):
     """Of each metric, what is drawn."""
 
 
-def _lines(runs: Sequence[Metrics], metrics: Sequence[str], limit: int) -> tuple[list[_Line], list[str]]:
+def _lines(runs: Sequence[Logged], metrics: Sequence[str], limit: int) -> tuple[list[_Line], list[str]]:
     """What is drawn, and what is said of the rest; each run has its first tasks drawn before any has its others."""
     ranked: list[tuple[int, _Line]] = []
     for run, logged in enumerate(runs):
@@ -293,8 +237,17 @@ def _parts(series: Series) -> dict[str | None, Series]:
     return {key: _chosen(series, places) for key, places in where.items()}
 
 
+class _Points(NamedTuple):
+    """Some points of a series."""
+
+    values: tuple[float, ...]
+    steps: tuple[int | None, ...]
+    times: tuple[float, ...]
+    tasks: tuple[str | None, ...]
+
+
 def _chosen(series: Series, places: Sequence[int]) -> Series:
-    return Series(
+    return _Points(
         values=tuple([series.values[i] for i in places]),
         steps=tuple([series.steps[i] for i in places]),
         times=tuple([series.times[i] for i in places]),
@@ -302,13 +255,13 @@ def _chosen(series: Series, places: Sequence[int]) -> Series:
     )
 
 
-def _in_order(logged: Metrics, keys: Iterable[str]) -> list[str]:
+def _in_order(logged: Logged, keys: Iterable[str]) -> list[str]:
     """By place; those of which none is known at the end."""
     places = {key: logged.task(key).place for key in keys}
     return sorted(places, key=lambda key: (places[key] is None, places[key] or 0, key))
 
 
-def _tasks(runs: Sequence[Metrics], lines: Sequence[_Line]) -> list[str]:
+def _tasks(runs: Sequence[Logged], lines: Sequence[_Line]) -> list[str]:
     """What the task of each line is called, `task 0.1`; empty for the run itself."""
     names: dict[tuple[int, str], str] = {}
     for run, logged in enumerate(runs):
@@ -317,12 +270,14 @@ def _tasks(runs: Sequence[Metrics], lines: Sequence[_Line]) -> list[str]:
     return ["" if line.task is None else f"task {names[line.run, line.task]}" for line in lines]
 
 
-def _task_names(logged: Metrics, keys: Sequence[str]) -> dict[str, str]:
+def _task_names(logged: Logged, keys: Sequence[str]) -> dict[str, str]:
     """By their texts, or by place if these do not tell them apart; the beginning of the key where neither is known."""
     tasks = [logged.task(key) for key in keys]
     by_key = {task.key: words.line(task.key[:8]) for task in tasks}
     by_place = {task.key: by_key[task.key] if task.place is None else str(task.place) for task in tasks}
-    by_text = texts_apart({task.key: task.key[:8] if task.text is None else task.text for task in tasks})
+    by_text = words.texts_apart(
+        {task.key: task.key[:8] if task.text is None else task.text for task in tasks}
+    )
     for names in (by_text, by_place):
         if len(set(names.values())) == len(names):
             return names
@@ -333,7 +288,7 @@ def _task_names(logged: Metrics, keys: Sequence[str]) -> dict[str, str]:
 
 
 def _curves(
-    runs: Sequence[Metrics], lines: Sequence[_Line], axis: Axis, smooth: float, log: bool
+    runs: Sequence[Logged], lines: Sequence[_Line], axis: Axis, smooth: float, log: bool
 ) -> list[Curve]:
     curves = []
     starts = [_start(logged) if axis == "relative" else 0.0 for logged in runs]
@@ -347,11 +302,11 @@ def _curves(
     return curves
 
 
-def _start(logged: Metrics) -> float:
-    return min((series.times[0] for series in logged.values() if series.times), default=0.0)
+def _start(logged: Logged) -> float:
+    return min((logged[name].times[0] for name in logged if logged[name].times), default=0.0)
 
 
-def _columns(logged: Metrics, series: Series, axis: Axis, start: float) -> tuple[Numbers, Numbers]:
+def _columns(logged: Logged, series: Series, axis: Axis, start: float) -> tuple[Numbers, Numbers]:
     if axis == "step":
         x = np.array(series.steps, dtype=np.float64)  # None becomes NaN
         if np.isnan(x).any():
@@ -364,9 +319,9 @@ def _columns(logged: Metrics, series: Series, axis: Axis, start: float) -> tuple
     return x[order], np.array(series.values)[order]
 
 
-def _counted(logged: Metrics, series: Series) -> Numbers:
+def _counted(logged: Logged, series: Series) -> Numbers:
     """What stands for steps: the place of the task where there are several, else the number of the point."""
-    told = np.arange(len(series), dtype=np.float64)
+    told = np.arange(len(series.values), dtype=np.float64)
     if len(set(series.tasks)) > 1:
         for i, key in enumerate(series.tasks):
             if key is not None and (place := logged.task(key).place) is not None:

@@ -1,14 +1,12 @@
-"""How are curves drawn as a picture? By matplotlib, without its global state."""
+"""Draw curves as a picture, by matplotlib, without its global state."""
 
 from __future__ import annotations
 
 import io
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -19,9 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from .. import layout
-from ..errors import RunctxError
-from . import points, ticks, words
+from . import points, words
 from .curves import COLOURS, Curve, Curves
 
 FORMATS = (".png", ".svg", ".pdf")
@@ -81,19 +77,6 @@ def as_bytes(figure: Figure, suffix: str, dpi: int = 150) -> bytes:
         warnings.filterwarnings("ignore", r"Glyph .* missing from", UserWarning)
         figure.savefig(stream, format=suffix[1:], dpi=dpi, metadata=_DATES[suffix])
     return stream.getvalue()
-
-
-def save(figure: Figure, path: Path) -> None:
-    """Write the picture to a file, whose suffix says how.
-
-    Raises
-    ------
-    RunctxError: it cannot be written there.
-    """
-    try:
-        layout.write_atomically(path, as_bytes(figure, path.suffix.lower()))
-    except OSError as error:
-        raise RunctxError(f"{os.fspath(path)}: cannot be written: {error.strerror or error}") from error
 
 
 _INK = "#7b7b7b"
@@ -158,7 +141,7 @@ def _across(axes: Axes, curves: Curves) -> None:
         axes.set_xlabel("local time")
     else:
         left, right = axes.get_xlim()
-        scale, name = ticks.unit(right - left)
+        scale, name = points.unit(right - left)
         axes.set_xlabel(f"{name} since the first point")
         axes.xaxis.set_major_formatter(lambda value, _: f"{value / scale:g}")
 

@@ -1,97 +1,73 @@
-"""How are the metrics of one run shown? A line for each: how many points, the last, the lowest, the highest."""
+"""Show the metrics of one run: a line for each, with how many points, the last, the lowest and the highest value."""
 
 from __future__ import annotations
 
-import html
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-from rich.table import Table
 from rich.text import Text
 
-from ..trackers.metrics import Metrics, Series
-from . import curves, points, words
-from .differences import texts_apart
-from .page import NUMBERS
+from . import points, words
+from .curves import COLOURS, Curve, Logged, Series, of_metrics
+from .table import Table
 
 _SHOWN = 50
 """Metrics in one table."""
 _WIDTH, _HEIGHT = 120, 20
 """Of a small curve; pixels."""
-_CELL = "padding:2px 10px 2px 0;text-align:right;white-space:nowrap"
-_NAME = "text-align:left;white-space:normal;overflow-wrap:anywhere;max-width:24em"
-_NUMBERS = ("last", "min", "max")
 
 
-def table(metrics: Mapping[str, Series]) -> Table:
-    """For a terminal; without a column of names if there is but a series without one."""
-    named = any(metrics)
-    shown = _first(metrics)
-    by = _by(shown)
-    told = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    if named:
-        told.add_column(Text("metric", "bold"), overflow="fold")  # only names give way where there is no room
-    for head in _heads(by):
-        told.add_column(Text(head, "bold"), justify="left" if head in _NUMBERS else "right", no_wrap=True)
-    for name, cells in _cells(shown, by):
-        told.add_row(*[Text(name)] * named, *map(Text, cells))
-    if len(metrics) > _SHOWN:
-        told.add_row(Text(f"… {len(metrics) - _SHOWN} more", "dim"))
-    return told
+def table(metrics: Mapping[str, Series], logged: Logged | None = None) -> Table:
+    """A line for each metric; without a column of names if there is but a series without one.
 
-
-def as_html(metrics: Metrics) -> str:
-    """For a notebook, with a small curve of each; in the page's colours."""
-    if not metrics:
-        return "<div>no metrics</div>"
-    shown = _first(metrics)
-    by = _by(shown)
-    heads = "".join(f'<th style="{_CELL}">{head}</th>' for head in ("metric", "", *_heads(by)))
-    lines = []
-    for given, (name, cells) in zip(shown, _cells(shown, by), strict=True):
-        small = _small(curves.of_metrics(metrics, [given]).curves)
-        numbers = "".join(f'<td style="{_CELL};{NUMBERS}">{html.escape(cell)}</td>' for cell in cells)
-        lines.append(
-            f'<tr><td style="{_CELL};{_NAME}">{html.escape(name)}</td><td style="{_CELL}">{small}</td>{numbers}</tr>'
-        )
-    more = f'<div style="opacity:.65">… {len(metrics) - _SHOWN} more</div>' * (len(metrics) > _SHOWN)
-    return (
-        '<div style="overflow-x:auto"><table style="border-collapse:collapse">'
-        f"<thead><tr>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table>{more}</div>"
+    Parameters
+    ----------
+    logged: the same, where a notebook is to show a small curve of each.
+    """
+    shown = dict(list(metrics.items())[:_SHOWN])
+    columns = (
+        {"metric": list(words.texts_apart({name: name for name in shown}).values())} if any(metrics) else {}
+    )
+    columns |= {head: texts for head, texts in _columns(list(shown.values())).items() if any(texts)}
+    more = len(metrics) - len(shown)
+    return Table(
+        heads=list(columns),
+        rows=[
+            [
+                Text(text, "" if head == "metric" else "number")
+                for head, text in zip(columns, row, strict=True)
+            ]
+            for row in zip(*columns.values(), strict=True)
+        ],
+        notes=[f"… {more} more"] * (more > 0),
+        instead="no metrics",
+        whole=[head for head in columns if head != "metric"],  # only names give way where there is no room
+        pictures=[_small(of_metrics(logged, [name]).curves) for name in shown] if logged is not None else (),
     )
 
 
-def _first(metrics: Mapping[str, Series]) -> dict[str, Series]:
-    return dict(list(metrics.items())[:_SHOWN])
+def _columns(series: Sequence[Series]) -> dict[str, list[str]]:
+    """Numbers point below point."""
+    numbers = [[value for value in one.values if value == value] for one in series]
+    steps = [[step for step in one.steps if step is not None] for one in series]
+    tasks = [len({*one.tasks} - {None}) for one in series]
+    several = max(tasks, default=0) > 1  # of which `last` is but one
+    return {
+        "points": _right([str(len(one.values)) for one in series], "points"),
+        "last": words.aligned([words.number(one.values[-1]) if one.values else "" for one in series]),
+        "min": words.aligned([words.number(min(some)) if some else "" for some in numbers]),
+        "max": words.aligned([words.number(max(some)) if some else "" for some in numbers]),
+        "steps": _right([f"{min(some)} … {max(some)}" if some else "" for some in steps], "steps"),
+        "logged by": [f"{count} tasks" * (count > 1) for count in tasks] if several else [],
+    }
 
 
-def _by(shown: Mapping[str, Series]) -> dict[str, str]:
-    """Who logged each, of which `last` is but one; empty if nothing was logged by several tasks."""
-    counts = {name: len({*series.tasks} - {None}) for name, series in shown.items()}
-    several = any(count > 1 for count in counts.values())
-    return {name: f"{count} tasks" * (count > 1) for name, count in counts.items()} if several else {}
+def _right(texts: Sequence[str], head: str) -> list[str]:
+    width = max(map(len, (head, *texts)))
+    return [text.rjust(width) for text in texts]
 
 
-def _heads(by: Mapping[str, str]) -> tuple[str, ...]:
-    return ("points", *_NUMBERS, "steps", *["logged by"] * bool(by))
-
-
-def _cells(shown: Mapping[str, Series], by: Mapping[str, str]) -> Iterator[tuple[str, list[str]]]:
-    """Of each metric its name and what stands beside it; numbers point below point."""
-    names = texts_apart({name: name for name in shown})
-    numbers = {name: [value for value in series.values if value == value] for name, series in shown.items()}
-    last = [words.number(series.last) if series.values else "" for series in shown.values()]
-    low, high = (
-        [words.number(edge(some)) if some else "" for some in numbers.values()] for edge in (min, max)
-    )
-    columns = [words.aligned(column) for column in (last, low, high)]
-    for (name, series), *of_name in zip(shown.items(), *columns, strict=True):
-        steps = [step for step in series.steps if step is not None]
-        beside = [f"{min(steps)} … {max(steps)}" if steps else "", *([by[name]] if by else ())]
-        yield names[name], [str(len(series)), *of_name, *beside]
-
-
-def _small(shown: Sequence[curves.Curve]) -> str:
+def _small(shown: Sequence[Curve]) -> str:
     """Curves without axes, each interrupted where there is no number."""
     every = [points.thinned(curve.x, curve.y, _WIDTH) for curve in shown]
     x, y = (np.concatenate(columns) for columns in zip(*every, strict=True))
@@ -105,7 +81,7 @@ def _small(shown: Sequence[curves.Curve]) -> str:
         path += _path(across.tolist(), np.where(np.isnan(other), np.nan, down).tolist())
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{_HEIGHT}" role="img" '
-        f'aria-label="curve"><path d="{path}" fill="none" stroke="{curves.COLOURS[0]}" stroke-width="1.5" '
+        f'aria-label="curve"><path d="{path}" fill="none" stroke="{COLOURS[0]}" stroke-width="1.5" '
         'stroke-linecap="round" stroke-linejoin="round"/></svg>'
     )
 

@@ -1,4 +1,4 @@
-"""How do a million points become a picture? Smoothed if that is wished for, thinned out so that no spike is lost."""
+"""Prepare the points of curves for a picture: smoothed, and thinned out so that no spike is lost."""
 
 from __future__ import annotations
 
@@ -79,3 +79,15 @@ def places(values: Numbers, low: float, high: float) -> Numbers:
     if not math.isfinite(high - low):
         values, low, high = values / 2, low / 2, high / 2
     return (values - low) / (high - low) if high > low else np.full(len(values), 0.5)
+
+
+_UNITS = ((86_400, "days"), (3_600, "hours"), (60, "minutes"), (1, "seconds"))
+
+
+def unit(seconds: float) -> tuple[int, str]:
+    """The unit that a duration is written in: its length in seconds, and its name.
+
+    >>> unit(7200.0)
+    (60, 'minutes')
+    """
+    return next(((size, name) for size, name in _UNITS if seconds >= 3 * size), (1, "seconds"))

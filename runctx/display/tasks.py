@@ -1,115 +1,89 @@
-"""How are the tasks of a run shown? As a table of what became of each, and as how far each map has come."""
+"""Show the tasks of a run: what became of each, and how far each map has come."""
 
 from __future__ import annotations
 
-import html as escaping
 import time
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.console import Group, RenderableType
 from rich.padding import Padding
-from rich.table import Table as Grid
 from rich.text import Text
 
 from ..model import Session, Tasks
 from . import words
+from .table import Table, status
 
-if TYPE_CHECKING:
-    from ..tasks.status import MapStatus, ShiftStatus
-    from ..tasks.table import TaskRow, TaskTable
-
-COLOURS = {"done": "green", "failed": "red", "retried": "yellow"}
 _MOST = 50
 """Tasks that are shown; of more, all that failed first, as far as there is room, and then some of the others."""
 _MOST_FAILED = 40
 _SHIFTS = 20
 _COMMITS = 3
-_ALTERED = "were changed after the lock was sealed"
 
 
-class Table:
-    """Of tasks, a line for each; `html()` for a notebook, else for the terminal."""
+def table(
+    tasks: Sequence[Any], maps: Sequence[str], counts: Mapping[str, int], altered: Sequence[str] = ()
+) -> Table:
+    """A line for each task.
 
-    def __init__(self, tasks: TaskTable) -> None:
-        self._tasks = tasks
-        self._shown = _chosen(tasks)
-        self._several = len(tasks.maps) > 1
-        self._retried = any(row.attempts > 1 for row in self._shown)
-        names = ("task", "status", "took", *["tries"] * self._retried, "worker", "value or error")
-        self._names = [*["map"] * self._several, *names]
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        if not self._tasks:
-            yield Text("no tasks")
-            return
-        grid = Grid(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-        for name in self._names:
-            grid.add_column(name, overflow="fold", no_wrap=name in ("status", "took", "worker"))
-        for row in self._shown:
-            cells = [Text(cell) for cell in self._cells(row)]
-            cells[self._names.index("status")].stylize(COLOURS.get(row.status, ""))
-            grid.add_row(*cells)
-        yield grid
-        for note in self._notes():
-            yield Text(note, "dim")
-
-    def html(self) -> str:
-        """A table that takes the page's colours."""
-        if not self._tasks:
-            return "<div>no tasks</div>"
-        head = "".join(f'<th style="{_CELL}">{name}</th>' for name in self._names)
-        body = "".join(self._row(row) for row in self._shown)
-        notes = "".join(f'<div style="opacity:.65">{escaping.escape(note)}</div>' for note in self._notes())
-        return (
-            '<div style="overflow-x:auto"><table style="border-collapse:collapse">'
-            f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{notes}</div>"
-        )
-
-    def _row(self, row: TaskRow) -> str:
-        from . import page
-
-        cells = [escaping.escape(cell) for cell in self._cells(row)]
-        cells[self._names.index("status")] = page.status(row.status)
-        columns = "".join(f'<td style="{_CELL}">{cell}</td>' for cell in cells)
-        return f"<tr>{columns}</tr>"
-
-    def _cells(self, row: TaskRow) -> list[str]:
-        cells = [
-            words.line(row.task, 60),
-            row.status,
-            words.took(row.seconds),
-            *[str(row.attempts or "")] * self._retried,
-            words.line(row.worker, 30),
-            _outcome(row),
-        ]
-        return [words.line(row.map, 40)] * self._several + cells
-
-    def _notes(self) -> Iterator[str]:
-        counts = ", ".join(f"{number} {status}" for status, number in self._tasks.counts.items())
-        left = len(self._tasks) - len(self._shown)
-        yield f"{words.count(len(self._tasks), 'task')}: {counts}{f'; {left} are not shown' if left else ''}"
-        for name in self._tasks.altered:
-            yield f"the rows of {words.line(name, 40)} {_ALTERED}"
+    Parameters
+    ----------
+    tasks: rows of `run.tasks`.
+    maps: their names.
+    counts: status -> how many tasks have it.
+    altered: maps whose rows were changed after the lock was sealed.
+    """
+    shown = _chosen(tasks)
+    retried, several = any(one.attempts > 1 for one in shown), len(maps) > 1
+    left = f"; {len(tasks) - len(shown)} are not shown" * (len(tasks) > len(shown))
+    summary = ", ".join(f"{number} {name}" for name, number in counts.items())
+    notes = [f"{words.count(len(tasks), 'task')}: {summary}{left}"]
+    notes += [
+        f"the rows of {words.line(name, 40)} were changed after the lock was sealed" for name in altered
+    ]
+    return Table(
+        heads=[
+            *["map"] * several,
+            "task",
+            "status",
+            "took",
+            *["tries"] * retried,
+            "worker",
+            "value or error",
+        ],
+        rows=[_cells(one, several, retried) for one in shown],
+        notes=notes if tasks else (),
+        instead="no tasks",
+        whole=("status", "took", "worker"),
+    )
 
 
-_CELL = "padding:1px 14px 1px 0;text-align:left;vertical-align:top;max-width:36em;overflow-wrap:anywhere"
-
-
-def _chosen(tasks: Sequence[TaskRow]) -> list[TaskRow]:
+def _chosen(tasks: Sequence[Any]) -> list[Any]:
     if len(tasks) <= _MOST:
         return list(tasks)
-    failed = [row for row in tasks if row.status == "failed"][:_MOST_FAILED]
-    others = (row for row in tasks if row.status != "failed")
-    return failed + [row for row, _ in zip(others, range(_MOST - _MOST_FAILED), strict=False)]
+    failed = [one for one in tasks if one.status == "failed"][:_MOST_FAILED]
+    others = [one for one in tasks if one.status != "failed"]
+    return failed + others[: _MOST - _MOST_FAILED]
 
 
-def _outcome(row: TaskRow) -> str:
-    if row.error is not None:
-        return _error(row.error.type, row.error.message)
-    if row.status != "done":
+def _cells(one: Any, several: bool, retried: bool) -> list[Text]:
+    return [
+        *[Text(words.line(one.map, 40))] * several,
+        Text(words.line(one.task, 60)),
+        status(one.status),
+        Text(words.took(one.seconds)),
+        *[Text(str(one.attempts or ""))] * retried,
+        Text(words.line(one.worker, 30)),
+        Text(_outcome(one)),
+    ]
+
+
+def _outcome(one: Any) -> str:
+    if one.error is not None:
+        return _error(one.error.type, one.error.message)
+    if one.status != "done":
         return ""
-    return f"({words.size(row.bytes)})" if row.bytes else words.value(row.value, 80)
+    return f"({words.size(one.bytes)})" if one.bytes else words.value(one.value, 80)
 
 
 def _error(kind: str, message: str, longest: int = 160) -> str:
@@ -157,14 +131,14 @@ def session(one: Session) -> str:
 # -- while it goes on --------------------------------------------------------------------------------------
 
 
-def progress(title: Text, maps: Sequence[MapStatus]) -> RenderableType:
-    """How far each map of a run has come."""
+def progress(title: Text, maps: Sequence[Any]) -> RenderableType:
+    """How far each map of a run has come; `maps` as `runctx.tasks.status` has them."""
     if not maps:
         return Group(title, Text("  no tasks"))
     return Group(title, *(Padding(_map(one), (0, 0, 0, 2)) for one in maps))
 
 
-def _map(one: MapStatus) -> RenderableType:
+def _map(one: Any) -> RenderableType:
     share = f" ({100 * one.done // one.total} %)" if one.total else ""
     head = Text.assemble((words.line(one.name, 60), "bold"), f"  {one.done} of {one.total} done{share}")
     if one.failed:
@@ -182,7 +156,7 @@ def _map(one: MapStatus) -> RenderableType:
     return Group(*lines)
 
 
-def _pace(one: MapStatus) -> str:
+def _pace(one: Any) -> str:
     parts = []
     if one.workers:
         parts.append(words.count(one.workers, "worker"))
@@ -197,7 +171,7 @@ def _pace(one: MapStatus) -> str:
     return ", ".join(parts)
 
 
-def _shift(one: ShiftStatus) -> str:
+def _shift(one: Any) -> str:
     job = f", Slurm job {words.line(one.slurm_job, 40)}" if one.slurm_job else ""
     ends = ""
     if one.deadline is not None and one.state == "working":

@@ -1,20 +1,26 @@
-"""How is one value of a run written for a human? Short, on one line, and harmless to a terminal.
+"""Write the values of a run for a reader: short, on one line, and harmless to a terminal.
 
 What a lock holds may come from anywhere: nothing of it reaches a terminal or a page but through here.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import re
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..model import Data, Summary
-from ..past.columns import SYSTEM
-from ..past.row import Row
+from ..model import SYSTEM, Data, Summary
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+DIRTY = "* the work tree differed from HEAD; the commit holds it as it was"
+"""What the star behind a commit means."""
 
 # what steers a terminal or turns the direction of writing, and what cannot be encoded or stand in XML
 _STEERING = re.compile(
@@ -218,40 +224,33 @@ def size(count: int) -> str:
     return f"{count / 1000**power:.1f} {' kMGTP'[power]}B"
 
 
-def told(row: Row) -> str:
-    """What a listing calls a run: its id, or its folder if its lock cannot be read."""
-    return path(row.path) if row.status == "broken" else line(row.id, 80)
+def texts_apart(values: Mapping[str, Any]) -> dict[str, str]:
+    """Name -> text of each value, as short as keeps different values different.
 
-
-def tags(row: Row) -> list[str]:
-    """As a listing has them."""
-    return [f"#{line(tag, 100)}" for tag in row.tags]
-
-
-DIRTY = "* the work tree differed from HEAD; the commit holds it as it was"
-"""What the star says."""
-
-
-def error(row: Row) -> str:
-    """What went wrong, in a listing; empty if nothing did."""
-    if row.status == "broken":
-        return line(row.error or "", 200)
-    return line((row.error or "").rpartition(".")[2], 60)
-
-
-def share(row: Row) -> str:
-    """How many of a run's tasks were done; empty if it has none, or if that is not known yet."""
-    if row.tasks is None or row.status not in ("done", "failed", "interrupted"):
-        return ""
-    return f" {row.tasks_done}/{row.tasks}"
-
-
-def inputs(names: Sequence[Data]) -> str:
+    >>> texts_apart({"a": "x" * 100, "b": 1})["a"]
+    'xxxxxxxxxxxx…xxxxxxxxxxx'
     """
-    >>> inputs([Data(path="runs/1/model.bin", kind="file"), Data(path="x", kind="file")])
-    'model.bin +1'
-    """
-    if not names:
-        return ""
-    first = line(names[0].path.rstrip("/").rpartition("/")[2] or names[0].path, 60)
-    return first if len(names) == 1 else f"{first} +{len(names) - 1}"
+    texts: dict[str, str] = {}
+    for longest in (24, 80):
+        texts = {name: short(value, longest) for name, value in values.items()}
+        if len(set(texts.values())) == len(texts):
+            break
+    return texts
+
+
+def as_text(shown: RenderableType) -> str:
+    """What a terminal would show, as plain text, for `repr`."""
+    from rich.console import Console
+
+    stream = io.StringIO()
+    console = Console(
+        file=stream,
+        width=shutil.get_terminal_size().columns,
+        force_jupyter=False,  # Jupyter would show it at once
+        color_system=None,
+        highlight=False,
+        markup=False,
+        emoji=False,
+    )
+    console.print(shown, crop=False)
+    return "\n".join(line.rstrip() for line in stream.getvalue().rstrip("\n").split("\n"))

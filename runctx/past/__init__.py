@@ -1,2 +1,2 @@
-"""What do past runs say? One (`record`), what it was made from (`lineage`), ten thousand (`index`), and several beside
-each other (`comparison`)."""
+"""Past runs: one (`record`), what it was made from (`lineage`), ten thousand (`index`, `many`), and several beside each
+other (`comparison`)."""

@@ -1,4 +1,4 @@
-"""What is a value of a run called, where runs are chosen, sorted and listed?
+"""Name the values of runs, by which they are chosen, sorted and listed.
 
 `status` and its like are a run's own; `config.opt.lr` is a value of its configuration, and `metrics.loss.min` the
 least of a metric's values: `last`, `min`, `max` or `points`, and without any of these the last. The name of a metric
@@ -12,12 +12,11 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from ..config.messages import nearest
 from ..errors import QueryError
-from ..model import Summary
+from ..model import SYSTEM, Summary
 from .row import Row
 
-SYSTEM = "system/"
-"""What the names of metrics of the machine begin with."""
 PARTS = tuple(Summary.__dataclass_fields__)
 
 
@@ -109,8 +108,6 @@ _BRACKETS = re.compile(r"\[(['\"]?)(.*?)\1\]")
 
 
 def _slip(name: str) -> str:
-    from ..config.messages import nearest
-
     said = {"true": "True", "false": "False", "null": "None", "none": "None"}.get(name.lower())
     if said:
         return f"write {said}"
@@ -141,8 +138,6 @@ def unmet(columns: Iterable[Column], rows: Sequence[Row]) -> Iterator[str]:
 
 def other_metrics(name: str, known: Collection[str]) -> str | None:
     """A hint with the metrics there are, those first that are called like this one; None if it is one of them."""
-    from ..config.messages import nearest
-
     there = sorted(one for one in known if not one.startswith(SYSTEM))
     first = list(dict.fromkeys([*nearest(name, there), *there]))
     more = f" … {len(first) - _MOST} more" if len(first) > _MOST else ""
@@ -155,8 +150,6 @@ _MOST = 10
 
 def meant(name: str, known: Collection[str], prefix: str = "") -> str | None:
     """A hint with the names, after a prefix, that are most like this one."""
-    from ..config.messages import nearest
-
     found = [] if name in known else [f"{prefix}{one}" for one in nearest(name, known)]
     return f"did you mean {' or '.join(found)}?" if found else None
 

@@ -1,4 +1,4 @@
-"""What differs between runs, side by side?"""
+"""Compare runs side by side: what differs, what is equal, and which run was best."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.text import Text
+
 from .. import lock as locks
+from ..display import words
+from ..display.table import Comparison as Table
 from ..errors import NoRunError, QueryError
-from ..model import Lock, Summary
+from ..model import SYSTEM, Lock, Summary
 from ..notes import NO_NOTES, Notes, readable
 from ..told import Told
-from .columns import SYSTEM, direction
+from .columns import direction
 from .lineage import inside, known_runs
-from .measured import summaries
-from .record import load
-from .row import leaves
+from .row import leaves, summaries
 
 if TYPE_CHECKING:
     import pandas  # type: ignore[import-untyped]
@@ -36,32 +38,10 @@ class _Absent:
 
 
 ABSENT = _Absent()
-
-
-def compare(*runs: Told | str | os.PathLike[str]) -> Comparison:
-    """What differs between these runs.
-
-    Parameters
-    ----------
-    runs: two or more, live or past, or their names as `Run.load` takes them.
-
-    Raises
-    ------
-    NoRunError: there is no such run. LockError: its lock is broken. QueryError: there are less than two.
-
-    >>> import tempfile
-    >>> from runctx import Run
-    >>> with Run({"lr": 0.1, "n": 1}, save_dir=f"{tempfile.mkdtemp()}/a", console=False) as a:
-    ...     a.log_async(acc=0.8)
-    >>> with Run({"lr": 0.2, "n": 1}, save_dir=f"{tempfile.mkdtemp()}/b", console=False) as b:
-    ...     b.log_async(acc=0.9)
-    >>> found = compare(a, b)
-    >>> found.to_dict()["differs"]["config"], found.to_dict()["equal"]["config"]
-    ({'lr': [0.1, 0.2]}, {'n': 1})
-    >>> [(line.name, line.values, line.best) for line in found.differing if line.section == "metrics"]
-    [('metrics.acc', (0.8, 0.9), (1,))]
-    """
-    return Comparison([run if isinstance(run, Told) else load(run) for run in runs])
+_MOST_LINES = 100
+"""Of a table; `--json` has all."""
+_MOST_NAMED = 4
+"""Equal values of a section that are named, not counted."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,6 +64,11 @@ class Line:
     @property
     def differs(self) -> bool:
         return len(set(map(repr, self.values))) > 1
+
+    @property
+    def is_folded(self) -> bool:
+        """Whether it is a package that only some of the runs have imported."""
+        return self.section == "packages" and ABSENT in self.values
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -170,16 +155,45 @@ class Comparison:
             dtype=object,
         )
 
-    def __repr__(self) -> str:
-        from ..display.comparison import Table
-        from ..display.plain import as_text
+    def table(self, *, equal: bool = False, hints: bool = True) -> Table:
+        """For a terminal and for a notebook: a column for each run, and in a line what is equal.
 
-        return as_text(Table(self))
+        Parameters
+        ----------
+        equal: also a line for each value that is equal.
+        hints: whether those of the comparison stand below.
+        """
+        shown = [line for line in self.differing if not line.is_folded]
+        lines = (self.lines if equal else shown)[:_MOST_LINES]
+        told = [f"hint: {words.line(hint)}" for hint in self.hints if hints]
+        return Table(
+            heads=["", *(words.line(name, 80) for name in self.names)],
+            rows=[_cells(line) for line in lines],
+            notes=[*self._notes(equal), *told],
+            numbers=[place for place, line in enumerate(lines) if line.section == "metrics"],
+        )
+
+    def _notes(self, equal: bool) -> Iterator[str]:
+        differing, same = self.differing, self.equal
+        if not differing:
+            yield "no difference"
+        folded = [] if equal else [line.key for line in differing if line.is_folded]
+        if folded:
+            yield f"imported by only some of them: {words.count(len(folded), 'package')} ({words.several(folded, 6)})"
+        left_out = len(self.lines if equal else differing) - len(folded) - _MOST_LINES
+        if left_out > 0:
+            yield f"… {left_out} more; --json has all"
+        if same and not equal:
+            yield f"equal: {', '.join(_summed_up(same))}"
+
+    def __rich__(self) -> Table:
+        return self.table()
+
+    def __repr__(self) -> str:
+        return words.as_text(self.table())
 
     def _repr_html_(self) -> str:
-        from ..display.comparison import as_html
-
-        return as_html(self)
+        return self.table().html()
 
 
 def _side(run: Told) -> Side:
@@ -295,3 +309,48 @@ def _best(values: Sequence[Any], better: Callable[..., float] | None) -> tuple[i
         return ()
     wanted = better(numbers.values())
     return tuple(place for place, value in numbers.items() if value == wanted)
+
+
+# -- how it is shown ---------------------------------------------------------------------------------------
+
+
+def _cells(line: Line) -> list[Text]:
+    """Its name, and the value of each run, as short as tells the runs apart."""
+    cells = [Text(words.short(line.name, 60), "dim")]
+    for place, text in enumerate(_texts(line)):
+        best = place in line.best
+        cell = Text(text + " (best)" * best, "green" if best else "")
+        cell.stylize("number" if line.section == "metrics" else "")
+        cell.stylize("chosen" if best else "")
+        cells.append(cell)
+    return cells
+
+
+def _texts(line: Line) -> list[str]:
+    short = _SHORT.get(line.key if line.section == "run" else line.section)
+    if short is not None:
+        texts = ["" if value is ABSENT or value is None else short(value) for value in line.values]
+        if len({*texts}) == len({*map(repr, line.values)}):
+            return texts
+    apart = words.texts_apart({repr(value): value for value in line.values if value is not ABSENT})
+    return [apart.get(repr(value), "") for value in line.values]
+
+
+def _digest(value: str) -> str:
+    algorithm, colon, hexadecimal = value.partition(":")
+    return words.line(f"{algorithm}{colon}{hexadecimal[:8]}", 40)
+
+
+_SHORT: dict[str, Callable[[Any], str]] = {
+    "seconds": words.took,
+    "commit": lambda value: words.commit(value, False),
+    "metrics": words.number,
+    "inputs": _digest,
+}
+
+
+def _summed_up(lines: Sequence[Line]) -> Iterator[str]:
+    for section, count in Counter(line.section for line in lines).items():
+        names = [words.line(line.name, 40) for line in lines if line.section == section]
+        few = section == "run" or count <= _MOST_NAMED
+        yield ", ".join(names) if few else f"{count} {'keys of ' * (section == 'config')}{section}"

@@ -1,4 +1,4 @@
-"""Which past runs are there? Ten thousand of them, quickly.
+"""Find past runs: all of them, ten thousand quickly, and one by its name.
 
 The folders are the truth and are looked at each time; only the text of a run.lock that has not changed is not
 read again (`runctx.past.remembered`).
@@ -14,8 +14,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from .. import layout, permissions, settings
+from .. import layout, lock, permissions, settings
+from ..config.messages import nearest
 from ..errors import NoRunError, RunctxWarning
 from ..liveness import is_alive
 from ..model import Lock
@@ -23,9 +25,12 @@ from ..tasks.work import attached
 from ..told import Told
 from . import remembered
 from .many import Runs
-from .record import Record, left_behind, load, row_now
+from .record import Record, left_behind, row_now
 from .remembered import Entry, row_of
 from .row import Row, plain_config, read_row
+
+if TYPE_CHECKING:
+    from .comparison import Comparison
 
 _LOCK, _NOTES = (os.fsencode(os.sep + name) for name in (layout.LOCK, layout.NOTES))
 _COPIES = os.fsencode(layout.ARTIFACTS)
@@ -117,21 +122,21 @@ def _tell(closed: Sequence[bytes], roots: Sequence[bytes]) -> None:
     )
 
 
-def _alike(entries: Iterable[Entry], lock: Lock) -> list[Entry]:
+def _alike(entries: Iterable[Entry], other: Lock) -> list[Entry]:
     """Those with the structure of this run's configuration."""
-    return [entry for entry in entries if _is_alike(row_of(entry), lock)]
+    return [entry for entry in entries if _is_alike(row_of(entry), other)]
 
 
-def _is_alike(row: Row, lock: Lock) -> bool:
-    if row.structure is not None and lock.config_structure is not None:
-        return row.structure == lock.config_structure
+def _is_alike(row: Row, other: Lock) -> bool:
+    if row.structure is not None and other.config_structure is not None:
+        return row.structure == other.config_structure
     # one was written before locks said it: what both have is values
     theirs = plain_config(row.path) if row.status != "broken" else None
     if theirs is None:
         return False
     from ..config import structure_digest
 
-    return structure_digest(theirs) == structure_digest(lock.config)
+    return structure_digest(theirs) == structure_digest(other.config)
 
 
 def searched(pattern: str | os.PathLike[str] | None = None) -> str:
@@ -305,6 +310,64 @@ def latest(stage: str | None = None, cls: type | None = None) -> Record:
     return load(_newest(_sound_rows(), stage, done=True).path, cls)
 
 
+def load(which: Told | str | os.PathLike[str], cls: type | None = None) -> Record:
+    """A past run by its name.
+
+    Parameters
+    ----------
+    which: as `find` takes it: a path in the run's folder, its id, `latest`, a stage ...
+    cls: dataclass that `cfg` should be an instance of, with keys that `+key=...` had added as attributes; default:
+        a read-only DictConfig.
+
+    Raises
+    ------
+    NoRunError: there is no such run. LockError: its lock is broken; names file and key.
+    ConfigError: the configuration does not fit `cls`; names the key.
+
+    >>> import tempfile
+    >>> from runctx import Run
+    >>> folder = tempfile.mkdtemp()
+    >>> with Run({"lr": 0.1}, save_dir=f"{folder}/first", console=False) as run:
+    ...     _ = (run.save_dir / "model.txt").write_text("...")
+    >>> past = load(f"{folder}/first/model.txt")
+    >>> past.status, past.cfg.lr, (past.save_dir / "model.txt").read_text()
+    ('done', 0.1, '...')
+    """
+    folder = find(which)
+    record = Record(folder, lock.read(folder), cls)
+    if cls is not None:
+        record.cfg  # noqa: B018 - what does not fit is said here, not at first use
+    return record
+
+
+def compare(*runs: Told | str | os.PathLike[str]) -> Comparison:
+    """What differs between these runs.
+
+    Parameters
+    ----------
+    runs: two or more, live or past, or their names as `Run.load` takes them.
+
+    Raises
+    ------
+    NoRunError: there is no such run. LockError: its lock is broken. QueryError: there are less than two.
+
+    >>> import tempfile
+    >>> from runctx import Run
+    >>> with Run({"lr": 0.1, "n": 1}, save_dir=f"{tempfile.mkdtemp()}/a", console=False) as a:
+    ...     a.log_async(acc=0.8)
+    >>> with Run({"lr": 0.2, "n": 1}, save_dir=f"{tempfile.mkdtemp()}/b", console=False) as b:
+    ...     b.log_async(acc=0.9)
+    >>> found = compare(a, b)
+    >>> found.to_dict()["differs"]["config"], found.to_dict()["equal"]["config"]
+    ({'lr': [0.1, 0.2]}, {'n': 1})
+    >>> [(line.name, line.values, line.best) for line in found.differing if line.section == "metrics"]
+    [('metrics.acc', (0.8, 0.9), (1,))]
+    """
+    from .comparison import Comparison
+
+    return Comparison([run if isinstance(run, Told) else load(run) for run in runs])
+
+
 _LATEST = ("latest", "-")
 
 
@@ -339,8 +402,6 @@ def _stages(name: str, rows: Iterable[Row]) -> str:
 
 
 def _meant(name: str, rows: Iterable[Row]) -> Iterator[str]:
-    from ..config.messages import nearest
-
     stages = list(dict.fromkeys(row.stage for row in rows))
     if alike := [stage for stage in stages if stage.startswith(name)] or nearest(name, stages):
         yield f"did you mean the stage {' or '.join(map(repr, alike[:3]))}?"

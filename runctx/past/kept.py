@@ -1,4 +1,4 @@
-"""What lies in a run's folder beside its lock, and can be asked of a live run as of a past one?"""
+"""What lies in a run's folder beside its lock; asked of a live run as of a past one."""
 
 from __future__ import annotations
 

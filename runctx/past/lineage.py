@@ -1,12 +1,16 @@
-"""Which run read what of which? Drawn from one lock, which holds all locks before it."""
+"""The runs before a run, and what each read of another: from one lock, which holds all locks before it."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ..model import Data, Lock
+
+if TYPE_CHECKING:
+    from ..display.lineage import Lineage
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,3 +81,36 @@ def ancestors(lock: Lock, known: Mapping[str, Lock]) -> tuple[Lock, ...]:
             found[id] = known[id]
             pending += known[id].parents
     return tuple(sorted(found.values(), key=lambda earlier: (earlier.started, earlier.id)))
+
+
+def view(lock: Lock, statuses: Mapping[str, str]) -> Lineage:
+    """The run and all before it, to be shown.
+
+    Parameters
+    ----------
+    statuses: by id, as far as they are known better than the locks say.
+    """
+    from ..display import words
+    from ..display.lineage import Edge as Arrow
+    from ..display.lineage import Lineage, Node
+
+    known = known_runs(lock)
+    nodes = {
+        id: Node(
+            status=statuses.get(id, one.status),
+            stage=one.stage,
+            started=one.started,
+            commit=words.commit(one.source.commit, one.source.dirty),
+            data=tuple((data.path, words.digest(data)) for data in one.inputs if data.run not in known),
+        )
+        for id, one in known.items()
+    }
+    arrows = [
+        Arrow(
+            edge.parent,
+            edge.child,
+            tuple((inside(data, known.get(edge.parent)), words.digest(data)) for data in edge.inputs),
+        )
+        for edge in edges(lock)
+    ]
+    return Lineage(root=lock.id, nodes=nodes, edges=arrows)

@@ -1,4 +1,4 @@
-"""What can be asked of many runs at once? They are chosen, sorted, compared, and made a table."""
+"""Many runs at once: chosen, sorted, compared, drawn, and made a table."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from ..errors import QueryError, RunctxError
 from ..model import Summary
 from . import columns
 from .columns import Column
-from .measured import measured
 from .query import Query
 from .record import Record
 from .remembered import Entry, row_of
-from .row import Row
+from .row import Row, measured
 
 if TYPE_CHECKING:
     import pandas  # type: ignore[import-untyped]
     from matplotlib.figure import Figure
 
-    from ..display.curves import Axis
+    from ..display.curves import Axis, Curves
+    from ..display.table import Listing
     from .comparison import Comparison
 
 _SHOWN = 50
@@ -212,9 +212,25 @@ class Runs(Sequence[Record]):
         QueryError: none of the runs has logged one of the metrics; names the nearest.
         ValueError: `x` or `smooth` is not what they can be.
         """
-        from ..display import curves, figure
+        from ..display import figure
 
-        return figure.draw(curves.of_runs(self, metrics, x=x, smooth=smooth, log=log, limit=limit))
+        return figure.draw(self.curves(metrics, x=x, smooth=smooth, log=log, limit=limit))
+
+    def curves(
+        self,
+        metrics: Sequence[str],
+        *,
+        x: Axis = "step",
+        smooth: float = 0.0,
+        log: bool = False,
+        limit: int = 8,
+    ) -> Curves:
+        """What `plot` draws; parameters and errors as there."""
+        from . import plotting
+
+        return plotting.of_runs(
+            self.rows, self, metrics, self.hints, x=x, smooth=smooth, log=log, limit=limit
+        )
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """Plain data, one dict per run, `config` a dict of dotted keys, `metrics` of each name a dict of its parts."""
@@ -241,16 +257,17 @@ class Runs(Sequence[Record]):
         return pandas.DataFrame(table)
 
     def __repr__(self) -> str:
-        from ..display.listing import Listing
-        from ..display.plain import as_text
+        from ..display.words import as_text
 
-        rows = self.shown(_SHOWN, self.asked)
-        return as_text(Listing(rows, _SHOWN, besides=self.asked, hints=self.hints))
+        return as_text(self._table())
 
     def _repr_html_(self) -> str:
-        from ..display import page
+        return self._table().html()
 
-        return page.runs_html(self.shown(_SHOWN, self.asked), _SHOWN, self.asked, self.hints)
+    def _table(self) -> Listing:
+        from .listing import listing
+
+        return listing(self.shown(_SHOWN, self.asked), _SHOWN, besides=self.asked, hints=self.hints)
 
 
 _TOLD = (

@@ -1,4 +1,4 @@
-"""Which runs are meant by `config.lr < 0.1 and metrics.acc.max > 0.9`?
+"""Choose runs by an expression: `config.lr < 0.1 and metrics.acc.max > 0.9`.
 
 An expression in Python's syntax, of which little is read: names of values, literals, comparisons, and, or, not.
 Python's parser says what stands there, and what stands there is looked up and compared; nothing is executed.

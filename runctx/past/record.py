@@ -1,7 +1,4 @@
-"""What does a past run say?
-
-A run read from its folder: nothing is executed, nothing but local files is asked.
-"""
+"""A past run, read from its folder: nothing is executed, nothing but local files is asked."""
 
 from __future__ import annotations
 
@@ -17,48 +14,15 @@ from ..errors import LockError, NoRunError, RunctxError
 from ..liveness import is_alive
 from ..model import Lock
 from ..tasks.work import presence
-from ..told import Told
 from .kept import Kept
-from .lineage import Edge, ancestors, edges, known_runs
-from .row import Row, read_row
+from .lineage import Edge, ancestors, edges, known_runs, view
+from .row import Row, read_row, with_metrics
 
 if TYPE_CHECKING:
     from ..redact import Redactor
     from ..settings import Settings
     from ..tasks.results import Results
     from .row import Shown  # completion in IPython fails on a property whose Literal it can see
-
-
-def load(which: Told | str | os.PathLike[str], cls: type | None = None) -> Record:
-    """A past run by its name.
-
-    Parameters
-    ----------
-    which: as `index.find` takes it: a path in the run's folder, its id, `latest`, a stage ...
-    cls: dataclass that `cfg` should be an instance of, with keys that `+key=...` had added as attributes; default:
-        a read-only DictConfig.
-
-    Raises
-    ------
-    NoRunError: there is no such run. LockError: its lock is broken; names file and key.
-    ConfigError: the configuration does not fit `cls`; names the key.
-
-    >>> import tempfile
-    >>> from runctx import Run
-    >>> folder = tempfile.mkdtemp()
-    >>> with Run({"lr": 0.1}, save_dir=f"{folder}/first", console=False) as run:
-    ...     _ = (run.save_dir / "model.txt").write_text("...")
-    >>> past = load(f"{folder}/first/model.txt")
-    >>> past.status, past.cfg.lr, (past.save_dir / "model.txt").read_text()
-    ('done', 0.1, '...')
-    """
-    from .index import find
-
-    folder = find(which)
-    record = Record(folder, lock.read(folder), cls)
-    if cls is not None:
-        record.cfg  # noqa: B018 - what does not fit is said here, not at first use
-    return record
 
 
 _SETTLED = ("done", "failed", "interrupted", "broken")
@@ -257,16 +221,17 @@ class Record(Kept):
             return f"<Record {where}: {'broken' if isinstance(error, LockError) else 'gone'}>"
 
     def _repr_html_(self) -> str | None:
-        from ..display import page
+        from ..display.run import RunView
         from ..tasks.table import failed_in
-        from .measured import with_metrics
 
         try:
-            told = (
-                self.lock if self._save_dir is None else with_metrics(self.lock, self._save_dir, self.status)
-            )
-            said = notes.NO_NOTES if self._save_dir is None else notes.readable(self._save_dir)
-            return page.run_html(told, self.status, failed_in(self._save_dir, self.lock), said)
+            told, folder = self.lock, self._save_dir
+            said = notes.NO_NOTES if folder is None else notes.readable(folder)
+            told = told if folder is None else with_metrics(told, folder, self.status)
+            failed = failed_in(folder, told)
+            return RunView(
+                lock=told, status=self.status, failed=failed, tags=said.tags, note=said.note
+            ).html()
         except RunctxError:
             return None  # the short text says what is wrong
 
@@ -320,19 +285,15 @@ class Lineage:
         return len(self.folders)
 
     def __rich__(self) -> Any:
-        from ..display import terminal
-
-        return terminal.lineage(self.lock, self.statuses)
+        return view(self.lock, self.statuses).tree()
 
     def __repr__(self) -> str:
-        from ..display.plain import as_text
+        from ..display.words import as_text
 
         return as_text(self.__rich__())
 
     def _repr_html_(self) -> str:
-        from ..display import page
-
-        return page.lineage_html(self.lock, self.statuses)
+        return f'<div style="overflow-x:auto">{view(self.lock, self.statuses).picture()}</div>'
 
 
 # -- where the earlier runs are now ------------------------------------------------------------------------
@@ -388,7 +349,7 @@ def _candidates(child: Lock, parent: Lock, save_dir: Path) -> Iterator[Path]:
         yield Path(parent.save_dir)
 
 
-# -- what it says now --------------------------------------------------------------------------------------
+# -- status now ---------------------------------------------------------------------------------------------
 
 
 def row_now(folder: str | os.PathLike[str]) -> Row:

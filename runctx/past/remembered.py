@@ -1,4 +1,4 @@
-"""Which rows are known from earlier?
+"""Remember the rows of runs from one listing to the next.
 
 One sqlite file per user, one row per run, found by the path of its folder and good as long as run.lock is the
 very file it was. It can always be deleted. Whatever goes wrong with it (locked, read-only, corrupt, full)

@@ -1,4 +1,4 @@
-"""What does a listing need to know of a run, and how is it read quickly?
+"""What a listing needs to know of a run, read quickly from its lock.
 
 Parsing the whole YAML of ten thousand locks takes ten seconds. A row needs a few top-level keys, two lines of
 `source`, whose long lists are not parsed, and the configuration, most of which is lines of one simple value.
@@ -17,9 +17,9 @@ from typing import Any, Literal
 import msgspec
 
 from .. import layout, notes, yamlfile
-from ..errors import LockError
+from ..errors import LedgerError, LockError
 from ..lock import is_time, read_sections
-from ..model import SCHEMA, Status, Summary
+from ..model import SCHEMA, Lock, Status, Summary
 
 Shown = Literal["running", "submitted", "done", "failed", "interrupted", "crashed", "broken"]
 """What a listing says: what a lock can say; running, but its process is gone; its lock cannot be read."""
@@ -350,3 +350,37 @@ def leaves(config: dict[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]
             yield name, value
         else:  # bytes and dates, which a lock of ours does not hold
             yield name, str(value)
+
+
+# -- metrics as they are now -------------------------------------------------------------------------------
+
+_UNSEALED = ("running", "submitted", "crashed")
+
+
+def measured(row: Row) -> Row:
+    """The row with the metrics as they are now."""
+    found = summaries(row.path, row.status)
+    return replace(row, metrics=found) if found else row
+
+
+def with_metrics(lock: Lock, folder: str | os.PathLike[str], status: str) -> Lock:
+    """The lock with the metrics as they are now."""
+    found = summaries(folder, status)
+    return replace(lock, metrics=found) if found else lock
+
+
+def summaries(folder: str | os.PathLike[str], status: str) -> dict[str, Summary]:
+    """Of a run that is not sealed, what its journals say; nothing for others, and where a journal is broken.
+
+    Parameters
+    ----------
+    status: as a listing says it.
+    """
+    if status not in _UNSEALED:
+        return {}
+    from ..trackers import metrics
+
+    try:
+        return metrics.summaries(Path(folder) / layout.METRICS)
+    except LedgerError:
+        return {}  # `run.metrics()` says which file, and what is wrong with it

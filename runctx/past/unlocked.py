@@ -1,4 +1,4 @@
-"""What does a folder say that no run of ours has written? Its name, a configuration and files.
+"""Read a folder that no run of ours has written: its name, a configuration and files.
 
 Results from before runctx can be looked at where runs are: as runs of which little is known. Nothing is executed.
 """

@@ -127,12 +127,12 @@ class TaskTable(Sequence[TaskRow]):
         return pandas.DataFrame(lines, columns=list(_COLUMNS))
 
     def __rich__(self) -> Any:
-        from ..display.tasks import Table
+        from ..display.tasks import table
 
-        return Table(self)
+        return table(self, self.maps, self.counts, self.altered)
 
     def __repr__(self) -> str:
-        from ..display.plain import as_text
+        from ..display.words import as_text
 
         return as_text(self.__rich__())
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import layout
-from ..errors import LedgerError
-from ..model import Summary
+from ..config.messages import did_you_mean
+from ..errors import LedgerError, QueryError
+from ..model import SYSTEM, Summary
 from . import journal
 
 if TYPE_CHECKING:
@@ -41,9 +42,9 @@ class Series:
         return len(self.values)
 
     def __repr__(self) -> str:
-        from ..display import logged, plain
+        from ..display import logged, words
 
-        return plain.as_text(logged.table({"": self}))
+        return words.as_text(logged.table({"": self}))
 
     def _repr_html_(self) -> str:
         return Metrics({"": self})._repr_html_()
@@ -84,14 +85,14 @@ class Metrics(Mapping[str, Series]):
         return len(self._series)
 
     def __repr__(self) -> str:
-        from ..display import logged, plain
+        from ..display import logged, words
 
-        return plain.as_text(logged.table(self)) if self else "no metrics"
+        return words.as_text(logged.table(self))
 
     def _repr_html_(self) -> str:
         from ..display import logged
 
-        return logged.as_html(self)
+        return logged.table(self, self).html()
 
     def task(self, key: str) -> Task:
         """What is known of a task; read from disk once, when it is first asked for."""
@@ -131,6 +132,8 @@ class Metrics(Mapping[str, Series]):
         """
         from ..display import curves, figure
 
+        curves.check(x, smooth)
+        require(metrics, self, "the run never")
         return figure.draw(curves.of_metrics(self, metrics, x=x, smooth=smooth, log=log, limit=limit))
 
     def to_pandas(self) -> pandas.DataFrame:
@@ -158,6 +161,22 @@ class Metrics(Mapping[str, Series]):
         if any(task is not None for task in tasks):
             told["task"] = pandas.array(tasks, dtype="str")
         return pandas.DataFrame(told)
+
+
+def require(metrics: Sequence[str], known: Iterable[str], who: str) -> None:
+    """Raises QueryError if no metric is named, or `who` logged one that is not among the known; names the nearest."""
+    from ..display import words
+
+    there = sorted(name for name in known if not name.startswith(SYSTEM)) or sorted(known)
+    listed = f"there are: {words.several(there)}" if there else "log one by `run.log_async(loss=0.3, step=7)`"
+    if not metrics:
+        raise QueryError("name a metric to draw", hint=listed)
+    for name in metrics:
+        if name not in known:
+            hint = did_you_mean(name, there)
+            raise QueryError(
+                f"{who} logged {words.line(name, 80)!r}", hint=listed if hint is None else words.line(hint)
+            )
 
 
 def read(folder: Path) -> Metrics:

@@ -64,13 +64,6 @@ def load_error(data: bytes | None, fault: Fault | None, *, trusted: bool) -> Bas
     return RemoteError(f"{fault.type}: {fault.message}", type=fault.type, traceback=fault.traceback)
 
 
-class RemoteTraceback(Exception):  # noqa: N818  # it is a text to show, no error of its own
-    """Shows where an exception was raised, in another process."""
-
-    def __str__(self) -> str:
-        return f"\n{self.args[0]}"
-
-
 def with_traceback_text(error: BaseException, text: str) -> BaseException:
     """The same exception, caused by the text of the traceback it had in another process.
 
@@ -79,6 +72,6 @@ def with_traceback_text(error: BaseException, text: str) -> BaseException:
     Traceback: line 3
     """
     BaseException.__setattr__(
-        error, "__cause__", RemoteTraceback(text)
+        error, "__cause__", said.RemoteTraceback(text)
     )  # its class may forbid it: a frozen dataclass
     return error

@@ -1,0 +1,253 @@
+"""Show what a run's lock says, section by section; a notebook shows of them what one looks for first."""
+
+from __future__ import annotations
+
+import html
+import itertools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.padding import Padding
+from rich.segment import Segment
+from rich.table import Table as Grid
+from rich.text import Text
+
+from ..model import Data, Environment, Failure, Lock, Summary, Tasks
+from . import tasks, words
+from .table import as_html, colour, status
+
+_MOST, _MOST_ON_A_PAGE = 20, 12
+"""Lines of one list; `--json` has all."""
+_BELOW = {"note", "sessions", "tasks", "metrics", "source"}
+"""Sections of which a notebook shows a line for each item; of others they stand side by side."""
+_NOT_ON_A_PAGE = {"command", "seed", "never read", "environment"}
+_DECISIVE = (
+    "torch",
+    "tensorflow",
+    "jax",
+    "lightning",
+    "transformers",
+    "scikit-learn",
+    "xgboost",
+    "numpy",
+    "pandas",
+)
+"""Packages whose version a reader asks for first."""
+_CELL = "padding:2px 10px 2px 0;text-align:left;vertical-align:top;white-space:"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunView:
+    """A run, for a terminal and for a notebook.
+
+    Parameters
+    ----------
+    lock: of the run.
+    status: as it is now.
+    folder: where the run lies; default: as its lock says.
+    unread: keys of the configuration that nobody read.
+    failed: map -> short texts of tasks that failed.
+    tags, note: of its notes.
+    """
+
+    lock: Lock
+    status: str
+    folder: str = ""
+    unread: Sequence[str] = ()
+    failed: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    tags: Sequence[str] = ()
+    note: str = ""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield Text.assemble((words.line(self.lock.id, 200), "bold"), "  ", status(self.status))
+        if self.lock.error is not None:
+            yield from _failure(self.lock.error, self.lock.status)
+        grid = Grid.grid(padding=(0, 2, 0, 0))
+        grid.add_column(style="bold", no_wrap=True)
+        grid.add_column(overflow="fold")
+        for name, items in self._sections():
+            grid.add_row(Text(name), Text("\n").join(_first(items, _MOST)))
+        yield Padding(grid, (0, 0, 0, 2))
+
+    def html(self) -> str:
+        """What one looks for first; text takes the page's colours."""
+        sections = [(name, list(items)) for name, items in self._sections() if name not in _NOT_ON_A_PAGE]
+        if (error := self.lock.error) is not None:
+            told = words.line(f"{error.type.removeprefix('builtins.')}: {error.message}", 400)
+            sections.insert(0, ("error", [Text(told, "red")]))
+        lines = "".join(
+            f'<tr><td style="{_CELL}nowrap;opacity:.65">{name}</td>'
+            f'<td style="{_CELL}normal">{_page(name, items)}</td></tr>'
+            for name, items in sections
+        )
+        return (
+            f'<div style="border-left:3px solid {colour(self.status)};padding-left:10px">'
+            f"<b>{html.escape(words.line(self.lock.id, 200))}</b> &nbsp;{as_html(status(self.status))}"
+            f'<table style="margin:4px 0 0 0;border-collapse:collapse">{lines}</table></div>'
+        )
+
+    def _sections(self) -> Iterator[tuple[str, Iterator[Text]]]:
+        """Name and items of each section that is not empty."""
+        lock = self.lock
+        known = {earlier.id: earlier for earlier in lock.upstream}
+        sections: dict[str, Iterator[Text]] = {
+            "tags": (Text(words.line(tag, 100), "cyan") for tag in self.tags),
+            "note": map(Text, words.lines(self.note).splitlines()),
+            "started": iter([_started(lock)]),
+            "sessions": (Text(tasks.session(one)) for one in lock.sessions),
+            "folder": iter([Text(words.path(self.folder or lock.save_dir))]),
+            "command": iter([_command(lock)]),
+            "tasks": (_tasks(one, self.failed.get(one.name, one.failed_keys[:_MOST])) for one in lock.tasks),
+            "seed": (Text(words.value(seed)) for seed in [lock.seed] if seed is not None),
+            "config": _config(lock.config),
+            "never read": (Text(words.several(keys)) for keys in [self.unread] if keys),
+            "metrics": _metrics(lock.metrics),
+            "source": iter([_source(lock)]),
+            "inputs": map(_data, lock.inputs),
+            "outputs": map(_data, lock.outputs),
+            "inside": (Text(words.line(parent)) for parent in [lock.parent] if parent),
+            "upstream": (_upstream(id, known) for id in lock.parents),
+            "environment": iter([_environment(lock.environment)]),
+            "omissions": (Text(f"{words.line(o.what)}: {words.line(o.why)}") for o in lock.omissions),
+        }
+        for name, items in sections.items():
+            if (first := next(items, None)) is not None:
+                yield name, itertools.chain([first], items)
+
+
+def _first(items: Iterator[Text], most: int) -> list[Text]:
+    told = list(items)
+    return told if len(told) <= most else [*told[:most], Text(f"… {len(told) - most} more", "dim")]
+
+
+def _page(name: str, items: Sequence[Text]) -> str:
+    shown = [as_html(item) for item in _first(iter(items), _MOST_ON_A_PAGE)]
+    return "".join(f"<div>{item}</div>" for item in shown) if name in _BELOW else ", ".join(shown)
+
+
+def _failure(error: Failure, status: str) -> Iterator[RenderableType]:
+    kind = words.line(error.type.removeprefix("builtins."), 200)
+    text = error.traceback
+    # wherever Ctrl-C met a library does not matter, nor how a map calls the function
+    shortened = status == "interrupted" or kind == "runctx.errors.TaskError"
+    shown = users_lines(text) if shortened else text
+    message = f": {words.lines(error.message)}" if error.message else ""
+    yield Padding(Text.assemble((kind, "red"), message), (0, 0, 0, 2))
+    if shown:
+        yield _AsItIs(words.lines(shown).rstrip("\n"))
+    if shown != text:
+        yield Padding(Text("run.lock and `--json` have the whole traceback", "dim"), (0, 0, 0, 2))
+
+
+def users_lines(text: str) -> str:
+    """The frames of the user's code in the text of a traceback; a blank line between exceptions.
+
+    >>> users_lines('  File "/a/site-packages/b.py", line 1, in f\\n    x\\n  File "c.py", line 2, in g\\n    y\\n')
+    '  File "c.py", line 2, in g\\n    y\\n'
+    """
+    parts = (
+        "".join(found[0] for found in _FRAME.finditer(part) if not _OF_A_LIBRARY.search(found[1]))
+        for part in text.split("\n\n")
+    )
+    return "\n".join(filter(None, parts))
+
+
+_FRAME = re.compile(r'^ *File "([^"\n]+)", line \d+.*\n(?:    .*\n)*', re.MULTILINE)
+_OF_A_LIBRARY = re.compile(
+    r"[\\/](?:(?:site|dist)-packages|lib[\\/]python3[.\d]*|runctx[\\/](?:tasks|launchers))[\\/]"
+    r"|[\\/]runctx[\\/]run\.py$|^<frozen "
+)
+
+
+@dataclass(frozen=True)
+class _AsItIs:
+    """Text whose lines are not broken, so that its columns and the paths in it stay what they are."""
+
+    text: str
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        style = console.get_style("dim")
+        for line in self.text.expandtabs().split("\n"):
+            yield Segment(f"  {line}\n", style)
+
+
+def _started(lock: Lock) -> Text:
+    when = words.when(lock.started)
+    ago = f" ({when})" if when.endswith("ago") else ""
+    again = f", resumed {words.date(lock.resumed)}" if lock.resumed is not None else ""
+    took = f", took {words.took(lock.seconds)}" if lock.seconds is not None else ""
+    return Text(f"{words.date(lock.started)}{ago}{again}{took}")
+
+
+def _command(lock: Lock) -> Text:
+    command = lock.command
+    what = " ".join(words.line(part, 200) for part in command.argv) or command.kind
+    job = f", Slurm job {words.line(command.slurm_job, 40)}" if command.slurm_job else ""
+    where = f"{words.line(command.user, 80)}@{words.line(command.host, 80)}, process {command.pid}{job}"
+    return Text.assemble(what, (f"\nin {words.line(command.cwd)} by {where}", "dim"))
+
+
+def _tasks(one: Tasks, texts: Sequence[str]) -> Text:
+    which = tasks.failed(one, texts)
+    return Text.assemble(tasks.entry(one), (f"\n{which}" if which else "", "red"))
+
+
+def _config(config: Mapping[object, object]) -> Iterator[Text]:
+    for key, given in words.leaves(config):
+        yield Text.assemble((f"{words.line(key, 200)}: ", "dim"), words.value(given))
+
+
+def _metrics(metrics: Mapping[str, Summary]) -> Iterator[Text]:
+    for name, last, rest in words.metrics(metrics):
+        yield Text.assemble((f"{name}: ", "dim"), last, (f"  {rest}" if rest else "", "dim"))
+
+
+def _source(lock: Lock) -> Text:
+    source = lock.source
+    listed = bool(source.files) or lock.status != "running"  # when the run ends
+    files = [f"project files imported: {len(source.files)}"] * listed
+    skipped = [f"left out of the commit: {len(source.skipped)}"] * bool(source.skipped)
+    if source.commit is None:
+        return Text("; ".join(["no commit", *files]))
+    branch = f" on {words.line(source.branch, 100)}" if source.branch else ""
+    dirty = " (* the work tree differed from HEAD)" if source.dirty else ""
+    where = f"\n{words.line(source.repository, 300)}" if source.repository else ""
+    more = "\n" + "; ".join(files + skipped) if files + skipped else ""
+    return Text.assemble(
+        f"commit {words.commit(source.commit, source.dirty)}{branch}{dirty}", (where + more, "dim")
+    )
+
+
+def _data(data: Data) -> Text:
+    files = f", {words.count(data.files, 'file')}" if data.kind != "file" else ""
+    notes = ", changed during the run" * data.changed_during_run
+    notes += f", from {words.line(data.run, 80)}" if data.run else ""
+    return Text.assemble(
+        words.line(data.path), (f"  {words.size(data.bytes)}{files}  {words.digest(data)}{notes}", "dim")
+    )
+
+
+def _upstream(id: str, known: Mapping[str, Lock]) -> Text:
+    if id not in known:
+        return Text(words.line(id, 200))
+    commit = words.commit(known[id].source.commit, known[id].source.dirty)
+    return Text.assemble(words.line(id, 200), "  ", status(known[id].status), (f"  {commit}", "dim"))
+
+
+def _environment(environment: Environment) -> Text:
+    where = (f"Python {environment.python}", environment.platform, environment.cpu)
+    first = ", ".join(words.line(part, 200) for part in where)
+    machine = [words.count(environment.cpus, "processor"), f"{words.size(environment.memory)} of memory"]
+    devices = [words.line(device, 200) for device in environment.devices[:_MOST]]
+    rest = "\n".join(filter(None, (", ".join(machine + devices), _packages(environment.packages))))
+    return Text.assemble(first, (f"\n{rest}", "dim"))
+
+
+def _packages(packages: Mapping[str, str]) -> str:
+    named = [f"{name} {words.line(packages[name], 40)}" for name in _DECISIVE if name in packages]
+    if not packages:
+        return ""
+    known = f": {', '.join(named)}" if named else ""
+    return f"{words.count(len(packages), 'package')} imported{known}; `--json` has all versions"
