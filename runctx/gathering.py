@@ -140,9 +140,9 @@ class Gathering(Recording):
     def _sum_up_metrics(self) -> None:
         folder = self.save_dir / layout.METRICS
         if folder.is_dir():  # most runs without it need not load what reads them
-            from .trackers import metrics
+            from .metrics import series
 
-            self._update(metrics=metrics.summaries(folder))
+            self._update(metrics=series.summaries(folder))
 
     def _collect_source(self) -> None:
         from . import notebook, source

@@ -11,8 +11,8 @@ from .gathering import Gathering
 from .model import Omission
 
 if TYPE_CHECKING:
+    from .metrics.journal import Journal
     from .tasks.work.attached import Task
-    from .trackers.journal import Journal
 
 
 class Viewed(Gathering):
@@ -29,7 +29,7 @@ class Viewed(Gathering):
 
     def _opened_journal(self) -> Journal:
         """Of this run, made when it is first needed, by one of the threads that log at once."""
-        from .trackers.journal import Journal
+        from .metrics.journal import Journal
 
         self._announce()
         made = Journal(self.save_dir / layout.METRICS, self._lose_points)

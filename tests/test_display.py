@@ -21,12 +21,12 @@ from runctx.display import logged, table, tasks, words
 from runctx.display.lineage import MOST
 from runctx.display.run import RunView
 from runctx.display.words import as_text
+from runctx.metrics.series import Metrics, Series
 from runctx.model import Data, Failure, Lock, Omission, Session, Summary, Tasks
 from runctx.past.columns import column
 from runctx.past.lineage import view
 from runctx.past.listing import differences, listing
 from runctx.past.row import Row, parse
-from runctx.trackers.metrics import Metrics, Series
 from tests.pastruns import ESCAPE, START, child_of, make_lock
 from tests.strategies import locks
 

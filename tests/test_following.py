@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runctx import layout
-from runctx.trackers import journal
-from runctx.trackers.following import Follower, Number, Place
-from runctx.trackers.journal import Journal
+from runctx.metrics import journal
+from runctx.metrics.follower import Follower, Number, Place
+from runctx.metrics.journal import Journal
 
 POINTS = st.lists(
     st.tuples(

@@ -19,13 +19,13 @@ from hypothesis import strategies as st
 
 from runctx import Run
 from runctx.errors import LedgerError, RunStateError
-from runctx.trackers import journal, metrics
-from runctx.trackers.journal import Journal
+from runctx.metrics import journal, series
+from runctx.metrics.journal import Journal
 
 LOGS_AND_DIES = """
 import os, signal, sys
 from pathlib import Path
-from runctx.trackers.journal import Journal
+from runctx.metrics.journal import Journal
 journal = Journal(Path(sys.argv[1]), lose=print)
 for step in range(1000):
     journal.append({"loss": 1 / (step + 1)}, step=step)
@@ -41,7 +41,7 @@ def test_a_point_whose_call_has_returned_survives_a_kill(tmp_path: Path) -> None
     """A thousand points, then SIGKILL: a thousand points."""
     told = subprocess.run([sys.executable, "-c", LOGS_AND_DIES, tmp_path / "metrics"])
     assert told.returncode == -signal.SIGKILL
-    assert metrics.read(tmp_path / "metrics")["loss"].steps == tuple(range(1000))
+    assert series.read(tmp_path / "metrics")["loss"].steps == tuple(range(1000))
 
 
 @given(
@@ -56,7 +56,7 @@ def test_numbers_come_back_as_they_were(
     own = made(tmp_path_factory.mktemp("journal"))
     for step in (3, 4):  # names that are known already are not looked at again
         own.append(values, step=step, task="ab")
-    found = metrics.read(own.folder)
+    found = series.read(own.folder)
     assert set(found) == set(values)
     for name, value in values.items():
         for read in found[name].values:
@@ -128,7 +128,7 @@ def test_names_that_are_made_up_fill_no_memory(tmp_path: Path) -> None:
     for wrong in ("", 7, None, "\ud800"):
         with pytest.raises(TypeError, match="name"):
             own.append({"of 1": 0.5, wrong: 0.5})
-    assert len(metrics.read(own.folder)) == 5000
+    assert len(series.read(own.folder)) == 5000
 
 
 def test_a_fork_of_a_fork_has_a_file_of_its_own(tmp_path: Path) -> None:
@@ -146,9 +146,9 @@ def test_a_fork_of_a_fork_has_a_file_of_its_own(tmp_path: Path) -> None:
         own.append({"left": left})
 
     generation(3)
-    assert [[p.values["left"] for p in journal.read_file(path)] for path in journal.files(own.folder)].count(
-        [0.0, 0.0]
-    ) == 1
+    assert [
+        [p.values["left"] for _, p in journal.read_file(path)] for path in journal.files(own.folder)
+    ].count([0.0, 0.0]) == 1
     assert sorted(len(list(journal.read_file(path))) for path in journal.files(own.folder)) == [2, 2, 2, 2]
     assert {path.name.partition("-")[0] for path in journal.files(own.folder)} >= {str(os.getpid())}
 
@@ -158,7 +158,7 @@ def test_half_a_line_is_taken_back(tmp_path: Path) -> None:
     program = """
 import resource, signal, sys
 from pathlib import Path
-from runctx.trackers.journal import Journal
+from runctx.metrics.journal import Journal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 own = Journal(Path(sys.argv[1]), lose=print)
 own.append({"loss": 0.5}, step=0)
@@ -192,7 +192,7 @@ def test_threads_and_forks_have_a_file_of_their_own(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert len(list(own.folder.iterdir())) == 5
-    assert sorted(metrics.read(own.folder)["n"].values) == sorted([0, 9, *[0] * 200, *[1] * 200, *[2] * 200])
+    assert sorted(series.read(own.folder)["n"].values) == sorted([0, 9, *[0] * 200, *[1] * 200, *[2] * 200])
 
 
 def test_a_full_disk_is_told_once_and_never_raises(tmp_path: Path) -> None:
@@ -212,7 +212,7 @@ def test_a_torn_last_line_is_left_out_and_a_broken_one_is_named(tmp_path: Path) 
     (file,) = own.folder.iterdir()
     with file.open("ab") as stream:
         stream.write(b'{"time":1,"val')
-    assert len(metrics.read(own.folder)["loss"]) == 1
+    assert len(series.read(own.folder)["loss"]) == 1
     file.write_text("no point\n")
     with pytest.raises(LedgerError, match=str(file.name)):
         list(journal.read(own.folder))

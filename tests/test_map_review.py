@@ -15,9 +15,9 @@ from runctx import Run
 from runctx.cli import main
 from runctx.errors import LedgerError, ResultError, RunStateError, TaskError
 from runctx.layout import TaskFiles
+from runctx.metrics import journal, series
 from runctx.tasks import results as results_module
 from runctx.tasks.status import Watched
-from runctx.trackers import journal, metrics
 
 
 @pytest.fixture(autouse=True)
@@ -319,7 +319,7 @@ def test_half_a_line(tmp_path, monkeypatch):
         full.setattr(journal.os, "write", lambda descriptor, data: write(descriptor, data[:7]))
         one.append({"a": 2})
     one.append({"a": 3})
-    assert metrics.read(tmp_path / "metrics")["a"].values == (1, 3)
+    assert series.read(tmp_path / "metrics")["a"].values == (1, 3)
     assert len(lost) == 1
 
 

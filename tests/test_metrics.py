@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from runctx import Run
 from runctx.errors import LedgerError
+from runctx.metrics import journal, series
+from runctx.metrics.follower import Follower
+from runctx.metrics.journal import Journal
 from runctx.model import Summary
-from runctx.trackers import journal, metrics
-from runctx.trackers.following import Follower
-from runctx.trackers.journal import Journal
 
 VALUES = st.lists(st.floats(width=32) | st.just(math.nan), min_size=1, max_size=20)
 
@@ -32,8 +32,8 @@ def test_a_summary_is_that_of_the_columns(
     own = Journal(tmp_path_factory.mktemp("summed") / "metrics", lose=pytest.fail)
     for value in values:
         own.append({"x": value})
-    summary = metrics.summaries(own.folder)["x"]
-    column = metrics.read(own.folder)["x"].values
+    summary = series.summaries(own.folder)["x"]
+    column = series.read(own.folder)["x"].values
     numbers = [v for v in column if not math.isnan(v)] or [math.nan]
     assert repr(summary) == repr(
         Summary(last=column[-1], min=min(numbers), max=max(numbers), points=len(values))
@@ -84,10 +84,10 @@ def test_metrics_become_a_table(tmp_path: Path) -> None:
 def test_a_hostile_journal_is_refused_or_read(tmp_path: Path) -> None:
     """A line that is nested without end is no point; a time beyond all calendars is none in a table."""
     (tmp_path / "1-00000000.jsonl").write_text('{"time": 1e300, "values": {"loss": 1}}\n')
-    assert metrics.read(tmp_path).to_pandas()["time"].isna().all()
+    assert series.read(tmp_path).to_pandas()["time"].isna().all()
     (tmp_path / "2-00000000.jsonl").write_text('{"time": 1, "values": {}, "x": %s}\n' % ("[" * 100_000))
     with pytest.raises(LedgerError, match=r"2-00000000.jsonl: a line is no point .* too deep"):
-        metrics.read(tmp_path)
+        series.read(tmp_path)
     assert Follower(tmp_path, {}).batch()[0].value == 1
 
 
@@ -98,7 +98,7 @@ def test_what_logs_nothing_loads_nothing_of_it(tmp_path: Path) -> None:
         from runctx import Run
         with Run(save_dir={str(tmp_path / "quiet")!r}, console=False):
             pass
-        print([name for name in sys.modules if name.startswith(("runctx.trackers", "msgspec.json"))])
+        print([name for name in sys.modules if name.startswith(("runctx.trackers", "runctx.metrics", "msgspec.json"))])
         with Run(save_dir={str(tmp_path / "loud")!r}, console=False) as run:
             run.log_async(loss=0.5)
         print([name for name in ("mlflow", "pandas", "matplotlib", "psutil", "rich") if name in sys.modules])
@@ -131,7 +131,7 @@ def test_points_are_summed_up_in_constant_memory(tmp_path: Path) -> None:
     for points in (50_000, 500_000):
         (tmp_path / "1-a.jsonl").write_bytes(line * points)
         tracemalloc.start()
-        assert metrics.summaries(tmp_path)["loss"].points == points
+        assert series.summaries(tmp_path)["loss"].points == points
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.5 * peaks[0]

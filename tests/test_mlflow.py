@@ -26,12 +26,12 @@ from hypothesis import strategies as st
 
 from runctx import layout, lock
 from runctx.errors import DeletedError, TrackingError
+from runctx.metrics.follower import Number
+from runctx.metrics.journal import Journal
 from runctx.model import Failure, Lock, Omission, Tasks
 from runctx.past.index import load
 from runctx.past.record import Record
 from runctx.settings import Settings
-from runctx.trackers.following import Number
-from runctx.trackers.journal import Journal
 from runctx.trackers.mlflow import MLflow, database, described, names
 from runctx.trackers.mlflow.server import Server
 from runctx.trackers.mlflow.tracker import MLflowView

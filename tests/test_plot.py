@@ -30,9 +30,9 @@ from runctx import Run, cli, runs
 from runctx.display import chart, curves, figure, points
 from runctx.display.chart import Chart
 from runctx.errors import QueryError
+from runctx.metrics.journal import Journal
+from runctx.metrics.series import Metrics, Series
 from runctx.model import Summary
-from runctx.trackers.journal import Journal
-from runctx.trackers.metrics import Metrics, Series
 from tests.pastruns import ESCAPE, make_lock, write_run
 from tests.test_display import CONTROL
 

@@ -12,8 +12,8 @@ import pytest
 
 from runctx import Run
 from runctx.errors import TrackingError
+from runctx.metrics.follower import Number
 from runctx.past.record import Record
-from runctx.trackers.following import Number
 from runctx.trackers.publication import Publication
 
 

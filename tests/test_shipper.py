@@ -18,7 +18,7 @@ import pytest
 
 from runctx import Run, layout
 from runctx.liveness import is_held
-from runctx.trackers import metrics
+from runctx.metrics import series
 from tests.shipping import NOBODY, PATIENCE, Program, Project, Shown, counted, until
 
 
@@ -339,7 +339,7 @@ with Run(console=False) as run:
         RUNCTX_SYSTEM_METRICS="1",
     )
     folder = program.save_dir / layout.METRICS
-    until(lambda: len(metrics.read(folder).get("system/process_cpu_percent", ())) >= 3, own_project.log())
+    until(lambda: len(series.read(folder).get("system/process_cpu_percent", ())) >= 3, own_project.log())
     assert program.process.stdin is not None
     program.process.stdin.write("\n")
     program.end()

@@ -15,10 +15,10 @@ import pytest
 
 from runctx import layout, lock
 from runctx.errors import TrackingError
+from runctx.metrics import journal, series, system
+from runctx.metrics.follower import Number
 from runctx.settings import Settings
-from runctx.trackers import journal, metrics
-from runctx.trackers.following import Number
-from runctx.trackers.shipper import delivery, process, spool, system
+from runctx.trackers.shipper import delivery, process, spool
 from tests.pastruns import make_lock, write_run
 
 TRACKER = "tests.test_shipping_rules:Kept"
@@ -258,7 +258,7 @@ def test_accelerators(wishes: Settings, monkeypatch: pytest.MonkeyPatch) -> None
     watch.look([folder])
     watch.look([folder])
     watch.look([])
-    seen = metrics.read(folder / layout.METRICS)
+    seen = series.read(folder / layout.METRICS)
     assert seen["system/gpu1_percent"].values == (51, 51)
     assert seen["system/gpu0_memory_percent"].last == 25
     assert "system/gpu0_power_watts" not in seen and seen["system/gpu0_celsius"].last == 60

@@ -21,11 +21,11 @@ import pytest
 
 from runctx import Run, settings
 from runctx.errors import SettingsError, TrackingError
+from runctx.metrics.follower import Number
 from runctx.past.record import Record
 from runctx.settings import Settings
 from runctx.testing import TrackerContract
 from runctx.trackers import Tracker, tracker_of
-from runctx.trackers.following import Number
 from runctx.trackers.mlflow import MLflow
 from runctx.trackers.publication import Publication
 from runctx.trackers.tensorboard import TensorBoard

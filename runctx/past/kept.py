@@ -10,10 +10,10 @@ from ..layout import METRICS
 from ..told import Told
 
 if TYPE_CHECKING:
+    from ..metrics.series import Metrics
     from ..redact import Redactor
     from ..settings import Settings
     from ..tasks.table import TaskTable
-    from ..trackers.metrics import Metrics
     from .record import Record
 
 
@@ -64,9 +64,9 @@ class Kept(Told):
         ------
         LedgerError: a file in `metrics/` is broken; names it.
         """
-        from ..trackers import metrics
+        from ..metrics import series
 
-        return metrics.read(self.save_dir / METRICS)
+        return series.read(self.save_dir / METRICS)
 
     @property
     def tags(self) -> tuple[str, ...]:

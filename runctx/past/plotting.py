@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from ..display import curves, words
 from ..errors import QueryError, RunctxError
-from ..trackers.metrics import Metrics, require
+from ..metrics.series import Metrics, require
 from .listing import differences, key_values, name
 from .record import Record
 from .row import Row

@@ -378,9 +378,9 @@ def summaries(folder: str | os.PathLike[str], status: str) -> dict[str, Summary]
     """
     if status not in _UNSEALED:
         return {}
-    from ..trackers import metrics
+    from ..metrics import series
 
     try:
-        return metrics.summaries(Path(folder) / layout.METRICS)
+        return series.summaries(Path(folder) / layout.METRICS)
     except LedgerError:
         return {}  # `run.metrics()` says which file, and what is wrong with it

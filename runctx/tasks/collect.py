@@ -18,8 +18,8 @@ from .. import layout, liveness, settings
 from .. import lock as lockfile
 from ..errors import LedgerError, RunStateError
 from ..layout import RunFiles, TaskFiles
+from ..metrics import series
 from ..model import Failure, Lock, Omission, Tasks
-from ..trackers import metrics
 from . import inputs
 from .fanout import failure
 from .fold import folded, unfinished
@@ -350,7 +350,7 @@ def _say(sealed: Lock, save_dir: Path) -> None:
 
 def _with_metrics(sealed: Lock, save_dir: Path) -> Lock:
     try:
-        return replace(sealed, metrics=metrics.summaries(save_dir / layout.METRICS))
+        return replace(sealed, metrics=series.summaries(save_dir / layout.METRICS))
     except LedgerError as error:
         lost = Omission(what="summary of the metrics", why=error.message)
         return replace(sealed, omissions=(*(o for o in sealed.omissions if o != lost), lost))

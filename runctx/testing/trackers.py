@@ -17,9 +17,9 @@ import pytest
 
 from .. import layout
 from ..errors import TrackingError
+from ..metrics.follower import Follower, Number
 from ..past.record import Record
 from ..run import Run
-from ..trackers.following import Follower, Number
 from ..trackers.publication import BATCH, Publication
 from ..trackers.tracker import Tracker, View
 

@@ -20,8 +20,8 @@ import msgspec
 
 from .. import layout
 from ..errors import RunctxError, TrackingError
+from ..metrics.follower import Follower, Place
 from ..tasks.ledger.todo import read_names
-from .following import Follower, Place
 from .tracker import Extensible, Removing, Tracker, View
 
 if TYPE_CHECKING:

@@ -18,7 +18,8 @@ from blake3 import blake3
 from .. import layout, lock, settings
 from ..errors import DeletedError, TrackingError
 from ..interrupts import held_back
-from . import journal, logging_function, names_of, tracker_of
+from ..metrics import journal
+from . import logging_function, names_of, tracker_of
 from .publication import Publication, Sending, State
 from .tracker import Extensible, Identified, Restorable, Tracker
 

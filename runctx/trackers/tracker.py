@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    from ..metrics.follower import Number
     from ..past.record import Record
-    from .following import Number
 
 
 class Tracker(Protocol):

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from runctx import Run
-from runctx.trackers import journal
+from runctx.metrics import journal
 from tests.shipping import PATIENCE, shown
 
 KILLS = 500

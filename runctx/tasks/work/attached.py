@@ -15,8 +15,8 @@ from ...redact import Redactor
 
 if TYPE_CHECKING:  # most runs have no tasks
     from ...logs import RunLog
+    from ...metrics.journal import Journal
     from ...model import Lock
-    from ...trackers.journal import Journal
     from ..ledger.rows import Read
     from .reading import Reading
 
@@ -68,7 +68,7 @@ class Task:
     _label: tuple[str, str] = ("", "")
 
     def __post_init__(self) -> None:
-        from ...trackers.journal import Journal
+        from ...metrics.journal import Journal
         from .reading import Reading
 
         parent = self.parent

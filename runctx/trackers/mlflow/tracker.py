@@ -15,9 +15,9 @@ from .artifacts import KEPT, Artifacts, as_json, choose
 from .database import Database
 
 if TYPE_CHECKING:
+    from ...metrics.follower import Number
     from ...past.record import Record
     from ...settings import Settings
-    from ..following import Number
 
 _METRICS, _OTHERS, _USER = 1000, 100, 256
 """What MLflow takes: metrics at once; parameters and tags at once; characters of a user's name."""

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 from ... import liveness, settings
 from ...errors import RunctxError
+from ...metrics.system import Watch
 from ...redact import Redactor
 from ...settings import Settings
 from .delivery import Delivery
 from .followed import Followed
 from .spool import Note, Spool
-from .system import Watch
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock

@@ -17,9 +17,9 @@ from ...notes import NO_NOTES, Notes
 from .described import parameters, texts
 
 if TYPE_CHECKING:
+    from ...metrics.follower import Number
     from ...model import Lock
     from ...past.row import Shown
-    from ..following import Number
 
 
 def _record(event: Event) -> bytes:
@@ -35,7 +35,7 @@ HEAD = _record(Event(file_version="brain.Event:2"))
 def of_number(number: Number) -> bytes:
     """The record of one number.
 
-    >>> from runctx.trackers.following import Number
+    >>> from runctx.metrics.follower import Number
     >>> len(of_number(Number("loss", 0.5, 7, 1_763_726_400_000)))
     42
     """
@@ -75,7 +75,7 @@ def _end(run: Lock, status: Shown) -> Summary:
 class Steps:
     """Does a metric go back to an earlier step? Of a file of numbers that is told part by part.
 
-    >>> from runctx.trackers.following import Number
+    >>> from runctx.metrics.follower import Number
     >>> late, early = (of_number(Number("loss", 0.5, step, 0)) for step in (7, 3))
     >>> steps = Steps()
     >>> steps.follow(late); steps.follow(early)

@@ -20,9 +20,9 @@ from ...errors import TrackingError
 from ...notes import readable
 
 if TYPE_CHECKING:
+    from ...metrics.follower import Number
     from ...past.record import Record
     from ...settings import Settings
-    from ..following import Number
     from .events import Steps
 
 FOLDER = "tensorboard"

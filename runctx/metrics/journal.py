@@ -1,7 +1,7 @@
-"""Which numbers did the run log, when, at which step and in which task? Files with one line for each call.
+"""Write and read the journals of a run: files in `metrics/` with one line for each call of `log_async`.
 
-A call appends its line by one write and returns: what was logged survives any kill. Every process and thread has a
-file of its own, so that no two writers meet, on whatever file system.
+A call appends its line by one write and returns, so that what was logged survives any kill. Every process and thread
+has a file of its own: no two writers meet, on whatever file system.
 """
 
 from __future__ import annotations
@@ -25,13 +25,16 @@ from .. import layout
 from ..errors import LedgerError, RunStateError
 
 SUFFIX = ".jsonl"
-
+LONGEST_LINE = 64 << 20
+"""Bytes: more than anybody logs at once."""
 
 _LEAST, _MOST = -(2.0**63), 2.0**63
-"""What lies beyond these, JSON's readers take for something else."""
-
+"""Readers of JSON take numbers beyond these for something else."""
 _FIRST, _LAST = -(1 << 63), (1 << 63) - 1
-"""Of the steps that trackers know."""
+"""Steps that trackers take."""
+_CHUNK = 1 << 20
+_REMEMBERED = 1000
+"""Names that need not be checked again: as many as a training may have."""
 
 _Text = Annotated[str, msgspec.Meta(pattern=r"^(nan|-?inf|-?\d+(\.\d+)?e\+\d+)$")]
 
@@ -42,10 +45,17 @@ class Point(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     time: float
     """Seconds since 1970."""
     values: dict[str, float | _Text]
-    """Name -> number; NaN and infinities, which JSON does not have, and numbers beyond its usual range as text."""
+    """Name -> number; NaN, infinities and very large numbers, which JSON does not have, as text."""
     step: Annotated[int, msgspec.Meta(ge=_FIRST, le=_LAST)] | None = None
     task: str | None = None
     """Key of the task it was logged in."""
+
+
+_encode = msgspec.json.Encoder().encode
+_decoder = msgspec.json.Decoder(Point)
+
+
+# -- writing -----------------------------------------------------------------------------------------------
 
 
 class Journal:
@@ -55,7 +65,6 @@ class Journal:
     ----------
     folder: `metrics` in the run's folder; made with the first point.
     lose: called once, with the reason, when points cannot be written; training goes on.
-    name: what the names of the files begin with.
 
     >>> import tempfile
     >>> journal = Journal(Path(tempfile.mkdtemp()) / "metrics", lose=print)
@@ -66,12 +75,10 @@ class Journal:
 
     def __init__(self, folder: Path, lose: Callable[[str], None], name: str = "") -> None:
         self.folder = folder
+        self._lose, self._lost = lose, False
         self._name = name
-        self._lose = lose
-        self._lost = False
         self._own = _Own()
-        self._writers: set[weakref.ref[_Writer]] = set()
-        """Those of this process, of all its threads."""
+        self._writers: set[weakref.ref[_Writer]] = set()  # of all threads of this process
         self._closed = False
         self._known: set[str] = set()
 
@@ -87,7 +94,7 @@ class Journal:
         ------
         TypeError: a value is no number; names it. RunStateError: it was closed. Nothing is written then.
         """
-        for name, value in values.items():  # this is called all the time, and mostly with what is plain
+        for name, value in values.items():  # called all the time, and mostly with plain numbers
             if not (type(value) is float and _LEAST < value < _MOST and name in self._known):
                 values = self._checked(values)
                 break
@@ -96,7 +103,7 @@ class Journal:
         line = _encode(Point(time(), values, step, task)) + b"\n"
         try:
             writer = self._own.writer
-            if writer is None or writer.forks != _forks:  # a forked child inherits what its parent had open
+            if writer is None or writer.forks != _forks:  # a forked child inherits its parent's writer
                 writer = self._opened()
             writer.write(line)
         except OSError as error:
@@ -104,8 +111,17 @@ class Journal:
                 self._lost = True
                 self._lose(f"{type(error).__name__}: {error}")
 
+    def close(self) -> None:
+        """Close the files of all threads; nothing can be appended any more."""
+        self._closed = True
+        for ref in list(self._writers):
+            if (writer := ref()) is not None:
+                writer.close()
+
     def _checked(self, values: dict[str, Any]) -> dict[str, float | str]:
-        numbers = {_named(name): _number(name, value) for name, value in values.items()}
+        for name in values:
+            _check_name(name)
+        numbers = {name: _number(name, value) for name, value in values.items()}
         if len(self._known) > _REMEMBERED:
             self._known.clear()
         self._known.update(numbers)
@@ -115,28 +131,19 @@ class Journal:
         self.folder.mkdir(exist_ok=True)
         writer = self._own.writer = _Writer(self.folder, self._name)
         self._writers.add(weakref.ref(writer, self._writers.discard))  # it is closed with its thread
-        if self._closed:  # meanwhile
+        if self._closed:  # meanwhile, by another thread
             writer.close()
         return writer
 
-    def close(self) -> None:
-        """Close the files of all threads; nothing can be appended any more."""
-        self._closed = True
-        for ref in list(self._writers):
-            if (writer := ref()) is not None:
-                writer.close()
-
 
 class _Writer:
-    """One file, and the process it belongs to."""
+    """One file of one thread of one process."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self.forks = _forks
         self._lock = threading.Lock()  # a descriptor that is closed may be another file's a moment later
         path = folder / f"{name}{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
-        self.descriptor = os.open(
-            path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o666
-        )
+        self.descriptor = open_new(path)
 
     def write(self, line: bytes) -> None:
         with self._lock:
@@ -155,20 +162,17 @@ class _Writer:
             if descriptor >= 0:
                 os.close(descriptor)
 
-    def __del__(self) -> None:  # without the lock: nobody else has it, but a thread that a fork left behind
+    def __del__(self) -> None:  # without the lock: only a thread that a fork left behind may hold it
         if getattr(self, "descriptor", -1) >= 0:
             os.close(self.descriptor)
 
 
 class _Own(threading.local):
-    """What each thread has for itself."""
-
     writer: _Writer | None = None
 
 
 _forks = 0
-"""That lie between this process and the one that loaded the module; to ask for the process's id at each call would
-take half as long as to write."""
+"""Between the process that loaded this module and this one; os.getpid() would cost half as much as the write."""
 
 
 def _count_fork() -> None:
@@ -179,7 +183,12 @@ def _count_fork() -> None:
 os.register_at_fork(after_in_child=_count_fork)
 
 
-def _named(name: Any) -> str:
+def open_new(path: Path) -> int:
+    """Descriptor of a new journal, to append to."""
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o666)
+
+
+def _check_name(name: Any) -> None:
     if name == "":
         raise TypeError("a metric's name is empty\nhint: log_async(loss=0.3) or log_async({'val/loss': 0.3})")
     if not isinstance(name, str):
@@ -188,7 +197,6 @@ def _named(name: Any) -> str:
         name.encode()
     except UnicodeEncodeError:
         raise TypeError(f"a metric's name must be text in UTF-8; got {name!r}") from None
-    return name
 
 
 def _number(name: str, value: Any) -> float | str:
@@ -226,71 +234,52 @@ def files(folder: Path) -> list[Path]:
     return sorted(folder.glob(f"*{SUFFIX}"))
 
 
-def decode(lines: bytes) -> list[Point]:
-    """Points of whole lines.
-
+def decode(line: bytes) -> Point:
+    """
     Raises
     ------
-    ValueError: a line is no point.
+    ValueError: the line is no point.
     """
     try:
-        return _points.decode_lines(lines)
+        return _decoder.decode(line)
     except RecursionError as error:
         raise ValueError("it is nested too deep") from error
 
 
-def read_file(path: Path) -> Iterator[Point]:
-    """The points of one writer, as it wrote them; what a kill cut off is left out. A megabyte at a time.
+def read_file(path: Path) -> Iterator[tuple[float, Point]]:
+    """The points of one writer, each with the time that it counts for; what a kill cut off is left out.
+
+    A clock may step back while a run logs; the order of the lines does not. No point counts as earlier than the one
+    before it. The file is read a megabyte at a time.
 
     Raises
     ------
     LedgerError: a line is no point; names the file.
     """
+    latest, rest = -math.inf, b""
     try:
         with open(layout.open_regular(path), "rb") as stream:
-            rest = b""
             while data := stream.read(max(_CHUNK, len(rest))):
                 lines, newline, rest = (rest + data).rpartition(b"\n")
-                if len(rest) > _LONGEST:
-                    raise ValueError(f"it has more than {_LONGEST} bytes")
-                yield from decode(lines + newline)
+                if len(rest) > LONGEST_LINE:
+                    raise ValueError(f"it has more than {LONGEST_LINE} bytes")
+                for point in _decoder.decode_lines(lines + newline):
+                    latest = max(latest, point.time)
+                    yield latest, point
     except OSError as error:
         raise LedgerError(f"{path}: {error.strerror or error}") from error
+    except RecursionError as error:
+        raise LedgerError(f"{path}: a line is no point of a metric: it is nested too deep") from error
     except ValueError as error:  # no JSON, no text, or no point
         raise LedgerError(f"{path}: a line is no point of a metric: {error}") from error
 
 
-def timed(path: Path) -> Iterator[tuple[float, Point]]:
-    """The points of one writer, each with the time that it counts for: never before the one above.
-
-    A clock may step back while a run logs; the order of the lines does not.
-
-    Raises
-    ------
-    LedgerError: a line is no point; names the file.
-    """
-    latest = -math.inf
-    for point in read_file(path):
-        latest = max(latest, point.time)
-        yield latest, point
-
-
 def read(folder: Path) -> Iterator[Point]:
-    """All points of a run, in the order of time; those of one writer in the order in which it wrote them.
+    """All points of a run in the order of time; those of one writer in the order in which it wrote them.
 
     Raises
     ------
     LedgerError: a line is no point; names the file.
     """
-    every = itertools.chain.from_iterable(map(timed, files(folder)))
+    every = itertools.chain.from_iterable(map(read_file, files(folder)))
     return (point for _, point in sorted(every, key=operator.itemgetter(0)))
-
-
-_points = msgspec.json.Decoder(Point)
-_encode = msgspec.json.Encoder().encode
-_CHUNK = 1 << 20
-"""Bytes that are read at once."""
-_LONGEST = 64 << 20
-"""Bytes of a line: more than anybody logs at once."""
-_REMEMBERED = 1000
-"""Names that were seen to be names: as many as a training may have, and not as one may make up."""

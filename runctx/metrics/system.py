@@ -1,4 +1,4 @@
-"""How busy is the machine while a run goes on, and how much of that is the run's?"""
+"""Measure the machine and the processes of a run while it goes on, and log that into a journal of the run."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from typing import Any
 import msgspec
 import psutil
 
-from ... import layout, lock
-from ...errors import RunctxError
-from .. import journal
+from .. import layout, lock
+from ..errors import RunctxError
+from . import journal
 
 
 class Watch:
-    """Looks at the machine now and then, and writes a journal for each run that goes on.
+    """Measures the machine now and then, and writes a journal for each run that goes on.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class Watch:
         self._runs: dict[Path, OfRun] = {}
 
     def look(self, folders: Iterable[Path]) -> None:
-        """At the machine and at these runs, if it is time to; what cannot be seen or written is left out."""
+        """Measure the machine and these runs, if it is time to; what cannot be seen or written is left out."""
         going_on = set(folders)
         for left in self._runs.keys() - going_on:
             self._runs.pop(left).close()
@@ -83,11 +83,7 @@ class OfRun:
         host = re.sub(r"[^\w.-]", "_", platform.node())
         metrics = folder / layout.METRICS
         metrics.mkdir(exist_ok=True)
-        self._descriptor = os.open(
-            metrics / f"system-{host}-{secrets.token_hex(4)}{journal.SUFFIX}",
-            os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC,
-            0o666,
-        )
+        self._descriptor = journal.open_new(metrics / f"system-{host}-{secrets.token_hex(4)}{journal.SUFFIX}")
 
     def close(self) -> None:
         os.close(self._descriptor)

@@ -1,4 +1,4 @@
-"""Which numbers did a run log, metric by metric? As columns, and in short for its lock."""
+"""Read what a run has logged: as columns, one for each metric, and as summaries for its lock."""
 
 from __future__ import annotations
 
@@ -193,26 +193,24 @@ def read(folder: Path) -> Metrics:
     columns: dict[str, tuple[list[float], list[journal.Point]]] = {}
     for point in journal.read(folder):
         for name, value in point.values.items():
-            column = columns.get(name)
-            if column is None:
+            if (column := columns.get(name)) is None:
                 column = columns[name] = [], []
             column[0].append(float(value))
             column[1].append(point)
-    series = {name: _series(values, points) for name, (values, points) in columns.items()}
+    series = {
+        name: Series(
+            values=tuple(values),
+            steps=tuple(point.step for point in points),
+            times=tuple(point.time for point in points),
+            tasks=tuple(point.task for point in points),
+        )
+        for name, (values, points) in columns.items()
+    }
     return Metrics(series, folder.parent)
 
 
-def _series(values: list[float], points: list[journal.Point]) -> Series:
-    return Series(
-        values=tuple(values),
-        steps=tuple(point.step for point in points),
-        times=tuple(point.time for point in points),
-        tasks=tuple(point.task for point in points),
-    )
-
-
 def summaries(folder: Path) -> dict[str, Summary]:
-    """What became of each metric, by name; in memory that does not grow with the points.
+    """Last, lowest and highest value and number of points of each metric; in memory that does not grow with the points.
 
     Raises
     ------
@@ -220,31 +218,32 @@ def summaries(folder: Path) -> dict[str, Summary]:
     """
     found: dict[str, _Running] = {}
     for path in journal.files(folder):
-        for time, point in journal.timed(path):
+        for time, point in journal.read_file(path):
             for name, value in point.values.items():
-                running = found.get(name)
-                if running is None:
+                if (running := found.get(name)) is None:
                     running = found[name] = _Running()
                 running.add(float(value), time)
-    return {name: found[name].told() for name in sorted(found)}
+    return {
+        name: Summary(last=one.last, min=one.min, max=one.max, points=one.points)
+        for name, one in sorted(found.items())
+    }
 
 
 class _Running:
+    """The summary of one metric so far."""
+
     __slots__ = ("last", "max", "min", "points", "time")
 
     def __init__(self) -> None:
-        self.last, self.time, self.points = math.nan, -math.inf, 0
-        self.min = self.max = math.nan
+        self.time, self.points = -math.inf, 0
+        self.last = self.min = self.max = math.nan
 
     def add(self, value: float, time: float) -> None:
         self.points += 1
         if time >= self.time:
             self.last, self.time = value, time
-        # NaN compares as false: it is neither kept against a number, nor does it take one's place
+        # every comparison with NaN is false: it never replaces a number, and any number replaces it
         if not self.min <= value and value == value:
             self.min = value
         if not self.max >= value and value == value:
             self.max = value
-
-    def told(self) -> Summary:
-        return Summary(last=self.last, min=self.min, max=self.max, points=self.points)

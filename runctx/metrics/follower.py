@@ -1,8 +1,7 @@
-"""What has a run logged since the last look?
+"""Follow the journals of a run that goes on: give out what was logged since the last look.
 
-A follower reads every journal from where it stopped, and its place can be kept. The numbers it gives out are a
-function of the files and the place alone: whoever goes on from a place that was kept, after a kill too, gives out
-what had not been given out, equal to the last digit.
+The numbers are a function of the files and of the place that was kept: whoever goes on from there, after a kill too,
+gives out what had not been given out, equal to the last digit.
 """
 
 from __future__ import annotations
@@ -15,6 +14,9 @@ import msgspec
 
 from .. import layout
 from . import journal
+
+_LATEST = 253_402_300_799.0
+"""The end of the year 9999, in seconds since 1970: trackers take no later moment."""
 
 
 class Number(NamedTuple):
@@ -76,39 +78,19 @@ class Follower:
         found: list[Number] = []
         for path in journal.files(self.folder):
             place = self.places.setdefault(path.name, Place())
-            if len(found) >= most:
-                break
-            self._follow(path, place, found, most)
-        return found
-
-    def _follow(self, path: Path, place: Place, found: list[Number], most: int) -> None:
-        descriptor = layout.open_regular(path)
-        with open(descriptor, "rb") as stream:
-            stream.seek(place.offset)
-            size = _CHUNK
-            while len(found) < most:
-                data = stream.read(size)
-                whole = data.rfind(b"\n") + 1
-                if not whole:
-                    if len(data) < size:
-                        return  # the rest of a line is still to come, or never will
-                    if size < _LONGEST:
-                        size *= 2
-                    else:  # no line of ours
-                        place.broken += 1
-                        place.offset += len(data)
-                    stream.seek(place.offset)
-                    continue
-                for line in data[:whole].splitlines(keepends=True):
-                    if len(found) >= most:
-                        return
+            with open(layout.open_regular(path), "rb") as stream:
+                stream.seek(place.offset)
+                while len(found) < most:
+                    line = stream.readline(journal.LONGEST_LINE)
+                    if not line.endswith(b"\n") and len(line) < journal.LONGEST_LINE:
+                        break  # the rest of the line is still to come, or never will
                     place.offset += len(line)
                     found.extend(self._numbers(line, place))
-                stream.seek(place.offset)
+        return found
 
     def _numbers(self, line: bytes, place: Place) -> Iterator[Number]:
         try:
-            (point,) = journal.decode(line)
+            point = journal.decode(line)
         except ValueError:
             place.broken += 1
             return
@@ -125,9 +107,3 @@ class Follower:
                 moment = max(moment, newest + 1)  # equal numbers in one millisecond are two all the same
             place.latest[name] = max(step, highest), max(moment, newest)
             yield Number(name, float(value), step, moment)
-
-
-_CHUNK, _LONGEST = 1 << 20, 1 << 26
-"""Bytes of one read, and of the longest line: one call may log thousands of numbers with long names."""
-_LATEST = 253_402_300_799.0
-"""The end of the year 9999: what lies beyond, a journal of anybody's may say, and no tracker takes."""
