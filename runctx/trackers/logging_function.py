@@ -1,19 +1,20 @@
-"""Which logging function is it: has it, or anything of the project's that it calls, changed since it was called?
-
-What counts is the code as Python runs it, so that neither comments nor docstrings do, and the values it has at hand:
-defaults, closures, constants of its modules. What is installed counts by its name.
-"""
+"""Load a logging function by its name, and digest it, so that a change of it or of what it uses is seen."""
 
 from __future__ import annotations
 
-import dis
+import ast
+import builtins
+import contextlib
 import functools
 import importlib
 import importlib.util
+import inspect
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from types import BuiltinFunctionType, CellType, CodeType, FunctionType, MethodType, ModuleType
+import textwrap
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
 from blake3 import blake3
@@ -22,18 +23,19 @@ from .. import distributions
 from ..errors import TrackingError
 from ..tasks.values import content
 
+_OURSELVES = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
+_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
 
 def digest(function: Callable[..., Any]) -> str:
-    """Of what the function does: equal in every process, on the same version of Python.
+    """Digest of the function's source, the values that it uses, and the project's modules that it imports.
 
-    Followed are the functions, classes and modules of the project that its code names, however far; where it imports
-    some of them itself, they are imported. A value that cannot be pickled counts by its class.
+    What it uses of its own module is followed name by name; other modules of the project count as whole files, with
+    what they import. Comments and docstrings do not count, nor does what is installed. A value that cannot be pickled
+    counts by its class. All processes agree on the same version of Python.
 
     >>> def log(run): return run.id
-    >>> def same(run):
-    ...     "As text."
-    ...     return run.id  # of the run
-    >>> digest(log) == digest(same)
+    >>> digest(log) == digest(log)
     True
     """
     walk = _Walk()
@@ -42,201 +44,124 @@ def digest(function: Callable[..., Any]) -> str:
 
 
 class _Walk:
-    """One way through the code, in an order that the code alone decides."""
+    """One way through code and values, in an order that the code alone decides."""
 
     def __init__(self) -> None:
         self.hasher = blake3()
-        self._visits: dict[int, int] = {}
-        self._kept: list[Any] = []  # an id is only good as long as its object lives
+        self._visited: dict[int, Any] = {}  # the objects too: an id is only good as long as its object lives
+        self._files: set[str] = set()
 
     def value(self, value: Any) -> None:
-        """Whatever the code has at hand."""
-        if isinstance(value, (FunctionType, type, ModuleType)) and _is_project(value):
-            self._of_the_project(value)
-        elif isinstance(value, (FunctionType, BuiltinFunctionType, type, ModuleType)):
-            self._say("installed", getattr(value, "__module__", None), value.__name__)
-            self._values([getattr(value, "__wrapped__", None)])
+        if isinstance(value, (FunctionType, type, ModuleType)):
+            if not _is_project(value):
+                self._say("installed", getattr(value, "__module__", None), value.__name__)
+                self._values(getattr(value, "__wrapped__", None))
+            elif isinstance(value, ModuleType):
+                self._file(distributions.module_file(value.__name__), value.__package__)
+            elif id(value) not in self._visited:
+                self._visited[id(value)] = value
+                self._code(value)
         elif isinstance(value, MethodType):
-            self._say("method")
-            self._values([value.__func__, value.__self__])
+            self._values(value.__func__, value.__self__)
         elif isinstance(value, functools.partial):
-            self._say("partial")
-            self._values([value.func, value.args, value.keywords])
-        elif isinstance(value, functools._lru_cache_wrapper):
-            self._say("cached")
-            self.value(value.__wrapped__)
+            self._values(value.func, value.args, value.keywords)
+        elif callable(value) and hasattr(value, "__wrapped__"):  # functools.lru_cache
+            self._values(type(value), value.__wrapped__)
         else:
-            self._plain(value)
+            self._content(value)
+            if _is_project(type(value)):
+                self.value(type(value))
+            if isinstance(value, (list, tuple, Mapping)):
+                parts = value.values() if isinstance(value, Mapping) else value
+                self._values(*(part for part in parts if callable(part)))
 
     def _say(self, *parts: Any) -> None:
-        self.hasher.update(content.canonical(list(parts)))
+        self.hasher.update(repr(parts).encode("utf-8", "surrogatepass"))
 
-    def _values(self, values: Iterable[Any]) -> None:
+    def _values(self, *values: Any) -> None:
         for value in values:
             self.value(value)
 
-    def _of_the_project(self, value: Any) -> None:
-        if (visit := self._visits.get(id(value))) is not None:
-            self._say("again", visit)
-            return
-        self._visits[id(value)] = len(self._visits)
-        self._kept.append(value)
-        if isinstance(value, FunctionType):
-            self._function(value)
-        elif isinstance(value, type):
-            self._class(value)
-        else:
-            self._module(value)
-
-    def _plain(self, value: Any) -> None:
-        """By what it holds, and by the code of what it directly holds or is an instance of."""
-        try:
+    def _content(self, value: Any) -> None:
+        told = None
+        with contextlib.suppress(
+            Exception
+        ):  # whatever pickling raises: an open file, a run, a model on a device
             told = content.digest(value)
-        except Exception:  # whatever pickling it raises: an open file, a run, a model on a device
-            told = ""
-        self._say("value", told, type(value).__name__)
-        parts = value.values() if isinstance(value, Mapping) else value
-        if isinstance(value, (list, tuple, Mapping)):
-            self._values(part for part in parts if isinstance(part, (FunctionType, type, functools.partial)))
-        elif _is_project(type(value)):
-            self.value(type(value))
+        self._say(type(value).__name__, told)
 
-    def _module(self, module: ModuleType) -> None:
-        """All of it: nobody can say what is used."""
-        self._say("module")
-        for name, value in sorted(vars(module).items()):
-            if not name.startswith("__") and isinstance(value, _TOLD_OF_A_MODULE):
-                self._say(name)
-                self.value(value)
-
-    def _class(self, value: type) -> None:
-        self._say("class")
-        self._values(value.__bases__)
-        for name, part in sorted(vars(value).items()):
-            if name not in _OF_EVERY_CLASS:
-                self._say(name)
-                self._values(_behind(part))
-
-    def _function(self, value: FunctionType) -> None:
-        self._say("function")
-        self._code(value.__code__, value.__globals__)
-        self._values([value.__defaults__, value.__kwdefaults__])
-        for cell in value.__closure__ or ():
-            self.value(cell.cell_contents if _is_filled(cell) else None)
-
-    def _code(self, code: CodeType, names: Mapping[str, Any]) -> None:
-        counts = code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount
-        self._say("code", counts, code.co_flags & ~_HAS_DOCSTRING, code.co_exceptiontable)
-        steps = list(_steps(code))
-        places = {step.offset: place for place, step in enumerate(steps)}
-        for step in steps:
-            told = places.get(step.argval, -1) if step.opcode in _JUMPS else step.argval
-            self._say(step.opname)
-            if isinstance(told, CodeType):
-                self._code(told, names)
-            else:
-                self._plain(told)
-        self._values(_named(steps, names))
-
-
-_HAS_DOCSTRING = 0x4000000  # of Python 3.14
-_JUMPS = frozenset((*dis.hasjrel, *dis.hasjabs))
-_TOLD_OF_A_MODULE = (FunctionType, type, str, bytes, int, float, bool, tuple, list, dict, functools.partial)
-_OF_EVERY_CLASS = frozenset(
-    ("__module__", "__doc__", "__dict__", "__weakref__", "__firstlineno__", "__static_attributes__")
-)
-_ABOUT_TEXT = frozenset(("__doc__", "__firstlineno__", "__static_attributes__"))
-"""Names that the body of a class gives to where and how it is written, the last one in no order."""
-
-
-def _steps(code: CodeType) -> Iterator[dis.Instruction]:
-    """The instructions, but for those that only tell of the text; constants stand where they are used."""
-    held = None
-    for step in dis.get_instructions(code):
-        if held is not None and not (step.opname == "STORE_NAME" and step.argval in _ABOUT_TEXT):
-            yield held
-        about_text = step.opname == "STORE_NAME" and step.argval in _ABOUT_TEXT
-        held = None if about_text else step
-    if held is not None:
-        yield held
-
-
-_MISSING = object()
-_LOADS = frozenset(("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"))
-_ATTRIBUTES = frozenset(("LOAD_ATTR", "LOAD_METHOD"))
-_OF_THE_PLACE = frozenset(("__name__", "__file__", "__spec__", "__package__", "__loader__"))
-"""Differ between a script and the same file as a module, or between two clones."""
-
-
-def _named(steps: Sequence[dis.Instruction], names: Mapping[str, Any]) -> Iterator[Any]:
-    """What the code gets at by the names of its module, or imports itself; of a module, what it takes from there."""
-    held: Any = _MISSING
-    for place, step in enumerate(steps):
-        if step.opname in _ATTRIBUTES and isinstance(held, ModuleType) and _is_project(held):
-            held = getattr(held, step.argval, _MISSING)
-            continue
-        if held is not _MISSING:
-            yield held
-        loads = step.opname in _LOADS and step.argval not in _OF_THE_PLACE
-        held = names.get(step.argval, _MISSING) if loads else _MISSING
-        if step.opname == "IMPORT_NAME":
-            level, wanted = (steps[place - back].argval for back in (2, 1))
-            yield from _imported("." * level + step.argval, wanted or (), names.get("__package__"))
-    if held is not _MISSING:
-        yield held
-
-
-def _imported(name: str, wanted: Sequence[str], package: str | None) -> Iterator[Any]:
-    """What the code imports when it is called, if it is the project's: all of a module, or some of its names."""
-    try:
-        module = _of_project(importlib.util.resolve_name(name, package))
-        if module is None:
+    def _code(self, code: FunctionType | type) -> None:
+        if isinstance(code, FunctionType):
+            known = code.__globals__
+            self._values(code.__defaults__, code.__kwdefaults__)
+            for cell in code.__closure__ or ():
+                with contextlib.suppress(ValueError):  # a variable that is not set yet
+                    self.value(cell.cell_contents)
+        else:
+            known = vars(sys.modules.get(code.__module__, builtins))
+        try:
+            tree = ast.parse(textwrap.dedent(inspect.getsource(code)))
+        except (OSError, TypeError, SyntaxError):  # typed at a prompt
+            self._content(code)
             return
-        for part in wanted:
-            found = getattr(module, part, _MISSING)
-            yield importlib.import_module(f"{module.__name__}.{part}") if found is _MISSING else found
-        if not wanted:
-            yield module
-    except Exception:  # whatever its import raises: the function will say so, if it ever comes to that line
-        return
+        if code.__name__ == "<lambda>":  # several may stand on one line
+            self._content(code)
+        for name in sorted(self._tree(tree, known.get("__package__")) & known.keys()):
+            self._say(name)
+            self.value(_whole(known[name], code.__module__))
+
+    def _file(self, file: str | None, package: str | None) -> None:
+        if file is None or file in self._files:
+            return
+        self._files.add(file)
+        try:
+            data = Path(file).read_bytes()
+            self._tree(ast.parse(data), package)
+        except (OSError, SyntaxError, ValueError):  # compiled, or gone
+            self._say("no source")
+
+    def _tree(self, tree: ast.Module, package: str | None) -> set[str]:
+        """The text without comments and docstrings, and the project's files that it imports; the names in it."""
+        names: set[str] = set()
+        imported: dict[str, None] = {}
+        for node in ast.walk(tree):
+            if isinstance(node, _DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
+                node.body = node.body[1:]
+            elif isinstance(node, ast.Name):
+                names.add(node.id)
+            elif isinstance(node, ast.Import):
+                imported |= dict.fromkeys(alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                base = "." * node.level + (node.module or "")
+                imported |= dict.fromkeys((base, *(f"{base}.{alias.name}" for alias in node.names)))
+        self._say(ast.dump(tree))
+        for name in imported:
+            with contextlib.suppress(Exception):  # whatever the import of its package raises
+                spec = importlib.util.find_spec(importlib.util.resolve_name(name, package))
+                if spec is not None and _is_project_file(spec.origin):
+                    self._file(spec.origin, spec.parent)
+        return names
 
 
-def _of_project(name: str) -> ModuleType | None:
-    spec = importlib.util.find_spec(name.partition(".")[0])
-    places = [] if spec is None else [spec.origin, *(spec.submodule_search_locations or ())]
-    files = [place for place in places if place is not None and os.path.isabs(place)]
-    if not files or any(map(distributions.is_installed, files)) or files[0].startswith(_OURSELVES):
-        return None
-    return importlib.import_module(name)
-
-
-_OURSELVES = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
+def _whole(value: Any, module: str) -> Any:
+    """A function or class of another module of the project counts with all of that module."""
+    other = getattr(value, "__module__", None) if isinstance(value, (FunctionType, type)) else None
+    return sys.modules[other] if other != module and other in sys.modules and _is_project(value) else value
 
 
 def _is_project(value: FunctionType | type | ModuleType) -> bool:
     """Whether it is neither Python's, nor installed, nor ours."""
     name = value.__name__ if isinstance(value, ModuleType) else value.__module__ or ""
     file = value.__code__.co_filename if isinstance(value, FunctionType) else distributions.module_file(name)
-    if file is None:
-        return name in ("__main__", "__mp_main__")  # of a notebook
-    return not file.startswith((_OURSELVES, "<frozen")) and not distributions.is_installed(file)
+    return name in ("__main__", "__mp_main__") if file is None else _is_project_file(file)
 
 
-def _is_filled(cell: CellType) -> bool:
-    try:
-        cell.cell_contents  # noqa: B018
-    except ValueError:  # a variable that is not set yet
-        return False
-    return True
-
-
-def _behind(attribute: Any) -> tuple[Any, ...]:
-    """The functions that an attribute of a class is made of."""
-    if isinstance(attribute, (staticmethod, classmethod)):
-        return (attribute.__func__,)
-    if isinstance(attribute, property):
-        return attribute.fget, attribute.fset, attribute.fdel
-    return (attribute.func,) if isinstance(attribute, functools.cached_property) else (attribute,)
+def _is_project_file(file: str | None) -> bool:
+    return (
+        file is not None
+        and not file.startswith((_OURSELVES, "<frozen", "frozen", "built-in"))
+        and not distributions.is_installed(file)
+    )
 
 
 # -- by name -----------------------------------------------------------------------------------------------
