@@ -83,35 +83,12 @@ def published(run: Record, tracker: Tracker) -> str:
     return sending.view.ref
 
 
-def test_tensorboard_is_cut_anywhere(logged: Record, tmp_path: Path) -> None:
-    """Whichever byte the last write came to before a kill, going on gives the same file."""
-    tracker = TensorBoard(Settings(root=tmp_path))
-    numbers = [Number("loss", step / 8, step, 1000 + step) for step in range(8)]
-    view = tracker.open(logged, None)
-    view.log(numbers[:4])
-    kept = view.ref
-    view.log(numbers[4:])
-    view.close()
-    (file,) = (tmp_path / "tensorboard").glob("*/*.numbers.runctx")
-    whole = file.read_bytes()
-    for size in range(int(kept.partition(":")[2]), len(whole) + 1):
-        file.write_bytes(whole[:size])
-        view = tracker.open(logged, kept)
-        assert not view.fresh
-        view.log(numbers[4:])
-        view.close()
-        assert file.read_bytes() == whole
-
-
 def test_tensorboard_starts_over_where_the_file_is_not_what_was_kept(logged: Record, tmp_path: Path) -> None:
-    """Gone, shorter, a pipe, a link to elsewhere, or of a size that leaves no head; nothing else is touched."""
+    """Cut, longer, gone, a pipe or a link: a new file is written from the journals, and nothing else is touched."""
     tracker = TensorBoard(Settings(root=tmp_path))
     precious = tmp_path / "precious"
     precious.write_text("x" * 10_000)
     wanted = TestTensorBoard().numbers(tracker, published(logged, tracker))
-
-    def cut(file: Path) -> None:
-        os.truncate(file, 50)
 
     def piped(file: Path) -> None:
         file.unlink()
@@ -121,23 +98,17 @@ def test_tensorboard_starts_over_where_the_file_is_not_what_was_kept(logged: Rec
         file.unlink()
         file.symlink_to(precious)
 
-    for damage in (Path.unlink, cut, piped, linked):
-        view = tracker.open(logged, None)
-        view.log([])
-        ref = view.ref
-        view.close()
+    def resized(size: int) -> Callable[[Path], None]:
+        return lambda file: os.truncate(file, size)
+
+    sizes = (0, 10, 60, 1000, 5000)
+    for damage in (Path.unlink, piped, linked, *map(resized, sizes)):
         (file,) = (tmp_path / "tensorboard").glob("*/*.numbers.runctx")
-        if damage is cut:
-            ref = f"{file.name}:60"
         damage(file)
-        view = tracker.open(logged, ref)
-        assert view.fresh
-        view.close()
-    view = tracker.open(logged, f"{Path(view.ref).name.partition(':')[0]}:0")
-    assert view.fresh
-    view.close()
-    Publication(logged.save_dir, tracker)._file.unlink()
-    assert TestTensorBoard().numbers(tracker, published(logged, tracker)) == wanted
+        with Publication(logged.save_dir, tracker).begun(logged) as sending:
+            assert sending.view.fresh and sending.send() == 40
+        assert TestTensorBoard().numbers(tracker, sending.view.ref) == wanted
+        assert len(list(file.parent.glob("*.numbers.runctx"))) == 1
     assert precious.read_text() == "x" * 10_000
 
 
@@ -187,7 +158,7 @@ def test_no_run_escapes_the_folder(logged: Record, tmp_path: Path, id: str) -> N
 
 
 def test_a_full_disk_spoils_nothing(logged: Record, tmp_path: Path) -> None:
-    """Half a record is taken back; what is sent again fits behind the last whole one."""
+    """Whoever goes on after half a record writes a new file."""
     import resource
 
     tracker = TensorBoard(Settings(root=tmp_path))
@@ -204,9 +175,9 @@ def test_a_full_disk_spoils_nothing(logged: Record, tmp_path: Path) -> None:
             os._exit(0 if int(view.ref.partition(":")[2]) == size else 2)
         os._exit(1)
     assert os.waitpid(child, 0)[1] == 0
-    (file,) = (tmp_path / "tensorboard").glob("*/*.numbers.runctx")
-    assert file.stat().st_size == size
-    view.log(numbers[50:])
+    view = tracker.open(logged, view.ref)
+    assert view.fresh
+    view.log(numbers)
     view.close()
     assert TestTensorBoard().numbers(tracker, view.ref) == numbers
 
