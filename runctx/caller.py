@@ -7,8 +7,9 @@ import os
 import traceback
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
-from . import command, distributions, model, notebook
+from . import command, distributions, layout, model, notebook
 
 _OURS = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _STANDARD_LIBRARY = os.path.dirname(os.__file__) + os.sep
@@ -94,3 +95,34 @@ def _is_at_prompt(frame: FrameType) -> bool:
     names = frame.f_globals
     is_file = not frame.f_code.co_filename.startswith("<") or "__file__" in names
     return not is_file and names.get("__name__") == "__main__"
+
+
+def is_inside(frame: FrameType, other: FrameType | None) -> bool:
+    """Whether `other` goes on in `frame`, or in one that called it; all cells of a notebook count as one frame."""
+    at: FrameType | None = frame
+    while at is not None and other is not None:
+        one_module = at.f_globals is other.f_globals
+        if at is other or (one_module and at.f_code.co_name == other.f_code.co_name == "<module>"):
+            return True
+        at = at.f_back
+    return False
+
+
+def place(frame: FrameType) -> str:
+    """What to call the place in the code that entered a run, e.g. `train.py:42`."""
+    file = frame.f_code.co_filename
+    name = notebook.cell_name(file) or (
+        layout.relative(Path(file), layout.here()) if os.path.isabs(file) else file
+    )
+    return f"{name}:{frame.f_lineno}"
+
+
+_OF_IPYTHON = frozenset({"In", "Out", "exit", "quit", "get_ipython", "open"})
+
+
+def variables(frame: FrameType) -> dict[str, Any]:
+    """Local variables; at the top level those that the user has made."""
+    found = dict(frame.f_locals)
+    if frame.f_locals is not frame.f_globals:
+        return found
+    return {k: v for k, v in found.items() if not k.startswith("_") and k not in _OF_IPYTHON}

@@ -388,3 +388,24 @@ def find_run(path: Path) -> Path | None:
         if os.path.isfile(folder / LOCK):  # a folder that cannot be looked into is no run's
             return folder
     return None
+
+
+# -- where we are ------------------------------------------------------------------------------------------
+
+
+def here() -> Path | None:
+    """The current folder; None if it was deleted meanwhile: what is relative to it cannot be found."""
+    try:
+        return Path.cwd()
+    except OSError:
+        return None
+
+
+def relative(path: Path, base: Path | None) -> str:
+    """A path from `base` on, if it lies inside; `/` between its parts.
+
+    >>> relative(Path("/a/b/c"), Path("/a")), relative(Path("/b"), Path("/a"))
+    ('b/c', '/b')
+    """
+    inside = base is not None and path.is_relative_to(base.resolve())
+    return path.relative_to(base.resolve()).as_posix() if inside and base is not None else path.as_posix()

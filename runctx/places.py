@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from . import layout
-from .gathering import here
+from .layout import here
 
 if TYPE_CHECKING:
     from .settings import Settings

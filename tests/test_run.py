@@ -428,7 +428,7 @@ class TestInputs:
 
     def test_an_error_does_not_wait_for_ever(self, project, monkeypatch):
         """A run that ends by an error gives up hashing its inputs after a while, and says so."""
-        monkeypatch.setattr("runctx.gathering.PATIENCE_AFTER_ERROR", 0.0)
+        monkeypatch.setattr("runctx.run_inputs.PATIENCE_AFTER_ERROR", 0.0)
         with open(project / "large.bin", "wb") as file:
             file.truncate(40_000_000_000)
         with pytest.raises(ValueError), quiet(inputs=["large.bin"]) as run:
@@ -972,7 +972,7 @@ class TestThreads:
             raise ValueError
         monkeypatch.setattr(sys, "stderr", Console())
         with Run(inputs=["data.csv", "many"]) as run:
-            hashing = run._hashing
+            hashing = run._session.inputs.hashing
             assert noting.wait(30)
             (project / "data.csv").write_text("changed\n")
         left.set()

@@ -51,7 +51,7 @@ with Run({{"lr": 0.1}}, {inputs!r}, stage="odd", console=False) as run:
 )
 def test_changes_during_the_run(project, nursery, change, told):
     """An input that changed in any way after it was hashed is told; one that was only read is not."""
-    ended = _run(nursery, project, ["data", "small.csv"], f"run._hashing.wait(10); {change}")
+    ended = _run(nursery, project, ["data", "small.csv"], f"run._session.inputs.hashing.wait(10); {change}")
     assert ended.status == 0, ended.output
     data, other = _only(project).inputs
     assert data.digest and data.changed_during_run is told and not other.changed_during_run
