@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runctx import Run, display, lock
-from runctx.display import logged, tasks, terminal, words
+from runctx import Run, lock
+from runctx.display import logged, page, tasks, terminal, words
 from runctx.display.differences import differences
 from runctx.display.listing import Listing
 from runctx.display.picture import MOST, picture
@@ -125,7 +125,7 @@ def test_other_code():
 
 def test_no_circle():
     """What shows needs nothing of the configuration, which asks to be shown."""
-    sources = [file.read_text() for file in Path(display.__file__).parent.glob("*.py")]
+    sources = [file.read_text() for file in Path(str(page.__file__)).parent.glob("*.py")]
     assert sources and not any(re.search(r"^\s*(from|import) .*\bconfig\b", text, re.M) for text in sources)
 
 
@@ -134,16 +134,16 @@ class TestHarmless:
     @settings(max_examples=60)
     def test_any_lock(self, one: Lock):
         """Pages are well formed and pictures valid XML; nothing steers a terminal."""
-        tags_of(display.run_html(one, one.status))
-        tags_of(display.runs_html([parse(lock.encode(one))] * 2, 1))
-        tags_of(display.lineage_html(one, {}))
+        tags_of(page.run_html(one, one.status))
+        tags_of(page.runs_html([parse(lock.encode(one))] * 2, 1))
+        tags_of(page.lineage_html(one, {}))
         ElementTree.fromstring(drawn(one))
         assert not any(CONTROL.search(text) for text in shown(one))
 
     def test_hostile_lock(self):
         """Escape sequences, markup and scripts are shown as what they are."""
         one = hostile()
-        for text in (display.run_html(one, one.status), display.lineage_html(one, {one.id: ESCAPE})):
+        for text in (page.run_html(one, one.status), page.lineage_html(one, {one.id: ESCAPE})):
             tags_of(text)
             assert "&lt;script&gt;" in text
         for text in shown(one):
@@ -166,7 +166,7 @@ class TestRun:
         parent = make_lock(1)
         error = Failure(type="builtins.ValueError", message="no luck", traceback="...")
         one = replace(child_of(2, parent), error=error, omissions=(Omission(what="big", why="too big"),))
-        text = display.run_html(one, "failed")
+        text = page.run_html(one, "failed")
         for expected in (
             one.id,
             "failed",
@@ -255,7 +255,7 @@ class TestTerminal:
         ):
             text = " ".join(as_text(terminal.run(one, "failed", folder, (), failed)).split())
             assert "main: 6 of 9 done, 2 failed, 1 not run; joblib, 2 workers, 1 min 20 s of work" in text
-            assert f"failed: {told}" in text and f"failed: {told}" in display.run_html(one, "failed", failed)
+            assert f"failed: {told}" in text and f"failed: {told}" in page.run_html(one, "failed", failed)
 
     def test_sessions(self):
         """Of a run that was resumed, its earlier entries are shown."""
@@ -263,7 +263,7 @@ class TestTerminal:
             sessions=(Session(started=START, status="crashed", commit="git:" + "1" * 40, host="h", pid=3),)
         )
         told = "crashed; h, process 3, commit 11111111"
-        assert told in as_text(terminal.run(one, "done", Path("f"))) and told in display.run_html(one, "done")
+        assert told in as_text(terminal.run(one, "done", Path("f"))) and told in page.run_html(one, "done")
 
     @pytest.mark.parametrize(
         ("status", "expected"), [("done", "done 6/9"), ("submitted", "submitted "), ("running", "running ")]
@@ -273,10 +273,8 @@ class TestTerminal:
         row = parse(lock.encode(make_lock(status=status, tasks=(MAPPED,))))
         assert (row.tasks, row.tasks_done) == (9, 6)
         assert expected in as_text(Listing([row], 1))
-        assert ("6/9" in display.runs_html([row], 1)) == (status == "done")
-        assert status in terminal.COLOURS and f"color:{display.page.COLOURS[status]}" in display.runs_html(
-            [row], 1
-        )
+        assert ("6/9" in page.runs_html([row], 1)) == (status == "done")
+        assert status in terminal.COLOURS and f"color:{page.COLOURS[status]}" in page.runs_html([row], 1)
 
     def test_packages_are_counted(self):
         """Of the packages there is how many, and the versions of those that decide; a count of one is singular."""
@@ -371,13 +369,13 @@ class TestDifferences:
         assert "usual: lr=1" in text and "differs in" in text and f"{'1' * 8}*" in text
         assert words.DIRTY in " ".join(text.split())
         both = [*rows, *(replace(one, stage="b") for one in rows)]
-        page = display.runs_html(both)
-        assert "usual in a: lr=1" in page and "usual in b: lr=1" in page and words.DIRTY in page
+        html = page.runs_html(both)
+        assert "usual in a: lr=1" in html and "usual in b: lr=1" in html and words.DIRTY in html
 
     def test_over_all_that_match(self):
         """What tells the shown runs from the others that were found is said, though they are equal among themselves."""
         rows = [row(lr=1, n=3), row(lr=1, n=3), row(lr=2, n=3), row(lr=2, n=3), row(lr=2, n=3)]
-        for told in (as_text(Listing(rows, 2)), display.runs_html(rows, 2)):
+        for told in (as_text(Listing(rows, 2)), page.runs_html(rows, 2)):
             assert (
                 told.count("lr=1") == 2 and "usual: lr=2" in told and "… 3 more" in told and "n=3" not in told
             )
@@ -387,7 +385,7 @@ class TestDifferences:
         rows = [row(lr=0.5, n=1), row(lr=0.5, n=2)]
         for told in (
             as_text(Listing(rows, besides=[column("config.lr")])),
-            display.runs_html(rows, None, [column("config.lr")]),
+            page.runs_html(rows, None, [column("config.lr")]),
         ):
             assert told.count("0.5") == 2 and "lr=" not in told and "n=1" in told
 
@@ -435,8 +433,8 @@ class TestNumbers:
         top, *lines = as_text(Listing(rows)).splitlines()
         column = [line[top.index("loss") :].partition("  lr")[0].rstrip() for line in lines]
         assert column[:3] == ["450000", "     0.25", "449976.5"]
-        page = display.runs_html(rows)
-        assert ">450000<" in page and ">     0.25<" in page and ">449976.5<" in page
+        html = page.runs_html(rows)
+        assert ">450000<" in html and ">     0.25<" in html and ">449976.5<" in html
 
     def test_long_names(self):
         """Names of 300 characters leave room for the numbers, and stay apart."""
@@ -453,7 +451,7 @@ class TestNumbers:
         rows = [
             replace(row(), metrics={name: Summary(last=0.25, min=0.0, max=1.0, points=2) for name in some})
         ]
-        for told in (text, as_text(Listing(rows)), display.runs_html(rows), logged.as_html(Metrics(some))):
+        for told in (text, as_text(Listing(rows)), page.runs_html(rows), logged.as_html(Metrics(some))):
             assert "a" * 80 not in told and "0.25" in told
 
 
