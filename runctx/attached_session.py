@@ -19,8 +19,8 @@ from .tasks.work import attached
 if TYPE_CHECKING:
     import loguru
 
-    from .model import Failure, Lock, Status
     from .metrics.journal import Journal
+    from .model import Failure, Lock, Status
 
 
 class AttachedSession(Session):

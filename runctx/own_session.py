@@ -57,8 +57,8 @@ if TYPE_CHECKING:
     import loguru
     from filelock import BaseFileLock
 
-    from .resume import Earlier
     from .metrics.journal import Journal
+    from .resume import Earlier
 
 
 class OwnSession(Session):

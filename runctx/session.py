@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
     from . import layout
     from .logs import RunLog
+    from .metrics.journal import Journal
     from .model import Lock, Status
     from .tasks.work.attached import Parent, Task
     from .told import Told
-    from .metrics.journal import Journal
 
 
 @dataclass(frozen=True, kw_only=True)

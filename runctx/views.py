@@ -12,8 +12,8 @@ from .model import Omission
 from .recorder import Recorder
 
 if TYPE_CHECKING:
-    from .settings import Settings
     from .metrics.journal import Journal
+    from .settings import Settings
 
 
 class Views:

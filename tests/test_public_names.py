@@ -50,7 +50,9 @@ def test_lazy_names(package: ModuleType) -> None:
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
-    assert set(package.__all__) - set(told) == (set(NAMES[:3]) if package is runctx else set())
+    assert set(package.__all__) - set(told) == (
+        {"RunctxError", "__version__"} if package is runctx else set()
+    )
     for name, module in told.items():
         found = getattr(package, name)
         assert found is getattr(importlib.import_module(module), name)

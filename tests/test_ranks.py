@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -180,6 +181,9 @@ def test_after_a_restart_ranks_attach_to_the_new_run(launcher: Launcher) -> None
 def test_the_same_port_on_another_day(launcher: Launcher) -> None:
     """What an earlier start with the same address has left is not taken for this one's, though it ended well."""
     launcher.run(TRAIN)
+    for file in launcher.folder.glob("results/.ranks/*.json"):
+        said = json.loads(file.read_text())
+        file.write_text(json.dumps(said | {"time": said["time"] - 86_000}))
     late = launcher.start(TRAIN, ranks=(1, 0))  # rank 1 finds the old file first
     ids = [process.communicate(timeout=120)[0].split()[0] for process in late]
     assert len(launcher.runs()) == 2

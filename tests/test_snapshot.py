@@ -386,7 +386,6 @@ def test_many_small_files_count_as_what_git_stores(tree: Tree) -> None:
         (["venv/pyvenv.cfg", "venv/lib/x.py", "venv/lib/big.so"], "venv/", "/venv/"),
         (["env/conda-meta/history", "env/bin/x"], "env/", "/env/"),
         (["web/node_modules/a/b.js", "web/node_modules/c.js"], "web/node_modules/", "/web/node_modules/"),
-        (["pkg/__pycache__/c.pyc", "pkg/__pycache__/d.pyc"], "pkg/__pycache__/", "__pycache__/"),
     ],
 )
 def test_environments_are_no_source(tree: Tree, files: list[str], left: str, line: str) -> None:
@@ -405,6 +404,14 @@ def test_environments_are_no_source(tree: Tree, files: list[str], left: str, lin
     tree.git("commit", "-qm", "tracked after all")
     tree.write(files[0], "changed")
     assert tree.take().blob(tree.root / files[0]) == "git:" + tree.git("hash-object", files[0])
+
+
+def test_byte_code_counts_as_ignored(tree: Tree) -> None:
+    """New files in `__pycache__` are neither recorded nor worth a word, and make no work tree dirty."""
+    tree.write("pkg/__pycache__/c.cpython-311.pyc", "x")
+    taken = tree.take()
+    assert (taken.omissions, taken.source.skipped, taken.source.dirty) == ((), (), False)
+    assert not taken.blob(tree.root / "pkg/__pycache__/c.cpython-311.pyc")
 
 
 @pytest.mark.parametrize(

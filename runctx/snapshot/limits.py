@@ -145,8 +145,8 @@ def _choose_new(here: Opened, new: dict[bytes, os.stat_result], limits: Limits, 
         choice.skipped[given] = why
     for folder, why, paths in _environments(new):
         sizes = [new.pop(path).st_size for path in paths]
-        line = "__pycache__/" if folder.endswith(b"__pycache__") else _line(folder + b"/")
-        choice.left.append(Left(_shown(folder + b"/"), sizes, why, line))
+        if not folder.endswith(b"__pycache__"):  # as good as ignored: Python makes it, and makes it anew
+            choice.left.append(Left(_shown(folder + b"/"), sizes, why, _line(folder + b"/")))
     for path in list(new):
         if why := _unfit(new[path], limits):
             found = new.pop(path)
