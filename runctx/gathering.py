@@ -145,7 +145,7 @@ class Gathering(Recording):
             self._update(metrics=series.summaries(folder))
 
     def _collect_source(self) -> None:
-        from . import notebook, source
+        from .capture import notebook, source
 
         found = source.collect(self._snapshot, self._files.source, elsewhere=self._noted.modules)
         cells = tuple(

@@ -21,8 +21,10 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from . import caller, layout, liveness, notebook, notes, places, ranks, said, seeding, settings
 from . import inputs as inputs_
+from . import layout, liveness, notes, places, ranks, said, settings
+from .capture import notebook, seeding
+from .capture import program as caller
 from .errors import RunStateError, SaveDirError
 from .gathering import here, status_of
 from .inputs import Inputs
@@ -562,7 +564,8 @@ class Run(Maps, Viewed, Kept):
 
     def _attach_to_rank_0(self, rank: ranks.Rank, frame: FrameType) -> None:
         """In another rank of a distributed training: likewise those of the run of rank 0."""
-        from . import command, config, snapshot
+        from . import config, snapshot
+        from .capture import program as command
 
         place = command.folder()
         wishes = settings.load(place)
@@ -583,7 +586,7 @@ class Run(Maps, Viewed, Kept):
             )
 
     def _wanted_stage(self, frame: FrameType, invoked: Command, root: Path | None) -> str:
-        from . import command
+        from .capture import program as command
 
         given = self._given_stage
         return command.given_stage(given) if given else caller.stage_of(frame, invoked, root)
@@ -621,7 +624,9 @@ class Run(Maps, Viewed, Kept):
             self._locals = {}
 
     def _begin(self, frame: FrameType) -> None:
-        from . import command, config, environment, snapshot, upstream
+        from . import config, snapshot, upstream
+        from .capture import environment
+        from .capture import program as command
         from .hashing import Hashing
 
         entered = datetime.now(UTC)
@@ -935,7 +940,7 @@ class Run(Maps, Viewed, Kept):
         with self._step("source"):
             self._collect_source()
         with self._step("environment"):
-            from . import environment
+            from .capture import environment
 
             here = environment.environment(self._wishes.variables, self._redactor)
             self._update(environment=replace(here, packages=self._noted.packages | here.packages))
