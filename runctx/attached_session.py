@@ -9,7 +9,8 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from . import caller, command, config, inputs, layout, ranks, seeding, settings, snapshot, upstream
+from . import config, inputs, layout, ranks, settings, snapshot, upstream
+from .capture import program, seeding
 from .ending import failure, status_of
 from .errors import RunStateError
 from .redact import Redactor
@@ -37,7 +38,7 @@ class AttachedSession(Session):
         super().__init__(replace(given, inputs=()), frame)
         parent = task.parent
         self.task = task
-        self._program = caller.place(frame)
+        self._program = program.place(frame)
         self.cfg = config.open_anew(given.cfg)
         config.latest_runs(self.cfg).update(parent.latest)
         started = parent.started.astimezone()
@@ -121,12 +122,12 @@ class RankSession(AttachedSession):
     ends_with_process = True
 
     def __init__(self, given: Given, rank: ranks.Rank, frame: FrameType) -> None:
-        place = command.folder()
+        place = program.folder()
         wishes = settings.load(place)
         redactor, results = Redactor(wishes.redact), wishes.root / wishes.results
         root = snapshot.find_repository(place)
-        stage = given.stage and command.given_stage(given.stage)
-        stage = stage or caller.stage_of(frame, command.command(root, redactor), root)
+        stage = given.stage and program.given_stage(given.stage)
+        stage = stage or program.stage_of(frame, program.command(root, redactor), root)
         self._rank = ranks.attach(rank, rank.file(results, stage), results, redactor, console=given.console)
         super().__init__(given, self._rank, frame)
         self._rank.enter()

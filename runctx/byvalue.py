@@ -12,7 +12,7 @@ from typing import Any
 
 import cloudpickle
 
-from . import notebook
+from .capture import notebook
 
 
 def dumps(value: Any, *, protocol: int = 5, source: bool = False) -> bytes:

@@ -12,7 +12,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from . import command, settings
+from . import settings
+from .capture import program
 from .errors import InputError, NoRunError
 from .told import Told
 
@@ -102,7 +103,7 @@ def _path(text: str, base: Path, results: Path) -> str:
 
 def _in_project(path: str, base: Path) -> str | None:
     """A hint where the input lies beside the script or at the top of its project, which was started elsewhere."""
-    for folder in (command.folder(), settings.load().root):
+    for folder in (program.folder(), settings.load().root):
         if _is_there(path, folder):
             return f"{folder / path} exists, but relative inputs start at {base}; give this path, or start in {folder}"
     return None

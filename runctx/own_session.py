@@ -21,24 +21,19 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from . import (
-    caller,
-    command,
     config,
-    environment,
     layout,
     liveness,
-    notebook,
     notes,
     outputs,
     places,
     ranks,
-    seeding,
     settings,
     snapshot,
-    source,
     yamlfile,
 )
 from . import inputs as inputs_
+from .capture import environment, notebook, program, seeding, source
 from .ending import failure, status_of
 from .errors import SaveDirError
 from .interrupts import Interrupt, held_back
@@ -182,17 +177,17 @@ class OwnSession(Session):
 
     def _look_around(self) -> None:
         """The project, how the program was started, and the stage."""
-        place = command.folder()
+        place = program.folder()
         self.settings = settings.load(place)
         self.redactor = Redactor(self.settings.redact)
         self.redactor.learn_environment(os.environ)
         self._place, self._root = place, snapshot.find_repository(place)
         self._results = self.settings.root / self.settings.results
-        self._command = command.command(self._root, self.redactor)
+        self._command = program.command(self._root, self.redactor)
         assert self.frame is not None
-        self._program = caller.place(self.frame)
-        wanted = self.given.stage and command.given_stage(self.given.stage)
-        self._stage = wanted or caller.stage_of(self.frame, self._command, self._root)
+        self._program = program.place(self.frame)
+        wanted = self.given.stage and program.given_stage(self.given.stage)
+        self._stage = wanted or program.stage_of(self.frame, self._command, self._root)
 
     def _resolve_config(self) -> None:
         """The configuration but for `save_dir`; the run to resume, if one is wanted; id and start."""

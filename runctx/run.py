@@ -12,8 +12,9 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from . import caller, notebook, notes, ranks, said, seeding
 from . import inputs as inputs_
+from . import notes, ranks, said
+from .capture import notebook, program, seeding
 from .errors import RunStateError
 from .inputs import Inputs
 from .past.kept import Kept
@@ -382,7 +383,7 @@ class Run(Kept):
         say. Starting another of the same stage at the top level of the same notebook or script, as rerunning the first
         cell does, first finishes the forgotten run as interrupted. A script that comes to its end finishes its run.
         """
-        frame = caller.frame_of_user(sys._getframe(1))
+        frame = program.frame_of_user(sys._getframe(1))
         for forgotten in [run for run in list(_open.values()) if run._is_forgotten_in(frame, self)]:
             forgotten.logger.warning(
                 f"run {forgotten.id} was not finished before the next start(); it is marked interrupted"
@@ -390,7 +391,7 @@ class Run(Kept):
             forgotten._leave(None, status="interrupted")
         self._enter(frame, again=True)
         if self._session is not None:
-            self._session.outermost = caller.outermost(frame)
+            self._session.outermost = program.outermost(frame)
         notebook.call_after_cells(_finish_failed)
         return self
 
@@ -424,7 +425,7 @@ class Run(Kept):
             )
         if known is not None:
             given = replace(given, save_dir=None, resume=os.fspath(self.save_dir))
-        frame = caller.frame_of_user(frame)
+        frame = program.frame_of_user(frame)
         if (task := attached.current.get()) is not None:
             from .attached_session import AttachedSession
 
@@ -446,7 +447,7 @@ class Run(Kept):
         _finish_failed()
         around = (run for run in reversed(list(_open.values())) if run is not self)
         outer = next(
-            (run for run in around if run._session and caller.is_inside(frame, run._session.frame)), None
+            (run for run in around if run._session and program.is_inside(frame, run._session.frame)), None
         )
         session = OwnSession(given, frame, None if outer is None else outer.id)
         try:
@@ -506,7 +507,7 @@ def _finish_failed(_result: Any = None) -> None:
         frame = None if run._session is None else run._session.frame
         if error is None or frame is None or frame.f_locals is frame.f_globals:
             continue
-        if caller.has_ended_in(frame, error):
+        if program.has_ended_in(frame, error):
             run._leave(error)
 
 
@@ -522,7 +523,7 @@ def _finish_forgotten() -> None:
         frames = (session.frame, session.outermost)
         if error is not None:
             run._leave(error)
-        elif not is_prompt and all(frame is not None and caller.has_returned(frame) for frame in frames):
+        elif not is_prompt and all(frame is not None and program.has_returned(frame) for frame in frames):
             run._leave(None)
         else:
             session.log.warn(f"the process ends before finish(); run {run.id} is marked interrupted")

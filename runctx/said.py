@@ -88,9 +88,9 @@ def _file(frame: TracebackType) -> str:
 
 
 def _is_users(file: str) -> bool:
-    from . import distributions
+    from .capture.modules import is_installed
 
-    return os.path.isabs(file) and not file.startswith(_OURSELVES) and not distributions.is_installed(file)
+    return os.path.isabs(file) and not file.startswith(_OURSELVES) and not is_installed(file)
 
 
 def asked(ask: Callable[[], str], error: BaseException) -> str:

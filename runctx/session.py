@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal
 
-from . import caller
+from .capture import program
 from .errors import ConfigError, SaveDirError
 from .redact import Redactor
 
@@ -120,12 +120,12 @@ class Session:
     def locals(self) -> dict[str, Any]:
         """Now, or as it was left."""
         frame = self.frame  # which another thread may let go of
-        return self._locals if frame is None else caller.variables(frame)
+        return self._locals if frame is None else program.variables(frame)
 
     def keep_locals(self) -> None:
         """Keep the variables, and let go of the frames: they keep everything in them alive."""
         frame, self.frame, self.outermost = self.frame, None, None
-        self._locals = {} if frame is None else caller.variables(frame)
+        self._locals = {} if frame is None else program.variables(frame)
 
     def drop_locals(self) -> None:
         self._locals = {}

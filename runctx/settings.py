@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from . import command
+from .capture import program
 from .errors import SettingsError
 
 PREFIX = "RUNCTX_"
@@ -66,7 +66,7 @@ class Settings:
 
 
 def load(start: Path | None = None, environ: dict[str, str] | None = None, **overrides: Any) -> Settings:
-    """The settings in force for code that lies in `start` (default: the folder of the program, see `command.folder`).
+    """The settings in force for code that lies in `start` (default: the folder of the program, see `program.folder`).
 
     In a test, nothing keeps views up to date unless the variable asks for it: tests of a user's own code make runs
     that nobody wants to see, and processes that outlive them.
@@ -75,7 +75,7 @@ def load(start: Path | None = None, environ: dict[str, str] | None = None, **ove
     ------
     SettingsError: an unknown key or a value of the wrong type, named with the file or variable it came from.
     """
-    start = command.folder() if start is None else start.absolute()
+    start = program.folder() if start is None else start.absolute()
     settings = _of_project(start)
     known = {f.name for f in fields(Settings)} - {"root"}
     environ = dict(os.environ) if environ is None else environ

@@ -2,7 +2,6 @@ import json
 import os
 import subprocess
 import sys
-import zipapp
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import runctx
-from runctx.command import command, folder, project_modules, stage_name
+from runctx.capture.program import command, folder, project_modules, stage_name
 from runctx.model import Command
 from runctx.redact import REDACTED, Redactor
 
@@ -20,7 +19,7 @@ TELL = """
 import json, os
 from dataclasses import asdict
 from pathlib import Path
-from runctx.command import command, project_modules, stage_name
+from runctx.capture.program import command, project_modules, stage_name
 
 def tell(label=""):
     root = Path(os.environ["ROOT"]) if os.environ.get("ROOT") else None
@@ -163,15 +162,6 @@ def test_symbolic_links(project, tmp_path):
     assert told["modules"]["tell"] == str(tmp_path / "linked" / "tell.py")
 
 
-def test_zip_application(project):
-    """A zip application is the entry, not the path inside it."""
-    app = project.root / "app.pyz"
-    zipapp.create_archive(project.root / "pkg", app)
-    told = project.run("app.pyz", "x")[0]
-    assert (told["kind"], told["entry"], told["stage"]) == ("script", "app.pyz", "app")
-    assert told["modules"]["__main__"] == str(app)
-
-
 def test_pytest(project):
     """Under pytest the command is pytest, and the test module belongs to the project."""
     project.write("tests/test_it.py", "import tell\n\ndef test_it():\n    tell.tell()\n")
@@ -235,7 +225,7 @@ def test_nameless_user(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     nameless = 54321 if os.getuid() == 0 else os.getuid()  # only root can become somebody else
     code = f"import getpass, os, pwd, sys; sys.path.insert(0, {PACKAGE!r})\n"
-    code += "from runctx.command import command; command()\n"
+    code += "from runctx.capture.program import command; command()\n"
     code += f"os.setuid({nameless}); print(command().user)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ("54321" if os.getuid() == 0 else command().user)
@@ -384,7 +374,9 @@ def test_folder_of_the_project(project, tmp_path, monkeypatch):
     """The project is looked for where the program lies, else, as under pytest, in the current folder."""
     monkeypatch.chdir(tmp_path)
     assert folder() == tmp_path
-    project.write("lib/where.py", "import os, sys\nfrom runctx.command import folder\nprint(folder())\n")
+    project.write(
+        "lib/where.py", "import os, sys\nfrom runctx.capture.program import folder\nprint(folder())\n"
+    )
     (tmp_path / "link.py").symlink_to(project.root / "lib/where.py")
     env = os.environ | {"PYTHONPATH": PACKAGE}
     done = subprocess.run([sys.executable, "link.py"], env=env, capture_output=True, text=True, check=True)

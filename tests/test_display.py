@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runctx import Run, display, lock
-from runctx.display import logged, table, tasks, words
+from runctx.display import table, tables, words
 from runctx.display.lineage import MOST
-from runctx.display.run import RunView
+from runctx.display.run import RunView, map_line
 from runctx.display.words import as_text
 from runctx.metrics.series import Metrics, Series
 from runctx.model import Data, Failure, Lock, Omission, Session, Summary, Tasks
@@ -132,9 +132,9 @@ def shown(one: Lock) -> Iterator[str]:
 def test_other_code():
     """Where tasks ran other code than the run's commit, that is told."""
     commits = tuple(f"git:{digit * 40}" for digit in "1234")
-    assert tasks.entry(replace(MAPPED, commits=commits[:2])).endswith("tasks ran commits 11111111, 22222222")
-    assert tasks.entry(replace(MAPPED, commits=commits)).endswith("33333333 and 1 more")
-    assert "commit" not in tasks.entry(MAPPED)
+    assert map_line(replace(MAPPED, commits=commits[:2])).endswith("tasks ran commits 11111111, 22222222")
+    assert map_line(replace(MAPPED, commits=commits)).endswith("33333333 and 1 more")
+    assert "commit" not in map_line(MAPPED)
 
 
 def test_no_circle():
@@ -458,7 +458,7 @@ class TestNumbers:
             f"{'a' * 299}{end}": Series((450000.0 + n, 0.25), (0, 1), (1.0, 2.0), (None, None))
             for n, end in enumerate("xy")
         }
-        text = as_text(logged.table(some))
+        text = as_text(tables.metrics(some))
         assert (
             all(number in text for number in ("450000", "450001", "0.25", "0 … 1"))
             and max(map(len, text.splitlines())) <= 80

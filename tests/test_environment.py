@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import runctx
-from runctx import distributions
-from runctx.environment import (
+from runctx.capture import modules
+from runctx.capture.environment import (
     VARIABLES,
     _cpu,
     _cpu_quota,
@@ -35,9 +35,7 @@ def child(code, *path, env=None):
     return json.loads(done.stdout)
 
 
-PACKAGES = (
-    "import json; from runctx.environment import environment; print(json.dumps(environment().packages))"
-)
+PACKAGES = "import json; from runctx.capture.environment import environment; print(json.dumps(environment().packages))"
 
 
 def install(folder, name, version, files, *, record=True, **extra):
@@ -93,7 +91,7 @@ def test_affinity_is_asked_again():
     """A process that gives up processors sees it, and so do its forked children."""
     code = """
 import json, os
-from runctx.environment import environment
+from runctx.capture.environment import environment
 first = environment().cpus
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 read, write = os.pipe()
@@ -172,9 +170,7 @@ def device_count(): return 2
 def get_device_name(i): return f"Device {{i}}" if is_initialized() else 1 / 0
 """
     )
-    code = (
-        "import json, torch; from runctx.environment import environment as e; print(json.dumps(e().devices))"
-    )
+    code = "import json, torch; from runctx.capture.environment import environment as e; print(json.dumps(e().devices))"
     assert child(code, tmp_path) == (["Device 0", "Device 1"] if initialised else list(environment().devices))
 
 
@@ -182,7 +178,7 @@ def test_light():
     """To find out where it runs loads nothing heavy."""
     code = """
 import json, sys
-from runctx.environment import environment
+from runctx.capture.environment import environment
 environment()
 heavy = {"numpy", "torch", "importlib.metadata", "asyncio", "pygit2", "loguru", "omegaconf", "IPython"}
 print(json.dumps(sorted(heavy & sys.modules.keys())))
@@ -213,7 +209,7 @@ def test_agrees_with_the_standard_library():
     owners = importlib.metadata.packages_distributions()
     tops = {name.partition(".")[0] for name in list(sys.modules)}
     theirs = {owner.lower() for top in tops for owner in owners.get(top, ())}
-    ours = distributions.imported()
+    ours = modules.packages()
     assert {name.lower() for name in ours} <= theirs | {"runctx"}
     assert all(
         importlib.metadata.version(name) == version for name, version in ours.items() if name != "runctx"
@@ -304,7 +300,7 @@ def test_packages_follow_imports_and_installs(tmp_path):
         f"""
 import json, os, sys
 from pathlib import Path
-from runctx.environment import environment
+from runctx.capture.environment import environment
 site = Path({str(tmp_path / "site")!r})
 site.mkdir()
 sys.path.append(str(site))
@@ -331,8 +327,8 @@ import json, os, threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 import numpy, yaml, sklearn, PIL
-from runctx.command import project_modules
-from runctx.environment import environment
+from runctx.capture.program import project_modules
+from runctx.capture.environment import environment
 together = threading.Barrier(8)
 def look(_):
     together.wait()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from runctx import loaded
+from runctx.capture import source as loaded
 
 NUMBER = itertools.count()
 BEFORE = '''\
@@ -155,6 +155,6 @@ def test_changed_by_an_import_hook(module):
 
 def test_most_files_are_not_compiled(module, monkeypatch):
     """A file that was not touched since the process began is not read."""
-    monkeypatch.setattr(loaded, "_began", lambda: module.path.stat().st_ctime + 3600)
+    monkeypatch.setattr(loaded, "_BEGAN", module.path.stat().st_ctime + 3600)
     monkeypatch.setattr(loaded, "_codes_in", lambda path: pytest.fail("compiled"))
     assert module.outdated() == []

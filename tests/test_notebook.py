@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import runctx
-from runctx import notebook
+from runctx.capture import notebook
 
 PACKAGE = str(Path(runctx.__file__).parents[1])
 
@@ -23,7 +23,8 @@ ASK = """
 import json, os
 from dataclasses import asdict
 from pathlib import Path
-from runctx import command, notebook
+from runctx.capture import notebook
+from runctx.capture import program as command
 
 def ask(label, since=0):
     root = Path(os.environ["ROOT"])

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import runctx
-from runctx.caller import frame_of_user
+from runctx.capture.program import frame_of_user
 
 PACKAGE = str(Path(runctx.__file__).parents[1])
 

@@ -30,7 +30,8 @@ MakeRepo = Callable[..., Path]
 SUBMIT = """
 import cloudpickle, os, sys
 from pathlib import Path
-from runctx import command, snapshot
+from runctx import snapshot
+from runctx.capture import program as command
 from runctx.launchers.slurm.checkout import checkout
 
 def submit(fn, to=os.environ["JOB"]):

@@ -78,7 +78,7 @@ class _View:
 
         from ..display import words
         from ..display.table import status
-        from ..display.tasks import progress
+        from ..display.tables import progress
 
         title = Text.assemble((words.line(self._run.id, 200), "bold"), "  ", status(self._status))
         return progress(title, self._maps)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, NoReturn, TypeVar, overload
 
 from omegaconf import DictConfig
 
-from .. import command
+from ..capture import program
 from ..errors import ConfigError
 from ..redact import Redactor
 from . import overrides, reads
@@ -166,7 +166,7 @@ def from_cli(
         lowest = open_config(None if files else config)
         return _from_cli(lowest if groups is None else begin(groups, lowest), argv, files)
     except ConfigError as error:
-        if not is_ours or command.is_interactive():
+        if not is_ours or program.is_interactive():
             raise
         _exit(error)
 
@@ -218,7 +218,7 @@ def _arguments(argv: Sequence[str] | argparse.Namespace | None, config: DictConf
             "the arguments must be a list of str", hint='from_cli(Config, ["opt.lr=0.3", "epochs=5"])'
         )
     if argv is None:
-        argv = [] if command.is_interactive() or _is_under_pytest() else sys.argv[1:]
+        argv = [] if program.is_interactive() or _is_under_pytest() else sys.argv[1:]
     options, rest = _parser().parse_known_args(argv)
     bare = [argument for argument in rest if argument != "--"]
     for argument in bare:

@@ -94,16 +94,16 @@ class Explanation(Mapping[str, tuple[Origin, ...]]):
         return {} if self.unread is None else {"read": key not in self.unread}
 
     def table(self, **options: Any) -> Table:
-        """To be printed by rich, or as HTML; options are those of `runctx.display.origins.table`."""
-        from ..display.origins import Said, table
+        """To be printed by rich, or as HTML; options are those of `runctx.display.tables.origins`."""
+        from ..display.tables import Value, origins
 
         said = [
-            Said(key, None, self[key], value.why)
+            Value(key, None, self[key], value.why)
             if isinstance(value, Unknown)
-            else Said(key, value, self[key])
+            else Value(key, value, self[key])
             for key, value in self.resolved.items()
         ]
-        return table(said, unread=self.unread or (), **options)
+        return origins(said, unread=self.unread or (), **options)
 
     def __rich__(self) -> Table:
         return self.table()

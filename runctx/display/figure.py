@@ -1,4 +1,4 @@
-"""Draw curves as a picture, by matplotlib, without its global state."""
+"""Draw curves as a picture with matplotlib, without its global state."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from . import points, words
-from .curves import COLOURS, Curve, Curves
+from . import words
+from .curves import COLOURS, Curve, Curves, Numbers, drawable, thinned, time_unit
 
 FORMATS = (".png", ".svg", ".pdf")
 _WIDTH, _PANEL, _LINE = 8.0, 3.4, 0.21
@@ -109,13 +109,13 @@ def _panel(axes: Axes, curves: Curves, metric: str) -> None:
         axes.set_yscale("log")
     for curve in shown:
         if curves.smooth:
-            raw = points.drawable(curve.raw, curves.log)
+            raw = drawable(curve.raw, curves.log)
             _line(axes, curve, raw / unit, curves, alpha=0.25, linewidth=0.8)
         _line(axes, curve, curve.y / unit, curves)
 
 
-def _line(axes: Axes, curve: Curve, y: points.Numbers, curves: Curves, **style: Any) -> None:
-    x, y = points.thinned(curve.x, y, _COLUMNS)
+def _line(axes: Axes, curve: Curve, y: Numbers, curves: Curves, **style: Any) -> None:
+    x, y = thinned(curve.x, y, _COLUMNS)
     there = np.pad(~np.isnan(y), 1)
     alone = there[1:-1] & ~(there[:-2] | there[2:])
     marked = there[1:-1] if len(x) <= _FEW else alone
@@ -141,7 +141,7 @@ def _across(axes: Axes, curves: Curves) -> None:
         axes.set_xlabel("local time")
     else:
         left, right = axes.get_xlim()
-        scale, name = points.unit(right - left)
+        scale, name = time_unit(right - left)
         axes.set_xlabel(f"{name} since the first point")
         axes.xaxis.set_major_formatter(lambda value, _: f"{value / scale:g}")
 

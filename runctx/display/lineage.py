@@ -1,77 +1,55 @@
 """Show the runs that a run was made from: as a tree in a terminal, as one self-contained SVG in a notebook.
 
-The picture has earlier runs to the left. Layers by the longest way, order in a layer by the mean of the neighbours, as
-in Sugiyama, Tagawa and Toda, "Methods for visual understanding of hierarchical system structures" (1981). An arrow over
-several layers takes a place of its own in each, so that it passes between the boxes.
+The picture has earlier runs to the left: layers by the longest way, ordered by the mean of the neighbours, after
+Sugiyama, Tagawa and Toda, "Methods for visual understanding of hierarchical system structures" (1981).
 """
 
 from __future__ import annotations
 
 import html
 import itertools
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from graphlib import TopologicalSorter
 from pathlib import PurePosixPath
-from typing import NamedTuple
+from typing import Any
 
 from rich.text import Text
 from rich.tree import Tree
 
+from ..model import Lock
 from . import words
 from .table import GREY, colour, status
 
 UNKNOWN = "not told of"
-"""The status of a run that is named, and of which no lock tells."""
+"""The status of a run that is named, but whose lock is not known."""
 MOST = 150
 """Runs in one picture, the nearest."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Node:
-    """A run."""
-
-    status: str = UNKNOWN
-    stage: str = ""
-    started: datetime | None = None
-    commit: str = ""
-    """As `words.commit` writes it."""
-    data: tuple[tuple[str, str], ...] = ()
-    """Path and digest of each input that no run has made."""
-
-
-class Edge(NamedTuple):
-    """`child` read from `parent`."""
-
-    parent: str
-    """Id of a run."""
-    child: str
-    read: tuple[tuple[str, str], ...] = ()
-    """Path, below the parent's folder, and digest of each input."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Lineage:
+class LineageView:
     """A run and all before it.
 
     Parameters
     ----------
     root: id of the run.
-    nodes: id -> what is known of it; of the root and those before it.
-    edges: the nearest first; they have no circles.
+    runs: id -> lock, as far as it is known.
+    statuses: id -> status, where it is known better than the lock says.
+    edges: which run (`child`) read which `inputs` of which other (`parent`): the nearest first, without circles.
     """
 
     root: str
-    nodes: Mapping[str, Node]
-    edges: Sequence[Edge]
+    runs: Mapping[str, Lock]
+    statuses: Mapping[str, str]
+    edges: Sequence[Any]
 
     def tree(self) -> Tree:
         """The run, below it what it read; a run that several read from is shown once.
 
         A chain of runs that each read from one other stays in one column, however deep it is.
         """
-        above: dict[str, list[Edge]] = {}
+        above: dict[str, list[Any]] = {}
         for edge in self.edges:
             above.setdefault(edge.child, []).append(edge)
         root = Tree(self._label(self.root), guide_style="dim")
@@ -83,8 +61,9 @@ class Lineage:
             label = self._label(edge.parent)
             if below:
                 label.append("  read by the run above", "dim")
-            for path, digest in edge.read:
-                label.append(f"\nread {words.line(path)}  {words.line(digest)}", "dim")
+            for data in edge.inputs:
+                name = words.inside(data, self.runs.get(edge.parent))
+                label.append(f"\nread {words.line(name)}  {words.digest(data)}", "dim")
             if edge.parent in seen:
                 tree.add(label.append("\nas above", "dim"))
                 continue
@@ -98,50 +77,71 @@ class Lineage:
             ]
         return root
 
+    def _status(self, id: str) -> str:
+        return self.statuses.get(id) or (self.runs[id].status if id in self.runs else UNKNOWN)
+
     def _label(self, id: str) -> Text:
-        node = self.nodes.get(id, Node())
         label = Text.assemble((words.line(id, 80), "bold"), "  ")
-        if node.status == UNKNOWN:
+        if id not in self.runs:
             return label.append(UNKNOWN, "dim")
-        label.append_text(status(node.status))
-        return label.append(f"  commit {node.commit}" if node.commit else "", "dim")
+        source = self.runs[id].source
+        commit = f"  commit {words.commit(source.commit, source.dirty)}" if source.commit else ""
+        return label.append_text(status(self._status(id))).append(commit, "dim")
 
     def _add_data(self, tree: Tree, id: str) -> None:
-        for path, digest in self.nodes.get(id, Node()).data:
-            tree.add(Text.assemble(words.line(path), (f"  {words.line(digest)}", "dim")))
+        """The inputs that no known run has made."""
+        for data in self.runs[id].inputs if id in self.runs else ():
+            if data.run not in self.runs:
+                tree.add(Text.assemble(words.line(data.path), (f"  {words.digest(data)}", "dim")))
+
+    # -- picture -------------------------------------------------------------------------------------------
 
     def picture(self) -> str:
         """The text of an SVG element; text takes the page's colours."""
         shown = list(dict.fromkeys((self.root, *(edge.parent for edge in self.edges))))[:MOST]
-        there = set(shown)
-        edges = [edge for edge in self.edges if edge.parent in there and edge.child in there]
+        edges = [edge for edge in self.edges if edge.parent in shown and edge.child in shown]
         boxes, ways = _places(shown, edges)
-        layers = _layers(boxes, ways)
+        layers = _ordered([*boxes.values(), *(place for way in ways for place in way[1:-1])])
         height, width = _stack(layers), 2 * _MARGIN + len(layers) * (_WIDTH + _ACROSS) - _ACROSS
-        parts = [part for edge, way in ways for part in _arrow(edge, way)]
-        parts += [part for id, box in boxes.items() for part in _box(box, id, self.nodes.get(id, Node()))]
-        if (hidden := len(self.nodes) - len(shown)) > 0:
-            parts.append(_label(_MARGIN, height + 12, f"… {hidden} earlier runs more", opacity=0.65))
+        parts = [_arrow(edge, way) for edge, way in zip(edges, ways, strict=True)]
+        parts += [self._box(id, box) for id, box in boxes.items()]
+        if (hidden := len(self.runs) - len(shown)) > 0:
+            parts.append(_text(_MARGIN, height + 12, f"… {hidden} earlier runs more", "opacity='.65'"))
             height += 20
         return (
-            f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height:.0f}" '
-            f'viewBox="0 0 {width} {height:.0f}" role="img" aria-label="{_text(f"lineage of {self.root}", 200)}" '
+            f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height:.0f}" viewBox="0 0 {width} '
+            f'{height:.0f}" role="img" aria-label="{html.escape(words.line(f"lineage of {self.root}", 200))}" '
             f'font-family="system-ui, sans-serif" font-size="12" fill="currentColor">{"".join(parts)}</svg>'
         )
 
+    def _box(self, id: str, box: _Place) -> str:
+        run, name, x, top = self.runs.get(id), self._status(id), box.x, box.y - box.height / 2
+        ink = colour(name)
+        dashed = ' stroke-dasharray="4 3"' if run is None else ""
+        text = (
+            f"<g><title>{html.escape(words.line(f'{id}: {name}', 300))}</title>"
+            f'<rect x="{x}" y="{top:.1f}" width="{_WIDTH}" height="{box.height:.1f}" rx="5" fill="{ink}" '
+            f'fill-opacity="0.1" stroke="{ink}"{dashed}/>'
+            + _text(x + 10, box.y - 12, _cut(words.line(run.stage if run else id), 24), "font-weight='bold'")
+            + f'<circle cx="{x + 14}" cy="{box.y + 2}" r="4" fill="{ink}"/>'
+            + _text(x + 23, box.y + 6, _cut(name, 22), "font-size='11'")
+        )
+        if run is not None:
+            faint, commit = "font-size='10' opacity='.7'", words.commit(run.source.commit, run.source.dirty)
+            text += _text(x + 10, box.y + 22, words.date(run.started), faint)
+            text += _text(x + _WIDTH - 10, box.y + 22, commit, f"text-anchor='end' {faint}")
+        return text + "</g>"
 
-# -- where everything goes ---------------------------------------------------------------------------------
 
 _WIDTH, _HEIGHT, _LANE = 178, 58, 12
 """Of a box, and the height of an arrow's place between boxes; pixels."""
 _ACROSS, _DOWN, _PORT, _MARGIN = 180, 20, 17, 8
 """Between layers, between boxes of a layer, between arrows into one box, around everything; pixels."""
-_SWEEPS = 6
 
 
 @dataclass(eq=False, slots=True)
 class _Place:
-    """A box, or where an arrow passes a layer."""
+    """A box, or where an arrow passes a layer: so it goes between the boxes."""
 
     layer: int
     height: float = _LANE
@@ -155,52 +155,33 @@ class _Place:
         return _MARGIN + self.layer * (_WIDTH + _ACROSS)
 
 
-_Ways = list[tuple[Edge, list[_Place]]]
-
-
-def _places(shown: Sequence[str], edges: Sequence[Edge]) -> tuple[dict[str, _Place], _Ways]:
-    depth = _depths(shown, edges)
-    boxes = {id: _Place(depth[id], _HEIGHT) for id in shown}
+def _places(shown: Sequence[str], edges: Sequence[Any]) -> tuple[dict[str, _Place], list[list[_Place]]]:
+    """The box of each run, and the places that each arrow passes, from box to box."""
+    parents = {id: [edge.parent for edge in edges if edge.child == id] for id in shown}
+    layer: dict[str, int] = {}
+    for id in TopologicalSorter(parents).static_order():
+        layer[id] = max((layer[parent] + 1 for parent in parents[id]), default=0)
+    boxes = {id: _Place(layer[id], max(_HEIGHT, _PORT * (len(parents[id]) + 1))) for id in shown}
     ways = []
     for edge in edges:
         start, end = boxes[edge.parent], boxes[edge.child]
-        way = [start, *map(_Place, range(start.layer + 1, end.layer)), end]
-        for one, following in itertools.pairwise(way):
+        ways.append([start, *map(_Place, range(start.layer + 1, end.layer)), end])
+        for one, following in itertools.pairwise(ways[-1]):
             one.after.append(following)
             following.before.append(one)
-        ways.append((edge, way))
-    for box in boxes.values():
-        box.height = max(_HEIGHT, _PORT * (len(box.before) + 1))
     return boxes, ways
 
 
-def _depths(shown: Sequence[str], edges: Sequence[Edge]) -> dict[str, int]:
-    """The longest way to each run from one that has nothing before it."""
-    missing = Counter(edge.child for edge in edges)
-    depth = dict.fromkeys(shown, 0)
-    after: dict[str, list[str]] = {id: [] for id in shown}
-    for edge in edges:
-        after[edge.parent].append(edge.child)
-    ready = [id for id in shown if not missing[id]]
-    for id in ready:  # it grows meanwhile
-        for child in after[id]:
-            depth[child] = max(depth[child], depth[id] + 1)
-            missing[child] -= 1
-            ready += [child] * (not missing[child])
-    return depth
-
-
-def _layers(boxes: Mapping[str, _Place], ways: _Ways) -> list[list[_Place]]:
+def _ordered(places: Sequence[_Place]) -> list[list[_Place]]:
     """Places by layer; those of one layer ordered so that few arrows cross."""
-    layers: list[list[_Place]] = [[] for _ in range(max(box.layer for box in boxes.values()) + 1)]
-    for place in dict.fromkeys((*boxes.values(), *(place for _, way in ways for place in way))):
+    layers: list[list[_Place]] = [[] for _ in range(max(place.layer for place in places) + 1)]
+    for place in places:
         layers[place.layer].append(place)
     rank = {place: float(i) for layer in layers for i, place in enumerate(layer)}
-    for sweep in range(_SWEEPS):
+    for sweep in range(6):
         for layer in reversed(layers) if sweep % 2 else layers:
-            beside = {place: place.after if sweep % 2 else place.before for place in layer}
-            mean = {p: sum(map(rank.__getitem__, b)) / len(b) if b else rank[p] for p, b in beside.items()}
-            layer.sort(key=mean.__getitem__)
+            beside = {place: (place.after if sweep % 2 else place.before) or [place] for place in layer}
+            layer.sort(key=lambda p: sum(rank[one] for one in beside[p]) / len(beside[p]))
             rank.update((place, i) for i, place in enumerate(layer))
     return layers
 
@@ -216,15 +197,13 @@ def _stack(layers: Sequence[Sequence[_Place]]) -> float:
     return max(heights) + 2 * _MARGIN
 
 
-# -- how it is drawn ---------------------------------------------------------------------------------------
-
-
-def _arrow(edge: Edge, way: Sequence[_Place]) -> Iterator[str]:
-    start, end = way[0], way[-1]
+def _arrow(edge: Any, way: Sequence[_Place]) -> str:
+    end = way[-1]
     ports = sorted(end.before, key=lambda place: place.y)
     y = end.y - end.height / 2 + end.height * (ports.index(way[-2]) + 1) / (len(ports) + 1)
-    label = _cut(_inputs(edge.read), 20)
-    x, at = start.x + _WIDTH, start.y
+    names = [PurePosixPath(data.path).name or data.path for data in edge.inputs]
+    label = _cut(words.line(names[0], 60) + f" +{len(names) - 1}" * (len(names) > 1), 20) if names else ""
+    x, at = way[0].x + _WIDTH, way[0].y
     path = f"M{x} {at:.1f}"
     for place in way[1:]:
         # the end is straight, as far as the label is long, and no curve crosses a label
@@ -233,59 +212,19 @@ def _arrow(edge: Edge, way: Sequence[_Place]) -> Iterator[str]:
         path += f"C{half:.1f} {at:.1f} {half:.1f} {there:.1f} {to:.1f} {there:.1f}H{place.x}"
         path += f"H{place.x + _WIDTH}" * (place is not end)
         x, at = place.x + _WIDTH, there
-    names = ", ".join(words.line(path, 200) for path, _ in edge.read)
-    yield f'<g><title>{_text(names or "read", 2_000)}</title><path d="{path}" fill="none" stroke="{GREY}"/>'
-    yield f'<path d="M{end.x} {y:.1f}l-7 -3.5v7z" fill="{GREY}"/>'
-    yield _label(end.x - 10, y - 4, label, size=10, anchor="end", opacity=0.8)
-    yield "</g>"
-
-
-def _inputs(read: Sequence[tuple[str, str]]) -> str:
-    if not read:
-        return ""
-    first = words.line(PurePosixPath(read[0][0]).name or read[0][0], 60)
-    return first + f" +{len(read) - 1}" * (len(read) > 1)
-
-
-def _box(box: _Place, id: str, node: Node) -> Iterator[str]:
-    top, x, ink = box.y - box.height / 2, box.x, colour(node.status)
-    dashed = ' stroke-dasharray="4 3"' if node.status == UNKNOWN else ""
-    yield f"<g><title>{_text(f'{id}: {node.status}', 300)}</title>"
-    yield (
-        f'<rect x="{x}" y="{top:.1f}" width="{_WIDTH}" height="{box.height:.1f}" rx="5" fill="{ink}" '
-        f'fill-opacity="0.1" stroke="{ink}"{dashed}/>'
-    )
-    yield _label(x + 10, box.y - 12, _cut(words.line(node.stage or id), 24), weight="bold")
-    yield f'<circle cx="{x + 14}" cy="{box.y + 2}" r="4" fill="{ink}"/>'
-    yield _label(x + 23, box.y + 6, _cut(node.status, 22), size=11)
-    if node.started is not None:
-        yield _label(x + 10, box.y + 22, words.date(node.started), size=10, opacity=0.7)
-        yield _label(x + _WIDTH - 10, box.y + 22, node.commit, size=10, anchor="end", opacity=0.7)
-    yield "</g>"
-
-
-def _label(
-    x: float,
-    y: float,
-    text: str,
-    *,
-    size: int = 12,
-    anchor: str = "start",
-    weight: str = "normal",
-    opacity: float = 1,
-) -> str:
+    title = html.escape(words.line(", ".join(data.path for data in edge.inputs) or "read"))
     return (
-        f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" text-anchor="{anchor}" font-weight="{weight}" '
-        f'opacity="{opacity}">{_text(text, 100)}</text>'
+        f'<g><title>{title}</title><path d="{path}" fill="none" stroke="{GREY}"/>'
+        f'<path d="M{end.x} {y:.1f}l-7 -3.5v7z" fill="{GREY}"/>'
+        + _text(end.x - 10, y - 4, label, "font-size='10' text-anchor='end' opacity='.8'")
+        + "</g>"
     )
+
+
+def _text(x: float, y: float, text: str, style: str) -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" {style}>{html.escape(words.line(text, 100))}</text>'
 
 
 def _cut(text: str, longest: int) -> str:
-    """In the middle, as both ends of a file name tell."""
-    if len(text) <= longest:
-        return text
-    return f"{text[: longest // 2]}…{text[-(longest - longest // 2 - 1) :]}"
-
-
-def _text(text: str, longest: int) -> str:
-    return html.escape(words.line(text, longest))
+    """Without the middle, as both ends of a file name tell."""
+    return text if len(text) <= longest else f"{text[: longest // 2]}…{text[longest // 2 + 1 - longest :]}"

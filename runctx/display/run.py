@@ -14,8 +14,8 @@ from rich.segment import Segment
 from rich.table import Table as Grid
 from rich.text import Text
 
-from ..model import Data, Environment, Failure, Lock, Summary, Tasks
-from . import tasks, words
+from ..model import Data, Environment, Failure, Lock, Session, Summary, Tasks
+from . import words
 from .table import as_html, colour, status
 
 _MOST, _MOST_ON_A_PAGE = 20, 12
@@ -96,7 +96,7 @@ class RunView:
             "tags": (Text(words.line(tag, 100), "cyan") for tag in self.tags),
             "note": map(Text, words.lines(self.note).splitlines()),
             "started": iter([_started(lock)]),
-            "sessions": (Text(tasks.session(one)) for one in lock.sessions),
+            "sessions": map(_session, lock.sessions),
             "folder": iter([Text(words.path(self.folder or lock.save_dir))]),
             "command": iter([_command(lock)]),
             "tasks": (_tasks(one, self.failed.get(one.name, one.failed_keys[:_MOST])) for one in lock.tasks),
@@ -189,9 +189,36 @@ def _command(lock: Lock) -> Text:
     return Text.assemble(what, (f"\nin {words.line(command.cwd)} by {where}", "dim"))
 
 
-def _tasks(one: Tasks, texts: Sequence[str]) -> Text:
-    which = tasks.failed(one, texts)
-    return Text.assemble(tasks.entry(one), (f"\n{which}" if which else "", "red"))
+def _tasks(one: Tasks, failed: Sequence[str]) -> Text:
+    more = f" … {one.failed - len(failed)} more" if one.failed > len(failed) else ""
+    which = f"\nfailed: {', '.join(words.line(text, 80) for text in failed)}{more}" if failed else ""
+    return Text.assemble(map_line(one), (which, "red"))
+
+
+def map_line(one: Tasks) -> str:
+    """What the lock says of a map, on one line.
+
+    >>> map_line(Tasks(name="main", function="m.main", launcher="joblib", total=9, done=7, failed=1, workers=2))
+    'main: 7 of 9 done, 1 failed, 1 not run; joblib, 2 workers'
+    """
+    left = one.total - one.done - one.failed
+    parts = [f"{one.done} of {one.total} done"]
+    parts += [f"{one.failed} failed"] * bool(one.failed) + [f"{left} not run"] * bool(left)
+    how = [words.line(one.launcher, 40)] + [words.count(one.workers, "worker")] * bool(one.workers)
+    if one.seconds:
+        how.append(f"{words.took(one.seconds)} of work, the longest {words.took(one.longest)}")
+    if one.commits:  # not only that of the run
+        code = [words.commit(commit, False) for commit in one.commits[:3]]
+        more = f" and {len(one.commits) - 3} more" if len(one.commits) > 3 else ""
+        how.append(f"tasks ran commit{'s' * (len(one.commits) > 1)} {', '.join(code)}{more}")
+    return f"{words.line(one.name, 60)}: {', '.join(parts)}; {', '.join(how)}"
+
+
+def _session(one: Session) -> Text:
+    took = f" after {words.took(one.seconds)}" if one.seconds is not None else ""
+    commit = f", commit {words.commit(one.commit, False)}" if one.commit else ""
+    where = f"{words.line(one.host, 80)}, process {one.pid}"
+    return Text(f"{words.date(one.started)}  {words.line(one.status, 20)}{took}; {where}{commit}")
 
 
 def _config(config: Mapping[object, object]) -> Iterator[Text]:

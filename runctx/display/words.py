@@ -1,6 +1,6 @@
-"""Write the values of a run for a reader: short, on one line, and harmless to a terminal.
+"""Format values for a reader: short, on one line, and harmless to a terminal.
 
-What a lock holds may come from anywhere: nothing of it reaches a terminal or a page but through here.
+A lock may come from anywhere: no text of it is shown without `line` or `lines`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..model import SYSTEM, Data, Summary
+from ..model import SYSTEM, Data, Lock, Summary
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -100,6 +100,8 @@ def aligned(texts: Sequence[str]) -> list[str]:
     >>> aligned(["450000", "0.25 (best)", "nan"])
     ['450000', '     0.25 (best)', '   nan']
     """
+    if not texts:
+        return []
     numbers = [text.partition(" ") for text in texts]
     points = [len(re.split(r"[.e]", number, maxsplit=1)[0]) for number, _, _ in numbers]
     padded = [" " * (max(points) - point) + one[0] for one, point in zip(numbers, points, strict=True)]
@@ -144,6 +146,15 @@ def several(names: Sequence[str], most: int = 12) -> str:
     return ", ".join(line(name, 80) for name in names[:most]) + more
 
 
+def error(kind: str, message: str, longest: int = 160) -> str:
+    """Class and message of an exception.
+
+    >>> error("builtins.ValueError", "no luck")
+    'ValueError: no luck'
+    """
+    return line(f"{kind.removeprefix('builtins.')}: {message}", longest)
+
+
 def commit(name: str | None, dirty: bool) -> str:
     """Short, with a star if the work tree differed from HEAD.
 
@@ -164,6 +175,12 @@ def digest(data: Data) -> str:
     algorithm, _, hexadecimal = data.digest.partition(":")
     weak = "" if data.strength == "content" else f" ({data.strength} only)"
     return line(f"{algorithm}:{hexadecimal[:8]}", 40) + weak
+
+
+def inside(data: Data, run: Lock | None) -> str:
+    """The path below the folder of the run that an input belongs to; as it was given if it belongs to none."""
+    folder = f"{run.save_dir}/" if run is not None else ""
+    return data.path.rpartition(folder)[2] if folder and folder in data.path else data.path
 
 
 def took(seconds: float | None) -> str:

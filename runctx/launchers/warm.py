@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .. import command
+from ..capture import program
 
 Stamp = tuple[int, int, int] | None
 """Inode, size and time of a file; None if it is gone."""
@@ -47,7 +47,7 @@ def renew(repository: Path | None) -> None:
         _born = None
     if _born is None:
         _born = _Born()
-    imported(command.project_modules(repository).values())
+    imported(program.project_modules(repository).values())
 
 
 def imported(files: Iterable[Path]) -> None:

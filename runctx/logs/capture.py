@@ -31,7 +31,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from .. import notebook
+from ..capture import notebook
 from ..model import Omission
 from . import tee
 

@@ -42,9 +42,9 @@ class Series:
         return len(self.values)
 
     def __repr__(self) -> str:
-        from ..display import logged, words
+        from ..display import tables, words
 
-        return words.as_text(logged.table({"": self}))
+        return words.as_text(tables.metrics({"": self}))
 
     def _repr_html_(self) -> str:
         return Metrics({"": self})._repr_html_()
@@ -85,14 +85,14 @@ class Metrics(Mapping[str, Series]):
         return len(self._series)
 
     def __repr__(self) -> str:
-        from ..display import logged, words
+        from ..display import tables, words
 
-        return words.as_text(logged.table(self))
+        return words.as_text(tables.metrics(self))
 
     def _repr_html_(self) -> str:
-        from ..display import logged
+        from ..display import tables
 
-        return logged.table(self, self).html()
+        return tables.metrics(self, curves=True).html()
 
     def task(self, key: str) -> Task:
         """What is known of a task; read from disk once, when it is first asked for."""

@@ -20,7 +20,7 @@ from ..model import SYSTEM, Lock, Summary
 from ..notes import NO_NOTES, Notes, readable
 from ..told import Told
 from .columns import direction
-from .lineage import inside, known_runs
+from .lineage import known_runs
 from .row import leaves, summaries
 
 if TYPE_CHECKING:
@@ -261,7 +261,7 @@ def _inputs(lock: Lock) -> dict[str, str]:
     known, found, times = known_runs(lock), {}, Counter[str]()
     for data in lock.inputs:
         run = known.get(data.run or "")
-        path = data.path if run is None else f"{run.stage}: {inside(data, run)}"
+        path = data.path if run is None else f"{run.stage}: {words.inside(data, run)}"
         times[path] += 1
         name = path if times[path] == 1 else f"{path} ({times[path]})"
         found[name] = data.digest or f"not hashed ({data.strength})"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..model import Data, Lock
 
 if TYPE_CHECKING:
-    from ..display.lineage import Lineage
+    from ..display.lineage import LineageView
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,18 +21,12 @@ class Edge:
     """Id of a run."""
     child: str
     inputs: tuple[Data, ...] = ()
-    """What it read; empty if its lock does not tell."""
+    """What it read; empty if its lock does not say."""
 
 
 def known_runs(lock: Lock) -> dict[str, Lock]:
     """Id -> lock, of the run itself and of all before it."""
     return {lock.id: lock, **{earlier.id: earlier for earlier in lock.upstream if earlier.id != lock.id}}
-
-
-def inside(data: Data, run: Lock | None) -> str:
-    """The path below the folder of the run that an input belongs to; as it was given if it belongs to none."""
-    folder = f"{run.save_dir}/" if run is not None else ""
-    return data.path.rpartition(folder)[2] if folder and folder in data.path else data.path
 
 
 def edges(lock: Lock) -> tuple[Edge, ...]:
@@ -83,34 +77,8 @@ def ancestors(lock: Lock, known: Mapping[str, Lock]) -> tuple[Lock, ...]:
     return tuple(sorted(found.values(), key=lambda earlier: (earlier.started, earlier.id)))
 
 
-def view(lock: Lock, statuses: Mapping[str, str]) -> Lineage:
-    """The run and all before it, to be shown.
+def view(lock: Lock, statuses: Mapping[str, str]) -> LineageView:
+    """The run and all before it, to be shown; `statuses`: by id, where known better than the locks say."""
+    from ..display.lineage import LineageView
 
-    Parameters
-    ----------
-    statuses: by id, as far as they are known better than the locks say.
-    """
-    from ..display import words
-    from ..display.lineage import Edge as Arrow
-    from ..display.lineage import Lineage, Node
-
-    known = known_runs(lock)
-    nodes = {
-        id: Node(
-            status=statuses.get(id, one.status),
-            stage=one.stage,
-            started=one.started,
-            commit=words.commit(one.source.commit, one.source.dirty),
-            data=tuple((data.path, words.digest(data)) for data in one.inputs if data.run not in known),
-        )
-        for id, one in known.items()
-    }
-    arrows = [
-        Arrow(
-            edge.parent,
-            edge.child,
-            tuple((inside(data, known.get(edge.parent)), words.digest(data)) for data in edge.inputs),
-        )
-        for edge in edges(lock)
-    ]
-    return Lineage(root=lock.id, nodes=nodes, edges=arrows)
+    return LineageView(root=lock.id, runs=known_runs(lock), statuses=statuses, edges=edges(lock))

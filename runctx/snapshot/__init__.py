@@ -8,6 +8,7 @@ it lists as skipped. Nothing that goes wrong stops the caller: it becomes an omi
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
 import stat
 import sys
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from .opened import Opened
     from .trees import Entry
 
-__all__ = ["Snapshot", "find_repository", "take"]
+__all__ = ["Snapshot", "blob_digest", "find_repository", "take"]
 
 _RECENT = 20_000_000
 """Nanoseconds by which a file's time may lag behind the clock's: the kernel's tick, generously."""
@@ -108,6 +109,16 @@ class Snapshot:
                 return None
             entry = below
         return entry if entry[0] != TREE else None
+
+
+def blob_digest(content: bytes) -> str:
+    """What git would call a file of that content, without filters.
+
+    >>> blob_digest(b"")
+    'git:e69de29bb2d1d6434b8b29ae775ad8c2e48c5391'
+    """
+    digest = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False)
+    return f"git:{digest.hexdigest()}"
 
 
 def find_repository(path: str | os.PathLike[str]) -> Path | None:

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import seeding
+from ..capture import seeding
 from ..errors import ConfigError, LedgerError, RunStateError, TaskError
 from ..layout import TaskFiles
 from ..model import Omission, Source, Tasks

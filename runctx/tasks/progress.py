@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from .. import notebook
+from ..capture import notebook
 from ..layout import TaskFiles
 from ..waiting import PATIENCE
 

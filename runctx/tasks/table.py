@@ -127,9 +127,9 @@ class TaskTable(Sequence[TaskRow]):
         return pandas.DataFrame(lines, columns=list(_COLUMNS))
 
     def __rich__(self) -> Any:
-        from ..display.tasks import table
+        from ..display.tables import tasks
 
-        return table(self, self.maps, self.counts, self.altered)
+        return tasks(self, self.maps, self.counts, self.altered)
 
     def __repr__(self) -> str:
         from ..display.words import as_text

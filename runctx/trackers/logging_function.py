@@ -19,7 +19,7 @@ from typing import Any
 
 from blake3 import blake3
 
-from .. import distributions
+from ..capture.modules import is_installed, module_file
 from ..errors import TrackingError
 from ..tasks.values import content
 
@@ -57,7 +57,7 @@ class _Walk:
                 self._say("installed", getattr(value, "__module__", None), value.__name__)
                 self._values(getattr(value, "__wrapped__", None))
             elif isinstance(value, ModuleType):
-                self._file(distributions.module_file(value.__name__), value.__package__)
+                self._file(module_file(value.__name__), value.__package__)
             elif id(value) not in self._visited:
                 self._visited[id(value)] = value
                 self._code(value)
@@ -152,7 +152,7 @@ def _whole(value: Any, module: str) -> Any:
 def _is_project(value: FunctionType | type | ModuleType) -> bool:
     """Whether it is neither Python's, nor installed, nor ours."""
     name = value.__name__ if isinstance(value, ModuleType) else value.__module__ or ""
-    file = value.__code__.co_filename if isinstance(value, FunctionType) else distributions.module_file(name)
+    file = value.__code__.co_filename if isinstance(value, FunctionType) else module_file(name)
     return name in ("__main__", "__mp_main__") if file is None else _is_project_file(file)
 
 
@@ -160,7 +160,7 @@ def _is_project_file(file: str | None) -> bool:
     return (
         file is not None
         and not file.startswith((_OURSELVES, "<frozen", "frozen", "built-in"))
-        and not distributions.is_installed(file)
+        and not is_installed(file)
     )
 
 
@@ -211,9 +211,9 @@ def _module_at(place: str) -> ModuleType:
         raise TrackingError(f"no module {place!r} in {os.getcwd()}", hint=hint) from error
     except (Exception, SystemExit) as error:
         raise _not_imported(place, error) from error
-    if is_file and os.path.realpath(distributions.module_file(name) or "") != os.path.realpath(file):
+    if is_file and os.path.realpath(module_file(name) or "") != os.path.realpath(file):
         raise TrackingError(
-            f"{file} cannot be imported: another module is called {name}, {distributions.module_file(name)}",
+            f"{file} cannot be imported: another module is called {name}, {module_file(name)}",
             hint="rename the file, or give a module: module:function",
         )
     return module

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from ... import command, distributions
+from ...capture import modules, program
 from ...errors import LedgerError
 from ...model import Omission, Source
 from ...snapshot.trees import EXECUTABLE, FILE, GITLINK, LINK, TREE, blob_id, entries, has
@@ -141,11 +141,11 @@ def _look(source: Source, root: Path | None) -> _Project:
         if (tree := _bytes_of(source.tree)) is not None:
             _read_tree(project, draft, tree)
     searched = {os.path.abspath(entry) for entry in sys.path}
-    for name, path in command.project_modules(root).items():
+    for name, path in program.project_modules(root).items():
         inside = root is not None and path.is_relative_to(root)
         if not inside and name.partition(".")[0] == OURSELVES:
             continue  # installed on every machine
-        folder = str(path.parent) if name == "__main__" else distributions.import_folder(name, str(path))
+        folder = str(path.parent) if name == "__main__" else modules.import_folder(name, str(path))
         _draft_for(project, folder, inside).add(path)
         if name != "__main__":
             project.packages.append(name.partition(".")[0])

@@ -23,7 +23,8 @@ from typing import Any
 
 import msgspec
 
-from ... import command, distributions
+from ...capture import program
+from ...capture.modules import is_installed
 from ...errors import LedgerError
 from ...model import Omission
 from ...snapshot.trees import EXECUTABLE, LINK, TREE, blob_id, object_id, tree_bytes
@@ -148,7 +149,7 @@ def strangers(code: Code) -> list[str]:
     program put into `sys.path` itself.
     """
     folder = os.path.realpath(code.folder)
-    modules = command.project_modules(None if code.root is None else Path(code.root))
+    modules = program.project_modules(None if code.root is None else Path(code.root))
     return [
         name
         for name, path in modules.items()
@@ -262,4 +263,4 @@ def _within(path: str, folder: str) -> bool:
 
 
 def _is_installed(path: str) -> bool:
-    return distributions.is_installed(path + os.sep)
+    return is_installed(path + os.sep)

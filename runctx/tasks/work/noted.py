@@ -52,15 +52,16 @@ def note(
     ----------
     original: gives the project's own file for one that was imported.
     """
-    from ... import command, distributions
+    from ...capture.modules import packages as imported_packages
+    from ...capture.program import project_modules
 
     modules: dict[str, str] = {}
     packages: dict[str, str] = {}
     if _has_imported_more(parent.modules):
-        found = command.project_modules(parent.root)
+        found = project_modules(parent.root)
         modules = {name: original(str(path)) for name, path in found.items() if name not in parent.modules}
         modules.pop("__main__", None)
-        packages = distributions.imported()
+        packages = imported_packages()
     keys = sorted(keys_read)
     if modules or packages or keys:
         import msgspec
@@ -74,12 +75,12 @@ def note(
 
 def _has_imported_more(known: frozenset[str]) -> bool:
     """Whether there are modules of the project, or distributions, that the parent had not imported."""
-    from ... import distributions
+    from ...capture.modules import is_installed, module_file
 
     tops = {name.partition(".")[0] for name in known} | sys.stdlib_module_names
     for name in sys.modules.keys() - known:
-        top, file = name.partition(".")[0], distributions.module_file(name)
-        if top not in _OF_WORKERS and file and (top not in tops or not distributions.is_installed(file)):
+        top, file = name.partition(".")[0], module_file(name)
+        if top not in _OF_WORKERS and file and (top not in tops or not is_installed(file)):
             return True
     return False
 

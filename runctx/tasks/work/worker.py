@@ -404,7 +404,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR2)
 
 def _seed(seed: int, key: bytes) -> None:
     """The same numbers for the same task, whoever runs it and when."""
-    from ... import seeding
+    from ...capture import seeding
 
     seeding.seed_all((seed + int(key, 16)) % 2**32)
 

@@ -1,19 +1,21 @@
-"""Where does it run: interpreter, machine, accelerators, packages, and the variables that change results?"""
+"""Describe where a run runs: interpreter, machine, accelerators, packages, and the variables that change results."""
 
 from __future__ import annotations
 
 import fnmatch
 import functools
 import os
+import platform
 import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from . import distributions, model
-from .redact import Redactor
+from .. import model
+from ..redact import Redactor
+from . import modules
 
 VARIABLES = frozenset(
     (  # noqa: SIM905 - a list of sixty quoted names is harder to read
@@ -64,44 +66,32 @@ def environment(variables: Sequence[str] = (), redactor: Redactor | None = None)
     >>> environment().python.split()[1]
     'CPython'
     """
-    machine = _machine(os.getpid())
-    return model.Environment(
-        python=machine.python,
-        platform=machine.platform,
-        cpu=machine.cpu,
-        cpus=_or(lambda: min(_allowed_cpus(), machine.quota), 1),
-        memory=machine.memory,
+    machine, quota = _machine(os.getpid())
+    chosen: dict[str, str] = _or(lambda: _variables(tuple(variables), redactor or Redactor()), {})
+    return replace(
+        machine,
+        cpus=_or(lambda: min(_allowed_cpus(), quota), 1),
         devices=_or(_torch_devices, ()) or machine.devices,
-        packages=_or(distributions.imported, {}),
-        variables=_or(lambda: _variables(tuple(variables), redactor or Redactor()), {}),
+        packages=_or(modules.packages, {}),
+        variables=chosen,
     )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Machine:
-    """What does not change while a process lives."""
-
-    python: str
-    platform: str
-    cpu: str
-    quota: int
-    memory: int
-    devices: tuple[str, ...]
 
 
 @functools.lru_cache(maxsize=1)
-def _machine(pid: int) -> _Machine:
-    """Found out once per process; a forked child, which may sit in another control group, asks again."""
-    import platform
+def _machine(pid: int) -> tuple[model.Environment, int]:
+    """What does not change while a process lives, and the quota of processors.
 
-    return _Machine(
+    Found out once per process; a forked child, which may sit in another control group, asks again.
+    """
+    machine = model.Environment(
         python=f"{platform.python_version()} {platform.python_implementation()}",
         platform=_or(platform.platform, sys.platform),
         cpu=_or(_cpu, UNKNOWN),
-        quota=_or(_cpu_quota, sys.maxsize),
+        cpus=1,
         memory=_or(lambda: os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), 0),
         devices=_or(_driver_devices, ()),
     )
+    return machine, _or(_cpu_quota, sys.maxsize)
 
 
 def _or(ask: Callable[[], T], default: T) -> T:
@@ -113,8 +103,6 @@ def _or(ask: Callable[[], T], default: T) -> T:
 
 def _cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     """The processor's name; the first page of cpuinfo, since writing all of it takes long on many cores."""
-    import platform
-
     if sys.platform == "darwin":
         import subprocess
 

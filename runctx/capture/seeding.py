@@ -1,4 +1,4 @@
-"""Which random numbers did the run draw? Seeds the generators that are in use."""
+"""Seed the random generators that are in use."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, SupportsIndex
 
-from .model import Omission
+from ..model import Omission
 
 _SEEDED = ("numpy", "torch")
 

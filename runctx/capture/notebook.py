@@ -1,8 +1,7 @@
-"""Is this a notebook, which one, and what was executed in it so far?
+"""Ask the IPython shell of this process, if there is one, for the notebook and the executed cells.
 
-Asks the IPython shell of this process, if there is one, and never imports IPython itself: a process that has
-not loaded it has no shell. Kernels of Jupyter, VS Code and Colab and the IPython console keep the same
-history, so that cells and namespace are there in all of them.
+IPython is never imported for it: a process that has not loaded it has no shell. Kernels of Jupyter, VS Code and Colab
+and the IPython console keep the same history.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from . import model
+from .. import model
 
 MAX_HISTORY = 1_000_000
 """Characters of code that `executed_cells` returns at most; the oldest cells give way."""
@@ -45,11 +44,16 @@ def notebook_path() -> Path | None:
         return None  # the variable is inherited by processes that a cell starts
     names = user_namespace() or {}
     file = str(names.get("__file__") or "")  # `%run -i` leaves its script's behind, as it was typed
-    absolute = file if os.path.isabs(file) else None
-    told = names.get("__vsc_ipynb_file__") or absolute or os.environ.get("JPY_SESSION_NAME")
-    if not isinstance(told, str) or not Path(told).suffix:
+    named = names.get("__vsc_ipynb_file__") or (file if os.path.isabs(file) else None)
+    named = named or os.environ.get("JPY_SESSION_NAME")
+    if not isinstance(named, str) or not Path(named).suffix:
         return None  # a console session is named `console-1-<uuid>`
-    return _found(Path(told))
+    for candidate in (Path(named), Path(Path(named).name)):
+        if (
+            candidate.is_file()
+        ):  # Jupyter may name it relative to its own root; a kernel starts beside its notebook
+            return candidate.absolute()
+    return Path(named)
 
 
 def executed_cells(since: int = 0) -> tuple[model.Cell, ...]:
@@ -67,15 +71,17 @@ def executed_cells(since: int = 0) -> tuple[model.Cell, ...]:
     """
     history = getattr(getattr(_shell(), "history_manager", None), "input_hist_raw", None) or ()
     cells: list[model.Cell] = []
-    room = MAX_HISTORY
-    for number in range(len(history) - 1, max(since, 1) - 1, -1):
+    room, first = MAX_HISTORY, max(since, 1)
+    for number in range(len(history) - 1, first - 1, -1):
         code = str(history[number])
         room -= len(code)
         if room < 0:
-            cells.append(model.Cell(number=number, code=_left_out(since, number)))
-            break
+            left = f"cell {number}" if first == number else f"cells {first} to {number}"
+            code = f"# {left} left out: the code up to here exceeds {MAX_HISTORY} characters"
         if code.strip():
             cells.append(model.Cell(number=number, code=code))
+        if room < 0:
+            break
     return tuple(reversed(cells))
 
 
@@ -91,8 +97,8 @@ def cell_name(file: str) -> str | None:
 
     >>> cell_name("train.py")
     """
-    told = getattr(getattr(_shell(), "compile", None), "format_code_name", lambda _: None)(file)
-    return told[1] if told else None
+    named = getattr(getattr(_shell(), "compile", None), "format_code_name", lambda _: None)(file)
+    return named[1] if named else None
 
 
 def is_cell(file: str) -> bool:
@@ -104,21 +110,7 @@ def is_cell(file: str) -> bool:
     return cell_name(file) is not None or "/ipykernel_" in file
 
 
-def _left_out(since: int, last: int) -> str:
-    first = max(since, 1)
-    cells = f"cell {last}" if first == last else f"cells {first} to {last}"
-    return f"# {cells} left out: the code up to here exceeds {MAX_HISTORY} characters"
-
-
 def _shell() -> Any:
     """The running IPython shell, without loading IPython to ask for it."""
     get_ipython = getattr(sys.modules.get("IPython.core.getipython"), "get_ipython", None)
     return None if get_ipython is None else get_ipython()
-
-
-def _found(told: Path) -> Path:
-    """Made absolute: Jupyter may name it relative to its own root; a kernel starts beside its notebook."""
-    for candidate in (told, Path(told.name)):
-        if candidate.is_file():
-            return candidate.absolute()
-    return told
