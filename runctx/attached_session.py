@@ -20,7 +20,6 @@ from .tasks.work import attached
 if TYPE_CHECKING:
     import loguru
 
-    from .metrics.journal import Journal
     from .model import Failure, Lock, Status
 
 
@@ -54,7 +53,7 @@ class AttachedSession(Session):
         )
         self.inputs = task.reading.begin((name for name, _ in given.inputs), paths)
         self.files = layout.RunFiles(parent.save_dir)
-        self.log, self.label = parent.log, str(task)
+        self.log, self.label, self.journal = parent.log, str(task), task.journal
         self._ended: tuple[Status, Failure | None] = ("running", None)
         self.state = "open"
         if given.seed is not None:
@@ -87,11 +86,6 @@ class AttachedSession(Session):
     @property
     def logger(self) -> loguru.Logger:
         return self.log.logger.bind(task=self.label)
-
-    @property
-    def journal(self) -> Journal:
-        assert self.task is not None
-        return self.task.journal
 
     def parent(self) -> attached.Parent:
         assert self.task is not None

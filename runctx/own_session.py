@@ -39,7 +39,7 @@ from .errors import SaveDirError
 from .interrupts import Interrupt, held_back
 from .logs import Capture, RunLog, runlog
 from .maps import Maps
-from .model import VERSION, Lock, Status
+from .model import VERSION, Lock, Omission, Status
 from .recorder import Recorder, redacted
 from .redact import SECRET_FILES, Redactor
 from .run_inputs import RunInputs, patience
@@ -87,9 +87,18 @@ class OwnSession(Session):
     def logger(self) -> loguru.Logger:
         return self.log.logger
 
-    @property
-    def journal(self) -> Journal:
-        return self.views.journal or self.views.open_journal()
+    def open_journal(self) -> Journal:
+        """Make the journal, or take that of another thread which logs at once."""
+        from .metrics.journal import Journal
+
+        self.views.announce()
+        made = Journal(self.files.root / layout.METRICS, self._lose_points)
+        # at one go, without a lock that a fork may copy
+        opened: Journal = vars(self).setdefault("journal", made)
+        return opened
+
+    def _lose_points(self, why: str) -> None:
+        self.recorder.omit([Omission(what=layout.METRICS, why=f"points could not be written: {why}")])
 
     def parent(self) -> attached.Parent:
         hashing = self.inputs.hashing
@@ -508,8 +517,8 @@ class OwnSession(Session):
         self.recorder.omit(found.omissions)
 
     def _sum_up_metrics(self) -> None:
-        if self.views.journal is not None:
-            self.views.journal.close()
+        if self.journal is not None:
+            self.journal.close()
         folder = self.files.root / layout.METRICS
         if folder.is_dir():  # most runs without it need not load what reads them
             from .metrics import series

@@ -291,8 +291,9 @@ class Run(Kept):
             named = {**metrics, **named}
         # the run that maps may be asked as well, and in threads that a task starts only its own run knows it
         task = attached.current.get() or session.task
+        journal = session.journal or session.open_journal()
         try:
-            session.journal.append(named, step, None if task is None else task.key)
+            journal.append(named, step, None if task is None else task.key)
         except TypeError as error:
             error._render_traceback_ = functools.partial(said.rendered, error)  # type: ignore[attr-defined]
             raise error.with_traceback(None) from None

@@ -58,6 +58,8 @@ class Session:
     files: layout.RunFiles
     log: RunLog
     redactor: Redactor
+    journal: Journal | None = None
+    """Takes the numbers that are logged."""
 
     def __init__(self, given: Given, frame: FrameType) -> None:
         self.given = given
@@ -77,9 +79,8 @@ class Session:
     def logger(self) -> loguru.Logger:
         raise NotImplementedError
 
-    @property
-    def journal(self) -> Journal:
-        """Takes the numbers that are logged."""
+    def open_journal(self) -> Journal:
+        """Make the journal, with the first number that is logged."""
         raise NotImplementedError
 
     def parent(self) -> Parent:

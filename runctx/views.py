@@ -1,4 +1,4 @@
-"""Have the numbers and views of a live run shipped: by a process outside, which is only told of it."""
+"""Have a live run shown in trackers: by a process outside, which is only told of it."""
 
 from __future__ import annotations
 
@@ -12,35 +12,22 @@ from .model import Omission
 from .recorder import Recorder
 
 if TYPE_CHECKING:
-    from .metrics.journal import Journal
     from .settings import Settings
 
 
 class Views:
-    """The journal of a run, and who was told to show it.
+    """Who was told to show a run.
 
     Parameters
     ----------
     root: the repository.
     """
 
-    journal: Journal | None = None
-
     def __init__(self, recorder: Recorder, settings: Settings, root: Path | None) -> None:
         self._recorder, self._settings, self._root = recorder, settings, root
         self._pid = os.getpid()
         self._announced: set[str] | None = None
         """Trackers that somebody sees to; None before anybody was told of the run."""
-
-    def open_journal(self) -> Journal:
-        """The journal, made by the first of the threads that log at once."""
-        from .metrics.journal import Journal
-
-        self.announce()
-        made = Journal(self._recorder.files.root / layout.METRICS, self._lose_points)
-        # at one go, without a lock that a fork may copy
-        opened: Journal = vars(self).setdefault("journal", made)
-        return opened
 
     def announce(self, trackers: Iterable[str] | None = None) -> None:
         """Have a process outside keep the views of this run up to date, until it has ended.
@@ -77,6 +64,3 @@ class Views:
             from .trackers.shipper import spool
 
             spool.attend(self._settings)
-
-    def _lose_points(self, why: str) -> None:
-        self._recorder.omit([Omission(what=layout.METRICS, why=f"points could not be written: {why}")])
