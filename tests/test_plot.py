@@ -136,10 +136,10 @@ def test_smoothing_stays_among_the_numbers(values: list[float], weight: float) -
 @example(1_000_000.001, 1_000_000.002, 7)
 @example(0.0, 5e-324, 7)
 def test_ticks_are_few_round_and_all_different(one: float, other: float, most: int) -> None:
-    """Whatever the limits: inside of them, not more than were asked for, no two written alike."""
+    """Whatever the limits: inside of them, about as many as were asked for, no two written alike."""
     low, high = chart.widened(min(one, other), max(one, other))
     told = chart.numbers(low, high, most)
-    assert len(told) <= most + 2
+    assert len(told) <= max(most + 1, 5)
     room = 1e-9 * (high - low) + 1e-12 * max(abs(low), abs(high))
     assert all(low - room <= value <= high + room for value, _ in told)
     assert len({text for _, text in told}) == len(told)
@@ -182,7 +182,7 @@ def test_a_chart_as_it_is_seen() -> None:
     lines = drawn(Chart(shown), 40).splitlines()
     assert lines[0] == "loss"
     assert lines[1].split() == ["3.0", "┤", "⢀⡴⠊"]
-    assert lines[14].split() == ["0.0", "┤⣠⠞⠁"]
+    assert lines[14].split() == ["0.0", "┤⡠⠞⠁"]
     assert lines[16].split() == ["0", "1", "2", "3"]
     assert lines[17].strip() == "step"
 
