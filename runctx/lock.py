@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import os
@@ -22,7 +23,10 @@ def encode(lock: Lock) -> bytes:
     What is None, False or empty is left out: reading fills it in again. Origins are one line for each key, and
     earlier runs one line each: there may be thousands, and YAML is slow.
     """
-    plain = to_plain(lock)
+    return _text(to_plain(lock))
+
+
+def _text(plain: dict[str, Any]) -> bytes:
     lines = {name: write(plain[name]) for name, (write, _) in _ON_LINES.items() if name in plain}
     text = yamlfile.dump({**plain, **dict.fromkeys(lines)})
     for name, section in lines.items():
@@ -202,8 +206,51 @@ def read(path: Path) -> Lock:
 
 
 def write(path: Path, lock: Lock, *, durable: bool = False) -> None:
-    """Replace run.lock as a whole."""
-    layout.write_atomically(path, encode(lock), durable=durable)
+    """Replace run.lock as a whole; of a sealed lock, also the copy that listings read."""
+    plain = to_plain(lock)
+    layout.write_atomically(path, _text(plain), durable=durable)
+    if lock.status == "running":
+        return
+    import msgspec
+
+    found = os.stat(path)
+    # what a copy cannot hold, e.g. a number of 80 bits, is read from the lock
+    with contextlib.suppress(OSError, TypeError, ValueError, OverflowError, RecursionError):
+        data = msgspec.msgpack.encode((found.st_size, found.st_mtime_ns, _listed(plain)))
+        state = layout.RunFiles(path.parent).state
+        state.mkdir(exist_ok=True)
+        layout.write_atomically(state / layout.LOCK_COPY, data)
+
+
+_LISTED = frozenset(
+    (
+        "schema",
+        "id",
+        "stage",
+        "status",
+        "started",
+        "seconds",
+        "parents",
+        "config",
+        "config_structure",
+        "tasks",
+        "metrics",
+    )
+)
+
+
+def _listed(plain: dict[str, Any]) -> dict[str, Any]:
+    """What a listing reads of a lock, without the long lists."""
+    parts = {"command": ("host", "pid"), "source": ("commit", "dirty"), "error": ("type",)}
+    told = {key: value for key, value in plain.items() if key in _LISTED}
+    for section, keys in parts.items():
+        if section in plain:
+            told[section] = {key: plain[section][key] for key in keys if key in plain[section]}
+    told["origins"] = {
+        key: [{"reads": one["reads"]} for one in some if "reads" in one]
+        for key, some in plain.get("origins", {}).items()
+    }
+    return told
 
 
 _TOP_LEVEL = re.compile(rb"^([a-z_]+):", re.MULTILINE)
@@ -220,7 +267,7 @@ def read_sections(data: bytes, wanted: Collection[str]) -> dict[str, Any]:
     BrokenYaml: a wanted section is not YAML.
     """
     starts = [(m.start(), m[1].decode()) for m in _TOP_LEVEL.finditer(data)]
-    ends = [start for start, _ in starts[1:]] + [len(data)]
-    text = b"".join(data[start:end] for (start, key), end in zip(starts, ends, strict=True) if key in wanted)
-    plain = yamlfile.load(text)
+    ends = [*(start for start, _ in starts[1:]), len(data)]
+    text = b"".join(data[start:end] for (start, key), end in zip(starts, ends, strict=False) if key in wanted)
+    plain = _load(text)
     return plain if isinstance(plain, dict) else {}

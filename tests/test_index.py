@@ -24,9 +24,10 @@ from runctx.cli.past import ls
 from runctx.config.structure import structure_digest
 from runctx.errors import LockError, NoRunError, SettingsError
 from runctx.model import Command, Failure, Lock, Origin, Summary
-from runctx.past import index, remembered
+from runctx.past import cache as rows_cache
+from runctx.past import index
 from runctx.past.index import runs
-from runctx.past.row import _HEAD, Row, _quick_head, _quick_metrics, _section, _simple, parse, read_row
+from runctx.past.row import Row, parse, read_row
 from tests.pastruns import ESCAPE, child_of, make_lock, write_run
 from tests.strategies import locks
 
@@ -47,8 +48,8 @@ def settle(root: Path) -> None:
 @pytest.fixture
 def old_enough(monkeypatch) -> None:
     """Every change counts as long ago, and so may be remembered: there is no setting a file's ctime."""
-    monkeypatch.setattr(remembered, "_FINE", -(10**18))
-    monkeypatch.setattr(remembered, "_COARSE", -(10**18))
+    monkeypatch.setattr(rows_cache, "_FINE", -(10**18))
+    monkeypatch.setattr(rows_cache, "_COARSE", -(10**18))
 
 
 def directly(root: Path) -> list[Row]:
@@ -94,46 +95,29 @@ class TestRow:
             assert (row.host, row.pid) == (one.command.host, one.command.pid)
 
     @given(locks)
-    @settings(max_examples=150)
-    def test_quick_head_is_yaml(self, one: Lock):
-        """What is read line by line is what YAML reads, types included; if in doubt YAML is asked."""
-        data = lock.encode(one)
-        quick = _quick_head(data)
-        if quick is not None:
-            said = {"config": {}, **lock.read_sections(data, _HEAD)}
-            assert {key: repr(quick[key]) for key in said} == {key: repr(said[key]) for key in said}
-            assert _HEAD & set(quick) == set(said)
+    @settings(max_examples=100)
+    def test_copy_agrees(self, tmp_path_factory, one: Lock):
+        """The copy of a sealed lock gives the row that its YAML gives; there is none of what it cannot hold."""
+        folder = tmp_path_factory.mktemp("run")
+        lock.write(folder / "run.lock", replace(one, status="done"))
+        copy = folder / ".runctx/lock.msgpack"
+        row, there = read_row(folder), copy.exists()
+        copy.unlink(missing_ok=True)
+        assert repr(read_row(folder)) == repr(row)
+        assert there or row.config or row.metrics
 
-    @given(st.text("aeyntruslo01.9'-_: e+", max_size=12), st.text("abynosefu1_", min_size=1, max_size=5))
-    @settings(max_examples=400)
-    def test_simple_lines_are_yaml(self, value: str, key: str):
-        """A line that is read without YAML means in YAML what was read, types included."""
-        line = f"{key}: {value}".encode()
-        simple = _simple(line)
-        if simple is not None:
-            assert repr(yamlfile.load(line)) == repr(dict((simple,)))
-
-    def test_quick_reading_is_used(self):
-        """A lock as we write it is read line by line."""
-        one = make_lock(3, config={"lr": 0.1, "n": 3, "a": "x-y", "t": "1", "e": None, "o": {"b": [1]}})
-        head = _quick_head(lock.encode(one))
-        assert head is not None
-        assert head["config"] == one.config
-
-    def test_metrics(self):
-        """Metrics as we write them are read without YAML, numbers that are none included; others by YAML."""
-        nan, inf = float("nan"), float("inf")
-        metrics = {
-            "loss": Summary(last=0.25, min=1e-7, max=1e300, points=7),
-            "val/loss.x-y": Summary(last=nan, min=-inf, max=inf, points=1),
-        }
-        data = lock.encode(make_lock(metrics=metrics))
-        assert repr(_quick_metrics(_section(data, "metrics"))) == repr(metrics) == repr(parse(data).metrics)
-        for odd in ("yes", "1e5", "a: b", "ü", "x" * 200):
-            data = lock.encode(make_lock(metrics={**metrics, odd: metrics["loss"]}))
-            assert _quick_metrics(_section(data, "metrics")) is None
-            assert parse(data).metrics[odd] == metrics["loss"]
-        assert parse(lock.encode(make_lock())).metrics == {}
+    def test_copy_of_another_lock(self, tmp_path):
+        """A copy that is damaged, or older than its lock, is not used."""
+        folder = write_run(tmp_path, make_lock(1))
+        copy = folder / ".runctx/lock.msgpack"
+        data = copy.read_bytes()
+        for broken in (b"", b"\xc1", data[:-9], data.replace(b"train-2", b"\xff-2")):
+            copy.write_bytes(broken)
+            assert read_row(folder).id == make_lock(1).id
+        copy.write_bytes(data.replace(b"train-2", b"other-2"))
+        assert read_row(folder).id.startswith("other"), "it is read"
+        (folder / "run.lock").write_bytes((folder / "run.lock").read_bytes() + b"\n")
+        assert read_row(folder).id == make_lock(1).id
 
     @pytest.mark.parametrize(
         "text", ["metrics: 3", "metrics:", "metrics:\n  a: 1", "metrics:\n  a:\n    last: x"]
@@ -147,10 +131,10 @@ class TestRow:
     @given(locks)
     @settings(max_examples=150)
     def test_packing_keeps_everything(self, one: Lock):
-        """A row that is remembered is the row that was read; what cannot be packed is not remembered."""
+        """A row that is remembered is the row that was read; what cannot be packed is not rows_cache."""
         row = parse(lock.encode(one))
-        packed = remembered.pack(row)
-        assert not packed or remembered.unpack(packed) == row
+        packed = rows_cache.pack(row)
+        assert not packed or rows_cache._rows.decode(packed) == row
 
     def test_config_is_flat(self):
         """Nested keys are dotted, a list is one value, and an empty mapping is one too."""
@@ -326,8 +310,8 @@ class TestCache:
         before = runs(tmp_path).rows
         text = (folder / "run.lock").read_bytes()
         found = (folder / "run.lock").stat()
-        held = remembered.recall(layout.cache_dir(), [os.fsencode(tmp_path)])
-        assert [entry.signature for entry in held.values()] == [remembered.signature(found)]
+        held = rows_cache.load(layout.cache_dir(), [os.fsencode(tmp_path)])
+        assert [entry.signature for entry in held.values()] == [rows_cache.signature(found)]
         assert runs(tmp_path).rows == before
         (folder / "run.lock").write_bytes(text.replace(b"sgd", b"lbfgs"))
         assert runs(tmp_path).rows[0].config["opt.name"] == "lbfgs"
@@ -349,7 +333,7 @@ class TestCache:
         runs(tmp_path / "r")
         shutil.rmtree(tmp_path / "r/1")
         runs(tmp_path / "r")
-        assert len(remembered.recall(layout.cache_dir(), [os.fsencode(tmp_path)])) == 2
+        assert len(rows_cache.load(layout.cache_dir(), [os.fsencode(tmp_path)])) == 2
 
     @pytest.mark.parametrize("harm", ["garbage", "empty", "folder", "other", "damaged", "half"])
     def test_broken_cache(self, tmp_path, cache, harm, old_enough):
@@ -357,7 +341,7 @@ class TestCache:
         for number in range(20):
             write_run(tmp_path, make_lock(number, save_dir=f"r/{number}"))
         expected = runs(tmp_path / "r").rows
-        file = cache / remembered.FILE
+        file = cache / rows_cache.FILE
         if harm == "garbage":
             file.write_bytes(os.urandom(10_000))
         elif harm == "empty":
@@ -368,18 +352,18 @@ class TestCache:
         elif harm == "other":
             file.unlink()
             with sqlite3.connect(file) as connection:
-                connection.execute(f"CREATE TABLE {remembered._TABLE} (x INTEGER)")
+                connection.execute(f"CREATE TABLE {rows_cache.TABLE} (x INTEGER)")
             connection.close()
         elif harm == "damaged":
             with sqlite3.connect(file) as connection:
-                connection.execute(f"UPDATE {remembered._TABLE} SET row = x'00ff', running = 1")
+                connection.execute(f"UPDATE {rows_cache.TABLE} SET row = x'00ff', running = 1")
             connection.close()
         else:
             file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
         for _ in range(3):
             assert runs(tmp_path / "r").rows == expected
         if harm in ("garbage", "empty", "half"):
-            assert len(remembered.recall(cache, [os.fsencode(tmp_path)])) == 20
+            assert len(rows_cache.load(cache, [os.fsencode(tmp_path)])) == 20
 
     @pytest.mark.parametrize("seed", range(8))
     def test_flipped_bytes(self, tmp_path, cache, seed, old_enough):
@@ -387,7 +371,7 @@ class TestCache:
         for number in range(20):
             write_run(tmp_path, make_lock(number, save_dir=f"r/{number}"))
         runs(tmp_path / "r")
-        file, chance = cache / remembered.FILE, random.Random(seed)
+        file, chance = cache / rows_cache.FILE, random.Random(seed)
         data = bytearray(file.read_bytes())
         for _ in range(30):
             data[chance.randrange(len(data))] = chance.randrange(256)
@@ -398,7 +382,7 @@ class TestCache:
         """While another process has the cache to itself the answer is the same."""
         write_run(tmp_path, make_lock(1))
         expected = runs(tmp_path).rows
-        connection = sqlite3.connect(cache / remembered.FILE, isolation_level=None)
+        connection = sqlite3.connect(cache / rows_cache.FILE, isolation_level=None)
         connection.execute("BEGIN EXCLUSIVE")
         write_run(tmp_path, make_lock(2))
         assert runs(tmp_path).rows[1:] == expected
@@ -422,7 +406,7 @@ class TestCache:
         ]
         assert [process.communicate()[0] for process in many] == [b"50\n"] * 8
         assert len(runs(tmp_path / "r")) == 50
-        with sqlite3.connect(layout.cache_dir() / remembered.FILE) as connection:
+        with sqlite3.connect(layout.cache_dir() / rows_cache.FILE) as connection:
             assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         connection.close()
 
@@ -618,7 +602,7 @@ class TestLike:
     def test_answered_from_memory(self, experiments, old_enough):
         """What is remembered gives the same answer."""
         first = self.numbers(runs(like=make_lock(1).id))
-        assert len(remembered.recall(layout.cache_dir(), [os.fsencode(experiments)])) == 6
+        assert len(rows_cache.load(layout.cache_dir(), [os.fsencode(experiments)])) == 6
         assert self.numbers(runs(like=make_lock(1).id)) == first == [11, 10, 1, 0]
 
     def test_command_line(self, experiments):

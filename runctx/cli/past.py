@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -138,10 +139,11 @@ def show(run: str, explain: bool, as_json: bool) -> None:
         return
     from ..config.explanation import of_lock
     from ..display.run import RunView
-    from ..past.row import with_metrics
+    from ..past.row import logged
     from ..tasks.table import failed_in
 
-    lock, status = with_metrics(past.lock, past.save_dir, past.status), past.status
+    status = past.status
+    lock = replace(past.lock, metrics=logged(past.save_dir, status) or past.lock.metrics)
     unread, failed = of_lock(lock).unread or (), failed_in(past.save_dir, lock)
     output.show(
         RunView(

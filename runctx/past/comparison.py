@@ -21,7 +21,7 @@ from ..notes import NO_NOTES, Notes, readable
 from ..told import Told
 from .columns import direction
 from .lineage import known_runs
-from .row import leaves, summaries
+from .row import logged
 
 if TYPE_CHECKING:
     import pandas  # type: ignore[import-untyped]
@@ -202,7 +202,7 @@ def _side(run: Told) -> Side:
         folder = run.save_dir
     except NoRunError:  # all that is known of it stands in a later run's lock
         folder = None
-    found = summaries(folder, status) if folder is not None else {}
+    found = logged(folder, status) if folder is not None else {}
     metrics = {
         name: told for name, told in (found or run.lock.metrics).items() if not name.startswith(SYSTEM)
     }
@@ -253,7 +253,7 @@ def _of_run(side: Side) -> dict[str, Any]:
 
 def _config(lock: Lock) -> dict[str, Any]:
     """Dotted keys; a folder for each run is no difference."""
-    return {key: value for key, value in leaves(lock.config) if key.rpartition(".")[2] != "save_dir"}
+    return {key: value for key, value in words.leaves(lock.config) if key.rpartition(".")[2] != "save_dir"}
 
 
 def _inputs(lock: Lock) -> dict[str, str]:

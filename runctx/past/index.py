@@ -1,7 +1,7 @@
 """Find past runs: all of them, ten thousand quickly, and one by its name.
 
 The folders are the truth and are looked at each time; only the text of a run.lock that has not changed is not
-read again (`runctx.past.remembered`).
+read again (`runctx.past.cache`).
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from ..liveness import is_alive
 from ..model import Lock
 from ..tasks.work import attached
 from ..told import Told
-from . import remembered
+from . import cache
+from .cache import Entry, row_of
 from .many import Runs
 from .record import Record, left_behind, row_now
-from .remembered import Entry, row_of
 from .row import Row, plain_config, read_row
 
 if TYPE_CHECKING:
@@ -87,24 +87,23 @@ def runs(
 
 def _entries(roots: Sequence[bytes]) -> list[Entry]:
     """All runs in and below these folders, as they are now."""
-    cache = layout.cache_dir()
-    known = remembered.recall(cache, roots)
+    known = cache.load(layout.cache_dir(), roots)
     entries: dict[bytes, Entry] = {}
     fresh: list[Entry] = []
     closed: list[bytes] = []
     for root in roots:
         for folder, found in _walk(root, closed):
             held = known.get(folder)
-            if held is None or held.signature != remembered.signature(*found):
+            if held is None or held.signature != cache.signature(*found):
                 held = _read(folder, found)
                 if held is None:
                     continue
-                if held.packed and remembered.is_settled(*found):
+                if held.packed and cache.is_settled(*found):
                     fresh.append(held)
             entries[folder] = held
     if closed:
         _tell(closed, roots)
-    remembered.remember(cache, fresh, [folder for folder in known if folder not in entries])
+    cache.save(layout.cache_dir(), fresh, [folder for folder in known if folder not in entries])
     return [_with_process(entry) if entry.running else entry for entry in entries.values()]
 
 
@@ -226,8 +225,8 @@ def _read(folder: bytes, found: list[os.stat_result]) -> Entry | None:
         # what is wrong with it may pass: looked at again each time
         gone = not os.path.exists(folder + _LOCK)
         return None if gone else Entry(folder, b"", found[0].st_mtime, False, b"", row)
-    signature, moment = remembered.signature(*found), row.started.timestamp()
-    return Entry(folder, signature, moment, row.status == "running", remembered.pack(row), row)
+    signature, moment = cache.signature(*found), row.started.timestamp()
+    return Entry(folder, signature, moment, row.status == "running", cache.pack(row), row)
 
 
 def _with_process(entry: Entry) -> Entry:
@@ -236,7 +235,7 @@ def _with_process(entry: Entry) -> Entry:
     if is_alive(folder, row.host, row.pid):
         return entry
     try:
-        unchanged = remembered.signature(*_stats(entry.path)) == entry.signature
+        unchanged = cache.signature(*_stats(entry.path)) == entry.signature
     except OSError:
         unchanged = False
     return entry._replace(row=replace(row, status=left_behind(folder, row)) if unchanged else row_now(folder))

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from ..errors import QueryError, RunctxError
 from ..model import Summary
 from . import columns
+from .cache import Entry, row_of
 from .columns import Column
 from .query import Query
 from .record import Record
-from .remembered import Entry, row_of
-from .row import Row, measured
+from .row import Row, with_metrics
 
 if TYPE_CHECKING:
     import pandas  # type: ignore[import-untyped]
@@ -70,7 +70,7 @@ class Runs(Sequence[Record]):
     @functools.cached_property
     def measured(self) -> tuple[Row, ...]:
         """The same; the metrics of runs that go on, or have crashed, are read from what they logged so far."""
-        return tuple(map(measured, self.rows))
+        return tuple(map(with_metrics, self.rows))
 
     def shown(self, most: int | None, asked: Iterable[Column] = ()) -> list[Row]:
         """All rows for a table that shows the first of them, with all that these columns need.
@@ -78,7 +78,7 @@ class Runs(Sequence[Record]):
         Those of the first that go on, or have crashed, have the metrics that they have logged so far.
         """
         rows = self.rows_for(asked)
-        first = list(map(measured, rows[:most]))
+        first = list(map(with_metrics, rows[:most]))
         return [*first, *rows[len(first) :]]
 
     def rows_for(self, asked: Iterable[Column]) -> tuple[Row, ...]:

@@ -16,7 +16,7 @@ from ..model import Lock
 from ..tasks.work import presence
 from .kept import Kept
 from .lineage import Edge, ancestors, edges, known_runs, view
-from .row import Row, read_row, with_metrics
+from .row import Row, logged, read_row
 
 if TYPE_CHECKING:
     from ..redact import Redactor
@@ -227,7 +227,9 @@ class Record(Kept):
         try:
             told, folder = self.lock, self._save_dir
             said = notes.NO_NOTES if folder is None else notes.readable(folder)
-            told = told if folder is None else with_metrics(told, folder, self.status)
+            told = (
+                told if folder is None else replace(told, metrics=logged(folder, self.status) or told.metrics)
+            )
             failed = failed_in(folder, told)
             return RunView(
                 lock=told, status=self.status, failed=failed, tags=said.tags, note=said.note
