@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from . import config, inputs, layout, ranks, settings, snapshot, upstream
 from .capture import program, seeding
-from .ending import failure, status_of
 from .errors import RunStateError
 from .redact import Redactor
-from .session import Given, Session
+from .session import Given, Session, failure, status_of
 from .tasks.work import attached
 
 if TYPE_CHECKING:
@@ -32,6 +31,7 @@ class AttachedSession(Session):
     """
 
     ends_with_process = False
+    task: attached.Task
 
     def __init__(self, given: Given, task: attached.Task, frame: FrameType) -> None:
         super().__init__(replace(given, inputs=()), frame)
@@ -88,13 +88,12 @@ class AttachedSession(Session):
         return self.log.logger.bind(task=self.label)
 
     def parent(self) -> attached.Parent:
-        assert self.task is not None
         return self.task.parent
 
     def map(self, function: Any, tasks: Any, into: str | None, **how: Any) -> Sequence[Any]:
         from .tasks import fanout
 
-        if self.task is not None and not self.task.map:
+        if not self.task.map:
             raise RunStateError(
                 "run.map() was called in a process that was spawned with the run",
                 hint="call it in the process that entered the run",

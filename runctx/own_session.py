@@ -34,7 +34,6 @@ from . import (
 )
 from . import inputs as inputs_
 from .capture import environment, notebook, program, seeding, source
-from .ending import failure, status_of
 from .errors import SaveDirError
 from .interrupts import Interrupt, held_back
 from .logs import Capture, RunLog, runlog
@@ -43,7 +42,7 @@ from .model import VERSION, Lock, Omission, Status
 from .recorder import Recorder, redacted
 from .redact import SECRET_FILES, Redactor
 from .run_inputs import RunInputs, patience
-from .session import Given, Session, refuse_save_dir
+from .session import Given, Session, failure, refuse_save_dir, status_of
 from .tasks.work import attached
 from .views import Views
 from .waiting import PATIENCE_AFTER_ERROR, wait_for

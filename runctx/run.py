@@ -386,7 +386,7 @@ class Run(Kept):
         """
         frame = program.frame_of_user(sys._getframe(1))
         for forgotten in [run for run in list(_open.values()) if run._is_forgotten_in(frame, self)]:
-            forgotten.logger.warning(
+            forgotten._entered("start()").log.warn(
                 f"run {forgotten.id} was not finished before the next start(); it is marked interrupted"
             )
             forgotten._leave(None, status="interrupted")
