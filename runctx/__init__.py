@@ -1,8 +1,10 @@
 """Why did this result change? One context manager that records code, data, configuration and lineage."""
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from . import config
 from .errors import RunctxError
 from .model import VERSION as __version__
 
@@ -11,8 +13,7 @@ if TYPE_CHECKING:
     from .config.derived import derived
     from .config.files.compose import compose
     from .config.grid import grid
-    from .config.origins import explain
-    from .config.text import to_text
+    from .config.text import explain, to_text
     from .past.index import runs
     from .run import Run
 
@@ -33,7 +34,7 @@ _HOME = {
     "Run": ".run",
     "compose": ".config.files.compose",
     "derived": ".config.derived",
-    "explain": ".config.origins",
+    "explain": ".config.text",
     "from_cli": ".config.cli",
     "grid": ".config.grid",
     "runs": ".past.index",
@@ -52,3 +53,12 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return __all__
+
+
+def _find_latest(stage: str) -> "os.PathLike[str]":
+    from .past import index
+
+    return index.latest(stage).save_dir
+
+
+config.find_latest = _find_latest

@@ -11,7 +11,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from runctx.config import open_config
-from runctx.config.assembled import assemble
+from runctx.config.assemble import assemble
 from runctx.config.layers import Layer, leaves, tree
 from runctx.errors import ConfigError
 

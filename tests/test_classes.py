@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from runctx.config.classes import fields_of, place_of, summary_of, type_text
+from runctx.config.fields import fields_of, place_of, summary_of, type_text
 
 SOURCE = '''\
 from __future__ import annotations
@@ -80,14 +80,13 @@ def test_fields(module):
 
 def test_places(module, tmp_path, monkeypatch):
     """A field's place is file and line, below the working folder without it; an inherited one's is its own class."""
-    place = place_of(module.Config)
-    assert place.name == "sub/users.py"
-    assert place.of("epochs") == ("sub/users.py", 22)
-    assert place.of("seed") == ("sub/users.py", 17)
-    assert place.of("nowhere") == ("sub/users.py", None)
-    assert place_of(module.make()).of("x") == ("sub/users.py", 34)
+    assert place_of(module.Config) == ("sub/users.py", None)
+    assert place_of(module.Config, "epochs") == ("sub/users.py", 22)
+    assert place_of(module.Config, "seed") == ("sub/users.py", 17)
+    assert place_of(module.Config, "nowhere") == ("sub/users.py", None)
+    assert place_of(module.make(), "x") == ("sub/users.py", 34)
     monkeypatch.chdir("/")
-    assert place_of(module.Config).name == str(tmp_path / "sub" / "users.py").lstrip("/")
+    assert place_of(module.Config)[0] == str(tmp_path / "sub" / "users.py").lstrip("/")
 
 
 def test_field_redeclared(module):
@@ -97,7 +96,7 @@ def test_field_redeclared(module):
     class Own(module.Base):
         seed: int = 1  # mine
 
-    assert place_of(Own).of("seed")[0].endswith("test_classes.py")
+    assert place_of(Own, "seed")[0].endswith("test_classes.py")
     assert fields_of(Own)[0].help == "mine"
 
 
@@ -110,7 +109,7 @@ def test_summary(module):
 def test_without_source():
     """A class that was made, not written, has its name for a place, and its types and defaults all the same."""
     made = dataclasses.make_dataclass("Made", [("lr", float, 0.1), ("x", "int | None", None)])
-    assert place_of(made).of("lr") == ("Made", None)
+    assert place_of(made, "lr") == ("Made", None)
     assert [(f.name, f.type, f.default) for f in fields_of(made)] == [
         ("lr", "float", 0.1),
         ("x", "int | None", None),
@@ -118,7 +117,7 @@ def test_without_source():
     scope = {"__name__": "nowhere"}
     code = "from dataclasses import dataclass\n@dataclass\nclass Run:\n    x: int = 1"
     exec(compile(code, "<string>", "exec", dont_inherit=True), scope)
-    assert place_of(scope["Run"]).of("x") == ("Run", None)
+    assert place_of(scope["Run"], "x") == ("Run", None)
 
 
 def test_source_that_cannot_be_read(tmp_path, monkeypatch):
@@ -131,7 +130,7 @@ def test_source_that_cannot_be_read(tmp_path, monkeypatch):
         monkeypatch.setitem(sys.modules, spec.name, module)
         spec.loader.exec_module(module)
         file.unlink() if content is None else file.write_bytes(content)
-        assert place_of(module.X).of("a") == ("X", None)
+        assert place_of(module.X, "a") == ("X", None)
         assert fields_of(module.X)[0].default == 1
 
 

@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from runctx.config.cli import add_arguments, from_cli
 from runctx.config.files.compose import compose
 from runctx.config.layers import at
-from runctx.config.trace import trace_of
+from runctx.config.origins import trace_of
 from runctx.errors import ConfigError
 
 SCRIPT = '''\
@@ -506,8 +506,8 @@ def test_in_a_kernel(tmp_path):
     (tmp_path / "train.py").write_text(SCRIPT + "cfg = from_cli(Config)\n")
     cells = [
         SCRIPT,
-        "import json\nfrom runctx.config.classes import fields_of, place_of",
-        "place, helped = place_of(Opt).of('lr'), [f.help for f in fields_of(Config)][-1]\n"
+        "import json\nfrom runctx.config.fields import fields_of, place_of",
+        "place, helped = place_of(Opt, 'lr'), [f.help for f in fields_of(Config)][-1]\n"
         "print(json.dumps([from_cli(Config).epochs, from_cli(Config, ['epochs=7']).epochs, place, helped]))",
         "from runctx import errors\ntry: from_cli(Config, ['x=1'])\nexcept errors.ConfigError: print('raised')",
         "%run train.py epochs=8\nprint(cfg.epochs)",

@@ -18,7 +18,7 @@ from runctx.config.cli import from_cli
 from runctx.config.files.compose import compose, load
 from runctx.config.grid import grid, merged
 from runctx.config.layers import at
-from runctx.config.trace import tree_of
+from runctx.config.origins import tree_of
 from runctx.errors import ConfigError
 
 

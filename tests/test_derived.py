@@ -23,11 +23,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.grammar_parser import parse
 
 from runctx.config import fill_in, open_config, to_plain
-from runctx.config.assembled import assemble
+from runctx.config.assemble import assemble
 from runctx.config.derived import Derived, as_subtree, derived, rooted
 from runctx.config.interpolations import OPERATORS, provide
 from runctx.config.layers import Branch, Layer, below, merge, plain, tree
-from runctx.config.trace import raw, trace_of
+from runctx.config.origins import raw, trace_of
 from runctx.errors import ConfigError
 
 # ruff: noqa: RUF009, E501, C416  # `derived` gives a value that nothing can modify; code that is read as text
@@ -422,7 +422,7 @@ def test_a_part_of_a_configuration_stands_alone_afterwards() -> None:
 SCRIPT = """
 import pickle, sys
 from dataclasses import dataclass
-from runctx.config.assembled import assemble
+from runctx.config.assemble import assemble
 from runctx import derived
 from runctx.config.layers import Layer, tree
 from omegaconf import OmegaConf

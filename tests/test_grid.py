@@ -21,11 +21,22 @@ from omegaconf import OmegaConf
 
 from runctx.config import open_config
 from runctx.config.derived import Derived, derived
-from runctx.config.grid import Combinations, Point, grid, merged, sample, zipped
+from runctx.config.grid import (
+    Combinations,
+    Point,
+    grid,
+    integers,
+    log_spaced,
+    log_uniform,
+    merged,
+    sample,
+    spaced,
+    uniform,
+    value_name,
+    zipped,
+)
 from runctx.config.layers import at
-from runctx.config.naming import value_name
-from runctx.config.spaces import integers, log_spaced, log_uniform, spaced, uniform
-from runctx.config.trace import trace_of
+from runctx.config.origins import trace_of
 from runctx.errors import ConfigError
 from runctx.tasks.values.serialization import loads
 from tests.strategies import nested, scalars, texts

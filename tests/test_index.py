@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from runctx import Run, layout, lock, yamlfile
 from runctx.cli.past import ls
-from runctx.config.structure import structure_digest
+from runctx.config.text import structure_digest
 from runctx.errors import LockError, NoRunError, SettingsError
 from runctx.model import Command, Failure, Lock, Origin, Summary
 from runctx.past import cache as rows_cache

@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from runctx.config.containers import hold
 from runctx.config.layers import leaves
-from runctx.config.trace import raw, tree_of
+from runctx.config.origins import raw, tree_of
 from runctx.errors import ConfigError
 from tests.strategies import config_keys, nested
 

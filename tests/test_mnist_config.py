@@ -12,10 +12,10 @@ from omegaconf import OmegaConf
 
 from runctx import derived
 from runctx.config import fill_in, open_config, to_plain
-from runctx.config.assembled import assemble
+from runctx.config.assemble import assemble
 from runctx.config.files.inherit import load_tree
 from runctx.config.layers import Layer, tree
-from runctx.config.trace import trace_of
+from runctx.config.origins import trace_of
 
 # ruff: noqa: RUF009  # `derived` gives a value that nothing can modify
 

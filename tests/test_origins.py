@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 
 from runctx import Run, lock
-from runctx.config.assembled import assemble
+from runctx.config.assemble import assemble
 from runctx.config.derived import derived
 from runctx.config.explanation import Explanation, Unknown, of_lock
 from runctx.config.layers import Branch, Layer, merge, plain, tree
-from runctx.config.origins import explain, origins_of
+from runctx.config.origins import origins_of
 from runctx.config.reads import keys_read
+from runctx.config.text import explain
 from runctx.display.words import as_text
 from runctx.errors import ConfigError
 from runctx.model import Origin

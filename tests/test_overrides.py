@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from runctx.config import open_config
 from runctx.config.layers import Layer, at, dotted, leaves
+from runctx.config.origins import trace_of
 from runctx.config.overrides import Token, lay, refuse_unknown, tokens_of
-from runctx.config.trace import trace_of
 from runctx.config.values import read
 from runctx.errors import ConfigError
 

@@ -20,10 +20,10 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from runctx.config import interpolations
-from runctx.config.assembled import assemble
+from runctx.config.assemble import assemble
 from runctx.config.layers import Kind, Layer, dotted, tree
+from runctx.config.origins import Trace, attach, raw, trace_of, tree_of
 from runctx.config.reads import keys_read, never_read, watch
-from runctx.config.trace import Trace, attach, raw, trace_of, tree_of
 
 
 class Mode(enum.Enum):

@@ -29,7 +29,7 @@ from omegaconf.errors import ReadonlyConfigError
 from runctx import Run, derived
 from runctx import lock as lockfile
 from runctx.config import watch
-from runctx.config.assembled import assemble
+from runctx.config.assemble import assemble
 from runctx.config.layers import Layer, tree
 from runctx.errors import ConfigError, InputError, NoRunError, RunStateError, SaveDirError
 

@@ -1,37 +1,36 @@
 """Which values did the run use, and who set them? The only place that imports omegaconf."""
 
+import os
+from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .cli import add_arguments
     from .files.compose import load
-    from .grid import merged, sample, with_task, zipped
+    from .grid import integers, log_spaced, log_uniform, merged, sample, spaced, uniform, with_task, zipped
     from .objects import subclasses_in, to_class
-    from .opening import open_anew, open_config
-    from .origins import origins_of
+    from .origins import choices_of, note_run, origins_of, resume_of
     from .reads import keys_read, never_read, plain_of, unnoticed, watch
-    from .resolved import (
+    from .resolve import (
         fill_in,
         from_plain,
         interpolated,
         latest_runs,
+        open_anew,
+        open_config,
         refuse_missing,
         save_dir_of,
         to_plain,
         to_yaml,
     )
-    from .spaces import integers, log_spaced, log_uniform, spaced, uniform
-    from .structure import structure_digest
-    from .text import from_text, value_digest
-    from .trace import choices_of, note_run, resume_of
+    from .text import structure_digest, value_digest
 
 __all__ = [
     "add_arguments",
     "choices_of",
     "fill_in",
     "from_plain",
-    "from_text",
     "integers",
     "interpolated",
     "keys_read",
@@ -65,20 +64,22 @@ __all__ = [
 ]
 
 _MODULES = {
-    "grid": "merged sample with_task zipped",
-    "spaces": "integers log_spaced log_uniform spaced uniform",
     "cli": "add_arguments",
     "files.compose": "load",
-    "origins": "origins_of",
-    "reads": "keys_read never_read plain_of unnoticed watch",
+    "grid": "integers log_spaced log_uniform merged sample spaced uniform with_task zipped",
     "objects": "subclasses_in to_class",
-    "opening": "open_anew open_config",
-    "resolved": "fill_in from_plain interpolated latest_runs refuse_missing save_dir_of to_plain to_yaml",
-    "structure": "structure_digest",
-    "text": "from_text value_digest",
-    "trace": "choices_of note_run resume_of",
+    "origins": "choices_of note_run origins_of resume_of",
+    "reads": "keys_read never_read plain_of unnoticed watch",
+    "resolve": "fill_in from_plain interpolated latest_runs open_anew open_config refuse_missing save_dir_of to_plain "
+    "to_yaml",
+    "text": "structure_digest value_digest",
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
+
+
+find_latest: Callable[[str], str | os.PathLike[str]]
+"""Gives the folder of the newest run of a stage that is done, for `${latest:STAGE}`. `runctx` sets it: a configuration
+knows no past runs."""
 
 
 def __getattr__(name: str) -> Any:

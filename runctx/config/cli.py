@@ -16,17 +16,16 @@ from ..capture import program
 from ..errors import ConfigError
 from ..redact import Redactor
 from . import overrides, reads
+from .containers import settled
 from .files.compose import begin, lay, lay_file, require_choices
 from .files.inherit import EXPERIMENTS, exists, experiments_in, load_tree, shown
 from .files.load import read_bytes
 from .files.values import BASE
 from .layers import DELETE, REPLACE, Branch, Layer, dotted, leaves
 from .messages import nearest
-from .opening import open_config
+from .origins import trace_of, tree_of
 from .overrides import Token
-from .post_init import settled
-from .resolved import refuse_missing, to_plain, to_yaml
-from .trace import trace_of, tree_of
+from .resolve import open_config, refuse_missing, to_plain, to_yaml
 from .usage import help_text
 
 T = TypeVar("T")
@@ -305,7 +304,7 @@ def _from_cli(
     require_choices(config)
     config = settled(config)
     if options.runctx_explain:
-        from .origins import explain
+        from .text import explain
 
         _print_and_exit(f"{explain(config)}\n")
     if options.runctx_print_config:

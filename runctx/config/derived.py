@@ -26,12 +26,20 @@ from omegaconf._utils import get_omega_conf_dumper
 from omegaconf.errors import OmegaConfBaseException
 
 from ..errors import ConfigError
-from .classes import type_text
-from .held import held
-from .interpolations import DerivationError, cycle, cycle_message, needs_of, path_of, rebound, register
+from .fields import required, type_text
+from .interpolations import (
+    DerivationError,
+    cycle,
+    cycle_message,
+    needs_of,
+    node_at,
+    path_of,
+    rebound,
+    register,
+)
 from .layers import Branch, Path, dotted
 from .messages import first_line, short
-from .values import required
+from .objects import held
 
 T = TypeVar("T")
 
@@ -252,10 +260,7 @@ def anchored(values: dict[Any, Any], config: Any) -> dict[Any, Any]:
     def known(text: str, path: Path) -> str:
         if not isinstance(text, Derived) or text.distance is not None:
             return text
-        node = config
-        for key in path:
-            node = node._get_node(key)
-        return text.at(len(_containers(text, node)))
+        return text.at(len(_containers(text, node_at(config, path))))
 
     if any(value.distance is None for _, value in derived_in(values)):
         return _changed(values, known)  # type: ignore[no-any-return]
@@ -330,6 +335,10 @@ class Evaluation:
         self._results: dict[int, tuple[Node, Any]] = {}
         self._open: list[str] = []
 
+    @property
+    def needs(self) -> dict[str, tuple[str, ...]]:
+        return {key: tuple(read) for key, read in self.reads.items()}
+
     def value_of(self, node: Any) -> Any:
         """The value of a node that holds a derived value; computed once."""
         if id(node) not in self._results:
@@ -375,8 +384,7 @@ class Evaluation:
     def _cycle(self, key: str) -> list[str]:
         """The keys from `key` back to itself, those among them that are interpolations included."""
         values = OmegaConf.to_container(self.root, resolve=False)
-        needs = needs_of(values, {k: tuple(read) for k, read in self.reads.items()})
-        return cycle(needs, key) or [*self._open[self._open.index(key) :], key]
+        return cycle(needs_of(values, self.needs), key) or [*self._open[self._open.index(key) :], key]
 
 
 _current: ContextVar[Evaluation | None] = ContextVar("runctx_evaluation", default=None)

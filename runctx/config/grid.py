@@ -11,24 +11,27 @@ import functools
 import html
 import itertools
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar, overload
+from enum import Enum
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import PurePath
+from typing import Any, Literal, TypeVar, overload
 
 from blake3 import blake3
 from omegaconf import DictConfig, OmegaConf
 
 from ..errors import ConfigError
 from ..redact import Redactor
-from . import naming
-from .containers import hold
+from .containers import hold, settled, unsettled
 from .layers import Branch, Layer, merge, plain, tree
 from .messages import short
-from .opening import open_config
+from .origins import raw
 from .overrides import lay_values
-from .post_init import settled, unsettled
-from .spaces import Space, integers
-from .trace import raw
+from .resolve import open_config
+from .text import value_text
 
 T = TypeVar("T")
 
@@ -168,7 +171,7 @@ class Combinations(Sequence[Point]):
     def __init__(self, rows: Iterable[Row], called: Mapping[str, str | None]) -> None:
         self._rows = list(rows)
         self._called = called  # key -> what the user calls it
-        self._keys = naming.key_names(called)
+        self._keys = key_names(called)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -186,7 +189,7 @@ class Combinations(Sequence[Point]):
         point = Point()
         for entry in row:
             point.update(zip(entry.keys, copy.deepcopy(entry.values), strict=True))
-        point.name = naming.joined(entry.label(self._keys) for entry in row)
+        point.name = joined(entry.label(self._keys) for entry in row)
         return point
 
     def where(self, condition: Callable[[Any], Any]) -> Combinations:
@@ -340,7 +343,7 @@ class Entry:
         for key, value in zip(self.keys, self.values, strict=True):
             is_secret = Redactor().mapping({key: value}) != {key: value}
             named = self.name if self.name and not self.is_whole else None
-            texts[key] = named or (str(self.index) if is_secret else naming.value_name(value))
+            texts[key] = named or (str(self.index) if is_secret else value_name(value))
         return texts
 
 
@@ -400,7 +403,7 @@ def _value_names(key: Any, values: Sequence[Any], given: Any) -> list[str] | Non
         raise ConfigError(f"names of {_text(key)}: {len(names)} for {len(values)} values")
     if len(set(names)) < len(names):
         raise ConfigError(f"names of {_text(key)}: two values have one name: {_text(names)}")
-    return [naming.checked(name) for name in names]
+    return [checked(name) for name in names]
 
 
 def _text(keys: Any) -> str:
@@ -420,7 +423,7 @@ def _combinations(
     for key in own:
         if key not in keys and key not in axes:
             raise ConfigError(f"names of {_text(key)}: no such axis")
-    called = {key: naming.checked(own[key]) if isinstance(own.get(key), str) else None for key in keys}
+    called = {key: checked(own[key]) if isinstance(own.get(key), str) else None for key in keys}
     if where is not None:
         rows = itertools.islice(Combinations((), called)._kept(rows, where), most)
     found = Combinations(rows, called)
@@ -431,7 +434,7 @@ def _renamed(combinations: Combinations, name_of: Callable[[Point], str]) -> Com
     rows: list[Row] = []
     owners: dict[str, Point] = {}
     for i, point in enumerate(combinations):
-        name = naming.checked(_answer(name_of, point, "names", point))
+        name = checked(_answer(name_of, point, "names", point))
         if owners.setdefault(name, point) != point:
             raise ConfigError(f"names: {owners[name].name} and {point.name} are both called {name}")
         rows.append((Entry(tuple(point), tuple(point.values()), i, name, is_whole=True),))
@@ -466,8 +469,263 @@ def _answer(function: Callable[[Any], Any], argument: Any, what: str, point: Poi
 def _as_config(point: Point) -> DictConfig:
     branch, layer = Branch(), Layer(kind="override", name=point.name)
     for key, value in point.items():
-        for word in reversed(naming.words_of(key)):
+        for word in reversed(words_of(key)):
             value = {int(word) if word.isdecimal() else word.strip('"'): value}
         branch = merge(branch, tree(value, layer))
     config: DictConfig = OmegaConf.create(plain(branch))
     return config
+
+
+# -- names ---------------------------------------------------------------------------------------------------------
+
+_LONGEST_VALUE = 32
+_LONGEST = 160
+"""Bytes: a file system takes 255, and something may be put before or behind."""
+_HEX_DIGITS = 10
+"""Of a digest: in ten thousand values, one chance in ten thousand that two have the same."""
+
+_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+
+
+def value_name(value: Any) -> str:
+    """A name that no other value has.
+
+    Numbers and simple words stand for themselves, a list is joined by `+`; what is long, odd, or could be taken
+    for something else is shortened and has a digest after `~`.
+
+    >>> value_name(0.1), value_name("adam"), value_name([64, 32]), value_name(None), value_name("0.1")
+    ('0.1', 'adam', '64+32', 'none', '0.1~c57e10b092')
+    """
+    name = _plain_name(value)
+    if name is not None and len(name) <= _LONGEST_VALUE:
+        return name
+    plain = _without_classes(value)
+    text = plain if isinstance(plain, str) else value_text(plain)
+    return _shortened(text, f"{type(plain).__name__} {value_text(plain)}", 20)
+
+
+def _plain_name(value: Any) -> str | None:
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Enum):
+        return _plain_name(value.name)
+    if isinstance(value, int):
+        return str(value) if value.bit_length() < 128 else None
+    if isinstance(value, float):
+        return repr(value).replace("+", "")
+    if isinstance(value, str):
+        return value if _PLAIN.fullmatch(value) and not _reads_as_other(value) else None
+    if isinstance(value, (list, tuple)) and value:
+        names = [None if isinstance(item, (list, tuple)) else _plain_name(item) for item in value]
+        return "+".join(map(str, names)) + "+" * (len(names) == 1) if None not in names else None
+    return None
+
+
+def _reads_as_other(text: str) -> bool:
+    """Whether a text is also the name of a number, a bool or None."""
+    try:
+        float(text)
+    except ValueError:
+        return text.lower() in ("true", "false", "none", "null")
+    return True
+
+
+def _without_classes(value: Any) -> Any:
+    if isinstance(value, PurePath):
+        return str(value)
+    if isinstance(value, Enum):
+        return value.name
+    if isinstance(value, (list, tuple)):
+        return [_without_classes(item) for item in value]
+    if isinstance(value, dict):
+        return {_without_classes(key): _without_classes(item) for key, item in value.items()}
+    return value
+
+
+def key_names(called: Mapping[str, str | None]) -> dict[str, str]:
+    """What the user calls each key, else as many of its last words as tell it from the others.
+
+    >>> key_names({"opt.lr": None, "sched.lr": None, "model.epochs": None, "batch_size": "bs"})
+    {'opt.lr': 'opt.lr', 'sched.lr': 'sched.lr', 'model.epochs': 'epochs', 'batch_size': 'bs'}
+    """
+    words = {key: words_of(key) for key in called}
+    names: dict[str, str] = {}
+    owners: dict[str, str] = {}
+    for key, own in called.items():
+        others = [parts for other, parts in words.items() if other != key]
+        names[key] = name = own or _key_name(words[key], others)
+        if owners.setdefault(name, key) != key:
+            raise ConfigError(f"names: {owners[name]} and {key} are both called {name}")
+    return names
+
+
+def words_of(key: str) -> tuple[str, ...]:
+    return tuple(re.findall(r'"(?:[^"\\]|\\.)*"|[^."\[\]]+', key.removeprefix("+"))) or (key,)
+
+
+def _key_name(words: tuple[str, ...], others: list[tuple[str, ...]]) -> str:
+    count = 2 if words[-1].isdigit() else 1  # an element of a list
+    while count < len(words) and any(words[-count:] == other[-count:] for other in others):
+        count += 1
+    name = ".".join(words[-count:])
+    return name if _PLAIN.fullmatch(name) and len(name) <= _LONGEST_VALUE else _shortened(name, name, 20)
+
+
+_USABLE = re.compile(r"(?!\.{1,2}$)(?! )[^\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029/\\]+(?<! )")
+
+
+def joined(parts: Iterable[str]) -> str:
+    """One name, of bounded length; `base` for no parts."""
+    name = ",".join(parts) or "base"
+    return name if len(name.encode()) <= _LONGEST else _shortened(name, name, _LONGEST - 20, ",=+~")
+
+
+def checked(name: Any) -> str:
+    """A name that the user gives, if a file can be called so."""
+    if isinstance(name, str) and _USABLE.fullmatch(name) and len(name.encode()) <= _LONGEST:
+        return name
+    raise ConfigError(
+        f"{short(name)} cannot be the name of a combination",
+        hint=f"use at most {_LONGEST} characters, without / \\ and control characters",
+    )
+
+
+def _shortened(text: str, whole: str, length: int, also: str = "") -> str:
+    words = re.sub(f"[^A-Za-z0-9_.{re.escape(also)}]+", "-", text)[:length].strip("-.")
+    digest = blake3(whole.encode("utf-8", "surrogatepass")).hexdigest()[:_HEX_DIGITS]
+    return f"{words or 'value'}~{digest}"
+
+
+# -- spaces and spaced numbers -------------------------------------------------------------------------------------
+# Numbers are rounded to what a person would write: 0.2 lies between 0.1 and 0.3, and every machine gives the same.
+
+_DIGITS = 6
+"""Significant digits of a number, so that it can be read and typed."""
+_BITS = 64
+"""Of the random number that belongs to a draw."""
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """What values are drawn from."""
+
+    kind: Literal["uniform", "log_uniform", "integers"]
+    low: float
+    high: float
+
+    def at(self, draw: int) -> float:
+        """The value that belongs to a random number of 64 bits."""
+        if self.kind == "integers":
+            return int(self.low) + (draw * int(self.high - self.low + 1) >> _BITS)
+        share = Fraction(draw, 2**_BITS)
+        if self.kind == "log_uniform":
+            value = float(f"{_multiplied(self.low, self.high, share):.{_DIGITS}g}")
+        else:
+            # relative to the width: of 1000 to 1001 six digits would leave a hundred numbers
+            exponent = int(f"{self.high - self.low:e}".partition("e")[2])
+            value = float(round(_added(self.low, self.high, share), _DIGITS - exponent))
+        return min(max(self.low, value), self.high)
+
+
+def uniform(low: float, high: float) -> Space:
+    """Any number between, all equally likely; rounded to a millionth of the width.
+
+    Raises
+    ------
+    ConfigError: `low` is not below `high`.
+    """
+    return _bounded("uniform", low, high)
+
+
+def log_uniform(low: float, high: float) -> Space:
+    """Any number between, all orders of magnitude equally likely; rounded to six digits.
+
+    Raises
+    ------
+    ConfigError: `low` is not below `high`, or not above 0.
+    """
+    space = _bounded("log_uniform", low, high)
+    _check_positive("log_uniform", low, high)
+    return space
+
+
+def integers(low: int, high: int) -> Space:
+    """Any whole number from `low` to `high`, both included, all equally likely.
+
+    Raises
+    ------
+    ConfigError: `low` is above `high`, or one is no whole number.
+    """
+    if not all(isinstance(bound, int) for bound in (low, high)) or low > high or high - low >= 2**_BITS:
+        raise ConfigError(f"integers({low!r}, {high!r}): needs two ints, the smaller first")
+    return Space("integers", low, high)
+
+
+def spaced(first: float, last: float, count: int) -> list[float]:
+    """`count` numbers from `first` to `last`, both included, at equal distances.
+
+    Raises
+    ------
+    ConfigError: there is no such number, or `count` is less than 1.
+
+    >>> spaced(0, 1, 5), spaced(0.1, 0.3, 3)
+    ([0.0, 0.25, 0.5, 0.75, 1.0], [0.1, 0.2, 0.3])
+    """
+    _check_numbers("spaced", first, last, count)
+    return _steps(_added, first, last, count)
+
+
+def log_spaced(first: float, last: float, count: int) -> list[float]:
+    """`count` numbers from `first` to `last`, both included, each the same multiple of the one before.
+
+    Raises
+    ------
+    ConfigError: there is no such number, a bound is not above 0, or `count` is less than 1.
+
+    >>> log_spaced(1e-4, 0.1, 4), log_spaced(1, 10, 3)
+    ([0.0001, 0.001, 0.01, 0.1], [1.0, 3.16228, 10.0])
+    """
+    _check_numbers("log_spaced", first, last, count)
+    _check_positive("log_spaced", first, last)
+    return _steps(_multiplied, first, last, count)
+
+
+def _steps(between: Callable[..., Any], first: float, last: float, count: int) -> list[float]:
+    """Rounded to six digits, or to as many as keep them different and in order."""
+    inner = [float(between(first, last, Fraction(i, count - 1))) for i in range(1, count - 1)]
+    numbers: list[float] = []
+    for digits in range(_DIGITS, 18):
+        numbers = [float(first), *(float(f"{value:.{digits}g}") for value in inner), float(last)][:count]
+        if all(a < b for a, b in pairwise(numbers)) or all(a > b for a, b in pairwise(numbers)):
+            break
+    return numbers
+
+
+def _added(low: float, high: float, share: Fraction) -> Fraction:
+    """The number after this share of the distance; 0.1 is a tenth here."""
+    start, end = Fraction(repr(float(low))), Fraction(repr(float(high)))
+    return start + (end - start) * share
+
+
+def _multiplied(low: float, high: float, share: Fraction) -> float:
+    return math.exp(math.log(low) + (math.log(high) - math.log(low)) * share)
+
+
+def _bounded(kind: Literal["uniform", "log_uniform"], low: float, high: float) -> Space:
+    if not _is_number(low) or not _is_number(high) or not low < high or not math.isfinite(high - low):
+        raise ConfigError(f"{kind}({low!r}, {high!r}): needs two numbers, the smaller first")
+    return Space(kind, float(low), float(high))
+
+
+def _check_numbers(name: str, first: float, last: float, count: int) -> None:
+    if not _is_number(first) or not _is_number(last) or not isinstance(count, int) or count < 1:
+        raise ConfigError(f"{name}({first!r}, {last!r}, {count!r}): needs two numbers and a count")
+
+
+def _check_positive(name: str, *bounds: float) -> None:
+    if min(bounds) <= 0:
+        raise ConfigError(f"{name}{bounds!r}: both numbers must be above 0")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)

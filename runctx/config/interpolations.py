@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from omegaconf import OmegaConf
+from omegaconf import Node, OmegaConf, UnionNode
 from omegaconf.errors import GrammarParseError, InterpolationResolutionError
 from omegaconf.grammar_parser import parse
 
@@ -51,6 +51,49 @@ def path_of(node: Any) -> Path:
         keys.append(node._key())
         node = parent
     return tuple(reversed(keys))
+
+
+def node_at(config: Any, path: Path) -> Any:
+    """The node that these keys lead to, as it is."""
+    for key in path:
+        config = config._get_node(key)
+    return config
+
+
+def children_of(node: Any) -> Iterator[tuple[Any, Any]]:
+    """Keys and nodes directly in a container, as they are: not where interpolations lead."""
+    content = node.__dict__.get("_content")
+    pairs = (
+        content.items()
+        if isinstance(content, dict)
+        else enumerate(content)
+        if type(content) in (list, tuple)
+        else ()
+    )
+    for key, child in pairs:
+        if isinstance(child, UnionNode) and isinstance(child.__dict__["_content"], Node):
+            child = child.__dict__["_content"]
+        yield key, child
+
+
+def nodes_in(node: Any) -> Iterator[Any]:
+    """Every node in a container, each before those in it."""
+    for _, child in children_of(node):
+        yield child
+        if "_content" in child.__dict__:
+            yield from nodes_in(child)
+
+
+_INTERPOLATION = re.compile(r"(\\*)\$\{")
+
+
+def escaped(value: Any) -> Any:
+    """Resolved values as they are written: a literal `${` must not be read back as an interpolation."""
+    if isinstance(value, str):
+        return _INTERPOLATION.sub(lambda m: m[1] * 2 + r"\${", value) if "${" in value else value
+    if isinstance(value, dict):
+        return {k: escaped(v) for k, v in value.items()}
+    return [escaped(v) for v in value] if isinstance(value, list) else value
 
 
 # -- what they read ----------------------------------------------------------------------------------------
@@ -139,21 +182,21 @@ def needs_of(values: Any, computed: Mapping[str, tuple[str, ...]]) -> dict[str, 
     computed: the same of derived values, whose functions alone know.
     """
     needs = dict(computed)
-    for path, text in _texts(values, ()):
+    for path, text in texts_in(values):
         if dotted(path) not in computed and (found := references(text)):
             read = (_target(reference, path, values) for reference in found)
             needs[dotted(path)] = tuple(dict.fromkeys(dotted(one) for one in read if one))
     return needs
 
 
-def _texts(value: Any, path: Path) -> Iterator[tuple[Path, str]]:
+def texts_in(value: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:
     """The texts with interpolations, and the keys that lead to them."""
     if isinstance(value, str):
         if "${" in value:
             yield path, value
     elif isinstance(value, (dict, list, tuple)):
         for key, part in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from _texts(part, (*path, key))
+            yield from texts_in(part, (*path, key))
 
 
 def _target(reference: Reference, path: Path, values: Any) -> Path:
@@ -252,7 +295,7 @@ def provide(values: Any) -> None:
     ------
     ConfigError: a text has more interpolations than OmegaConf reads in bearable time.
     """
-    for _, text in _texts(values, ()):
+    for _, text in texts_in(values):
         if text.count("${") > _MOST:
             raise ConfigError(f"more than {_MOST} interpolations in one text: {short(str(text))}")
         for name in OPERATORS.keys() & _CALL.findall(text):

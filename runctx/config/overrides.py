@@ -13,12 +13,11 @@ from omegaconf import DictConfig
 from ..errors import ConfigError
 from ..redact import REDACTED, Redactor
 from . import values
-from .assembled import marker_meant
-from .classes import is_structured
+from .assemble import marker_meant
+from .fields import declared_type, declares, inner, is_structured, key_type, required, subclass_hint
 from .files.compose import choose, composition_of, is_choice
 from .files.compose import lay as lay_tree
 from .files.values import BASE
-from .held import held
 from .layers import (
     DELETE,
     REPLACE,
@@ -35,9 +34,9 @@ from .layers import (
     tree,
 )
 from .messages import cut, did_you_mean
-from .objects import subclass_hint
-from .trace import tree_of
-from .values import Word, declared_type, declares, inner, key_type, required
+from .objects import held
+from .origins import tree_of
+from .values import Word
 
 
 class Token(NamedTuple):

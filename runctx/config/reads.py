@@ -18,12 +18,11 @@ from omegaconf import DictConfig, Node
 from omegaconf.base import UnionNode
 
 from ..errors import ConfigError
-from . import concatenation
 from .interpolations import path_of
 from .layers import Path, Setting, dotted, leaves
 from .messages import did_you_mean
-from .resolved import to_plain
-from .trace import Trace, trace_of, tree_of
+from .origins import Trace, trace_of, tree_of
+from .resolve import SUMS, to_plain
 
 
 def watch(config: DictConfig) -> None:
@@ -34,7 +33,7 @@ def watch(config: DictConfig) -> None:
     Printing, `OmegaConf.to_yaml`, completion and copying are none. Watching twice changes nothing; a
     configuration without layers is left alone.
 
-    >>> from runctx.config.assembled import assemble
+    >>> from runctx.config.assemble import assemble
     >>> from runctx.config.layers import Layer, tree
     >>> values = {"opt": {"lr": 0.1, "name": "sgd"}}
     >>> config = assemble(DictConfig({}), tree(values, Layer(kind="override", name="argument 1")))
@@ -289,7 +288,7 @@ def _is_reading(frame: FrameType | None) -> bool:
     while frame is not None:
         module = str(frame.f_globals.get("__name__"))
         package = module.partition(".")[0]
-        if package not in _PASSING and module != concatenation.__name__:
+        if package not in _PASSING and frame.f_code not in SUMS:
             reader = reader or package
         elif module == "omegaconf.grammar_visitor":
             reader = None  # what a resolver or a derived value reads is read for whoever asked for its result

@@ -1,26 +1,64 @@
-"""Write a configuration as lines that can be compared, read them back, and digest its values."""
+"""Show a configuration: its origins, its values as lines that can be compared, and digests of values and structure."""
 
 from __future__ import annotations
 
+import functools
 import json
 import re
+import types
 from collections.abc import Iterator
-from typing import Any
+from enum import Enum
+from pathlib import Path as FilePath
+from typing import Any, Literal, Union, get_args, get_origin
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import Container, DictConfig, Node, OmegaConf
 
 from .. import settings
 from ..errors import ConfigError
 from ..redact import Redactor
 from ..told import Told
+from .explanation import Explanation, of_lock
+from .fields import is_structured
 from .layers import Path, dotted
-from .messages import cut, short
-from .opening import config_of
-from .resolved import from_plain, to_plain
-from .values import Word, split_keys
+from .messages import short
+from .origins import explained
+from .resolve import config_of, to_plain
 
 SAVE_DIR = "save_dir"
 """The top-level key that differs between runs which are otherwise the same."""
+
+
+def explain(what: Any, key: str | None = None) -> Explanation:
+    """Who set each value, and what did it beat: the winning layer of each key, then those below it.
+
+    Parameters
+    ----------
+    what: a configuration, or a part of one; a dataclass or an instance of one; a dict; a run, live or past, of
+        which its lock tells.
+    key: dotted; only this key, or those below it.
+
+    Raises
+    ------
+    ConfigError: it is no configuration, or has no such key. A value that cannot be computed is told as such.
+
+    >>> from dataclasses import dataclass
+    >>> @dataclass
+    ... class Config:
+    ...     lr: float = 0.1
+    ...     epochs: int = 5
+    >>> [origin.value for origin in explain(Config(lr=0.3))["lr"]]
+    [0.3, 0.1]
+    """
+    redactor = Redactor(settings.load().redact)
+    if isinstance(what, Told):
+        found = of_lock(what.lock)
+    elif isinstance(what, DictConfig):
+        root, path = _place(what)
+        found = explained(root, redactor)
+        found = found.part(dotted(path)) if path else found
+    else:
+        found = explained(config_of(what), redactor)
+    return found if key is None else found.part(key)
 
 
 def to_text(what: Any, *, redact: bool = True) -> str:
@@ -34,7 +72,7 @@ def to_text(what: Any, *, redact: bool = True) -> str:
     Parameters
     ----------
     what: a configuration, a dataclass or an instance of one, a dict, or a run, live or past.
-    redact: write `<redacted>` for secrets, as a run does. Without it, `from_text` gives all values back.
+    redact: write `<redacted>` for secrets, as a run does.
 
     Raises
     ------
@@ -47,34 +85,7 @@ def to_text(what: Any, *, redact: bool = True) -> str:
     twice = "aa"
     """
     plain = to_plain(config_of(what))
-    return _text(Redactor(settings.load().redact).mapping(plain) if redact else plain)
-
-
-def from_text(text: str) -> DictConfig:
-    """The configuration that `to_text` has written.
-
-    Empty lines and lines that start with `#` say nothing.
-
-    Raises
-    ------
-    ConfigError: a line that `to_text` does not write, or a key that two lines give; names the line.
-
-    >>> from_text('opt.lr = 0.1\\nname = "a"')
-    {'opt': {'lr': 0.1}, 'name': 'a'}
-    """
-    values: dict[Any, Any] = {}
-    ends: set[int] = set()  # ids of the mappings that are values: no key lies below one
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip() or line.startswith("#"):
-            continue
-        try:
-            path, value = _read_line(line)
-            _put(values, path, value, ends)
-        except _WrongError as error:
-            raise ConfigError(f"line {number}: {error}: {cut(line)}", hint=_HINT) from error
-    config = from_plain(values)
-    OmegaConf.set_readonly(config, None)
-    return config
+    return _value_lines(Redactor(settings.load().redact).mapping(plain) if redact else plain)
 
 
 def value_digest(config: Any) -> str:
@@ -95,46 +106,71 @@ def value_digest(config: Any) -> str:
     if isinstance(config, Told) and config.lock.config_digest:
         return config.lock.config_digest  # of values without the secrets, which no lock holds
     plain = config if type(config) is dict else to_plain(config_of(config))
-    return digest_of(_text({key: value for key, value in plain.items() if key != SAVE_DIR}))
+    return _digest(_value_lines({key: value for key, value in plain.items() if key != SAVE_DIR}))
 
 
-def digest_of(text: str) -> str:
+def structure_digest(config: Any, plain: dict[Any, Any] | None = None) -> str:
+    """`blake3:hex` of the structure: equal for one experiment with other numbers.
+
+    Parameters and errors are those of `structure`; of a run, what its lock says.
+
+    >>> structure_digest({"lr": 0.1, "epochs": 5}) == structure_digest({"epochs": 90, "lr": 0.3})
+    True
+    >>> structure_digest({"lr": 0.1}) == structure_digest({"lr": 1})
+    False
+    """
+    if isinstance(config, Told) and config.lock.config_structure:
+        return config.lock.config_structure  # the types that were declared are known no more
+    return _digest(structure(config, plain))
+
+
+def _digest(text: str) -> str:
     from blake3 import blake3
 
     return "blake3:" + blake3(text.encode()).hexdigest()
 
 
-# -- writing -----------------------------------------------------------------------------------------------
+def _place(config: DictConfig) -> tuple[DictConfig, Path]:
+    """The whole that a configuration is part of, and where in it; a list is one value."""
+    path: Path = ()
+    root: Any = config
+    while (parent := root._get_parent()) is not None:
+        path = (root._key(), *path) if isinstance(parent, DictConfig) else ()
+        root = parent
+    return (root, path) if isinstance(root, DictConfig) else (config, ())
 
 
-def _text(plain: dict[Any, Any]) -> str:
-    return "".join(sorted(f"{line}\n" for line in _lines(plain, ())))
+# -- values --------------------------------------------------------------------------------------------------------
 
 
-def _lines(values: dict[Any, Any], above: Path) -> Iterator[str]:
+def _value_lines(plain: dict[Any, Any]) -> str:
+    return "".join(sorted(_escaped(f"{key} = {value_text(value)}\n") for key, value in _leaves(plain, ())))
+
+
+def _leaves(values: dict[Any, Any], above: Path) -> Iterator[tuple[str, Any]]:
+    """Dotted key and value; an empty mapping is a value."""
     for key, value in values.items():
-        path = (*above, key)
         if isinstance(value, dict) and value:
-            yield from _lines(value, path)
+            yield from _leaves(value, (*above, key))
         else:
-            yield escaped(f"{dotted(path)} = {written(value)}")
+            yield dotted((*above, key)), value
 
 
 # what is no character, moves the cursor, or turns the direction of a line: all of it stands inside quotes
 _UNSEEN = re.compile("[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 
 
-def escaped(line: str) -> str:
-    return (
-        line if line.isascii() and "\x7f" not in line else _UNSEEN.sub(lambda m: f"\\u{ord(m[0]):04x}", line)
-    )
+def _escaped(line: str) -> str:
+    if line.isascii() and "\x7f" not in line:
+        return line
+    return _UNSEEN.sub(lambda m: f"\\u{ord(m[0]):04x}", line)
 
 
 _encode = json.JSONEncoder(ensure_ascii=False).encode
 
 
-def written(value: Any) -> str:
-    """One value in JSON, on one line; `_decoder` reads it."""
+def value_text(value: Any) -> str:
+    """One value in JSON, on one line."""
     try:
         return _encode(_as_json(value))
     except (TypeError, ValueError) as error:
@@ -146,70 +182,155 @@ def _as_json(value: Any) -> Any:
         return {"$bytes": value.hex()}
     if isinstance(value, (list, tuple)):
         return [_as_json(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if all(isinstance(key, str) and not key.startswith("$") for key in value):
+        return {key: _as_json(value[key]) for key in sorted(value)}
+    pairs = [[_as_json(key), _as_json(item)] for key, item in value.items()]
+    return {"$items": sorted(pairs, key=lambda pair: _encode(pair[0]))}
+
+
+# -- structure -----------------------------------------------------------------------------------------------------
+
+_Shape = dict[Any, Any] | str
+"""Key -> shape, of a mapping; of any other value, its type."""
+_Classes = tuple[Any, ...]
+"""The classes around a value: one that contains itself is only named there."""
+
+_NAMES: dict[Any, str] = {type(None): "null"} | {cls: cls.__name__ for cls in (bool, int, float, str, bytes)}
+
+
+def structure(config: Any, plain: dict[Any, Any] | None = None) -> str:
+    """One line `key: type` for each value, sorted, the top-level `save_dir` aside.
+
+    Two configurations with the same keys, and values of the same types, are of one experiment with other numbers. Types
+    are `bool`, `int`, `float`, `str` (paths and enums, too), `bytes`, `null`, `list[...]` with the types of its
+    elements, and `{}` for an empty mapping. Where a value does not tell its type, the dataclass does: `None` in a
+    field that may be an int, an empty list of a list of ints. A field of several types has them all. A class that
+    contains itself is only named where it does.
+
+    Parameters
+    ----------
+    config: as for `to_text`; but a dict is taken as it stands: resolved values, as a lock holds them.
+    plain: its resolved values, where they are at hand.
+
+    Raises
+    ------
+    ConfigError: it cannot be held or resolved.
+
+    >>> print(structure({"opt": {"lr": 0.1, "betas": [0.9, 0.99]}, "epochs": 5}), end="")
+    epochs: int
+    opt.betas: list[float]
+    opt.lr: float
+    """
+    node = None if type(config) is dict else config_of(config)
+    if plain is None:
+        plain = config if node is None else to_plain(node)
+    shape = _mapping({key: value for key, value in plain.items() if key != SAVE_DIR}, node, ())
+    return "".join(sorted(_escaped(f"{key}: {_text(part)}\n") for key, part in _leaves(shape, ())))
+
+
+def _text(shape: _Shape) -> str:
+    """On one line, as it stands in a list."""
+    if isinstance(shape, str):
+        return shape
+    return "{" + ", ".join(sorted(f"{dotted((key,))}: {_text(part)}" for key, part in shape.items())) + "}"
+
+
+def _shape(value: Any, hint: Any, node: Any, above: _Classes) -> _Shape:
+    """That of `value`, which the field of type `hint` holds in `node`; None: nothing is declared."""
+    if value is None or len(_members(hint)) > 1 or _is_unset(value, node):
+        return _declared(hint, above)
     if isinstance(value, dict):
-        if all(isinstance(key, str) and not key.startswith("$") for key in value):
-            return {key: _as_json(value[key]) for key in sorted(value)}
-        pairs = [[_as_json(key), _as_json(item)] for key, item in value.items()]
-        return {"$items": sorted(pairs, key=lambda pair: _encode(pair[0]))}
-    return value
+        cls = _only_member(hint)
+        return str(cls.__name__) if cls in above else _mapping(value, node, above, cls)
+    if isinstance(value, (list, tuple)):
+        return _list(value, hint, node, above)
+    return _name(type(value))
 
 
-# -- reading -----------------------------------------------------------------------------------------------
-
-_HINT = 'a line is `key = value`, the value in JSON: `opt.name = "adam"`'
-
-
-class _WrongError(ValueError):
-    """With a line; the message says what."""
-
-
-# JSON takes two escaped surrogates in a row for one character; in a Python string they are two
-_SURROGATE = re.compile(r"(?<!\\)((?:\\\\)*)\\u(d[89a-f][0-9a-f]{2})", re.IGNORECASE)
-
-
-def _read_line(line: str) -> tuple[Path, Any]:
-    line = _SURROGATE.sub(lambda m: m[1] + chr(int(m[2], 16)), line)
-    keys, end = split_keys(line)
-    rest = line[end:].lstrip(" \t")
-    if not keys or not rest.startswith("="):
-        raise _WrongError("no key, or no ' = ' after it")
-    path = tuple(key.value if isinstance(key, Word) else key for key in keys)
-    try:
-        value = _decoder.decode(rest[1:].strip(" \t"))
-    except RecursionError as error:
-        raise _WrongError("nested too deep") from error
-    except _WrongError:
-        raise
-    except ValueError as error:
-        raise _WrongError(f"the value is no JSON ({error})") from error
-    return path, value
+def _mapping(value: dict[Any, Any], node: Any, above: _Classes, cls: Any = None) -> dict[Any, Any]:
+    if isinstance(node, Node) and not isinstance(node, DictConfig):
+        node = node._maybe_dereference_node()
+    if not isinstance(node, DictConfig):
+        return {key: _shape(item, Any, None, above) for key, item in value.items()}
+    above = (*above, *(c for c in (cls, OmegaConf.get_type(node)) if is_structured(c)))
+    shape: dict[Any, Any] = {}
+    for key, item in value.items():
+        child: Any = node._get_node(key, validate_access=False)
+        shape[key] = _shape(item, Any if child is None else child._metadata.ref_type, child, above)
+    return shape
 
 
-def _object(pairs: list[tuple[str, Any]]) -> Any:
-    match pairs:
-        case [("$bytes", str(text))]:
-            return bytes.fromhex(text)
-        case [("$items", list(items))] if all(isinstance(item, list) and len(item) == 2 for item in items):
-            if any(isinstance(key, (list, dict)) for key, _ in items):
-                raise _WrongError("a key of $items is no single value")
-            return dict(items)
-    values = dict(pairs)
-    if len(values) < len(pairs):
-        raise _WrongError("a key stands twice in one mapping")
-    return values
+def _list(values: Any, hint: Any, node: Any, above: _Classes) -> str:
+    element = _element_of(hint)
+    if len(_members(element)) > 1 or not values:
+        return "list[]" if element is Any else f"list[{_text(_declared(element, above))}]"
+    if isinstance(node, Node) and not isinstance(node, Container):
+        node = node._maybe_dereference_node()
+    found = set()
+    for index, value in enumerate(values):
+        is_nested = isinstance(value, (dict, list, tuple)) and isinstance(node, Container)
+        found.add(_text(_shape(value, element, node._get_node(index) if is_nested else None, above)))
+    return f"list[{' | '.join(sorted(found))}]"
 
 
-_decoder = json.JSONDecoder(object_pairs_hook=_object)
+def _is_unset(value: Any, node: Any) -> bool:
+    """True if only the type is known of it: `???`, or an interpolation in a class that nobody filled in."""
+    if node is None or not isinstance(value, str) or not (value == "???" or "${" in value):
+        return False
+    return bool(node._is_missing() or (node._is_interpolation() and node._value() == value))
 
 
-def _put(values: dict[Any, Any], path: Path, value: Any, ends: set[int]) -> None:
-    here: Any = values
-    for key in path[:-1]:
-        here = here.setdefault(key, {})
-        if not isinstance(here, dict) or id(here) in ends:
-            raise _WrongError("a key above it has a value of its own")
-    if path[-1] in here:
-        raise _WrongError("an earlier line gives this key, or one below it")
-    here[path[-1]] = value
-    if isinstance(value, dict):
-        ends.add(id(value))
+def _declared(hint: Any, above: _Classes) -> _Shape:
+    """The shape of what a field of this type holds when it holds something."""
+    members = _members(hint)
+    if len(members) > 1:
+        return " | ".join(sorted({_text(_declared(member, above)) for member in members}))
+    cls = members[0] if members else Any
+    if cls is Any:
+        return "null"
+    if is_structured(cls):
+        return str(cls.__name__) if cls in above else _of_class(cls, above)
+    origin = get_origin(cls) or cls
+    if origin in (list, tuple):
+        return f"list[{_text(_declared(_element_of(cls), above))}]"
+    if origin is dict:
+        return {}
+    if origin is Literal:
+        return " | ".join(sorted({_name(type(one)) for one in get_args(cls)}))
+    return _name(cls)
+
+
+@functools.lru_cache(256)
+def _of_class(cls: Any, above: _Classes) -> dict[Any, Any]:
+    node = OmegaConf.structured(cls)
+    values: Any = OmegaConf.to_container(node, resolve=False, enum_to_str=True)
+    return _mapping(values, node, above, cls)
+
+
+def _name(cls: Any) -> str:
+    if cls in _NAMES:
+        return _NAMES[cls]
+    is_text = isinstance(cls, type) and issubclass(cls, (FilePath, Enum, str))
+    return "str" if is_text else getattr(cls, "__name__", str(cls))
+
+
+@functools.lru_cache(1024)
+def _members(hint: Any) -> tuple[Any, ...]:
+    """The types that a union has beside None."""
+    if get_origin(hint) in (Union, types.UnionType):
+        return tuple(member for arg in get_args(hint) for member in _members(arg))
+    return () if hint is type(None) else (hint,)
+
+
+def _only_member(hint: Any) -> Any:
+    members = _members(hint)
+    return members[0] if len(members) == 1 else Any
+
+
+def _element_of(hint: Any) -> Any:
+    hint = _only_member(hint)
+    is_list = (get_origin(hint) or hint) in (list, tuple)
+    elements = tuple(arg for arg in get_args(hint) if arg is not ...) if is_list else ()
+    return Union[elements] if elements else Any  # noqa: UP007 - made of a tuple

@@ -14,11 +14,11 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from ..redact import REDACTED, Redactor
-from .classes import Field, fields_of, is_structured, summary_of
+from .fields import Field, declared_type, fields_of, is_structured, required, summary_of
 from .files.compose import groups_of
 from .layers import MISSING, Branch, Path, dotted
-from .trace import tree_of
-from .values import declared_type, required, word
+from .origins import tree_of
+from .values import word
 
 _WIDTH = 79
 _HELP_AT = 30

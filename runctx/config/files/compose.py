@@ -16,15 +16,11 @@ from typing import Any, TypeVar, overload
 from omegaconf import DictConfig
 
 from ...errors import ConfigError
-from ..assembled import assemble
-from ..containers import hold
+from ..assemble import assemble
+from ..containers import hold, settled
 from ..derived import as_subtree
-from ..layers import MISSING, Branch, Kind, assigned, at, below, merge
-from ..layers import Path as Keys
-from ..post_init import settled
-from ..trace import Composition, Trace, trace_of, tree_of
-from ..values import declared_type, takes_text
-from .groups import (
+from ..fields import declared_type, takes_text
+from ..files.groups import (
     GROUPS,
     Pick,
     choices_of,
@@ -38,7 +34,10 @@ from .groups import (
     pick,
     picks_in,
 )
-from .inherit import EXPERIMENTS, Reference, load_tree, shown
+from ..files.inherit import EXPERIMENTS, Reference, load_tree, shown
+from ..layers import MISSING, Branch, Kind, assigned, at, below, merge
+from ..layers import Path as Keys
+from ..origins import Composition, Trace, trace_of, tree_of
 
 T = TypeVar("T")
 

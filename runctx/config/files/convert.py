@@ -13,13 +13,13 @@ import tomli_w
 
 from ... import yamlfile
 from ..derived import Derived
+from ..files.inherit import load_tree
+from ..files.load import unknown_suffix
+from ..files.values import MARKERS, copied, key_fault, python_value
+from ..interpolations import escaped
 from ..layers import Path as Keys
 from ..layers import plain
-from ..opening import open_config
-from ..resolved import escaped, to_plain
-from .inherit import load_tree
-from .load import unknown_suffix
-from .values import MARKERS, copied, key_fault, python_value
+from ..resolve import open_config, to_plain
 
 
 def converted(source: str, suffix: str, *, resolve: bool = False) -> bytes:

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 from omegaconf import ListConfig
 
 from ...errors import ConfigError
+from ..files.inherit import known, load_tree, shown
+from ..files.load import SUFFIXES
 from ..layers import Branch, Leaf, leaves
-from .inherit import known, load_tree, shown
-from .load import SUFFIXES
 
 GROUPS = "_groups_"
 

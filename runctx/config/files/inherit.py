@@ -18,11 +18,11 @@ from typing import Any
 
 from ...errors import ConfigError
 from ..derived import as_subtree, rooted
+from ..files.load import read
+from ..files.rerun import for_a_new_run
+from ..files.values import BASE, Document
 from ..layers import DELETE, REPLACE, Branch, Kind, Layer, Leaf, Path, merge, tree
 from ..messages import nearest
-from .load import read
-from .rerun import for_a_new_run
-from .values import BASE, Document
 
 MAX_LAID = 1_000
 """Files that make one configuration, each as often as it is laid or mounted."""

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import ConfigError
+from ..files.values import MARKERS, TOO_DEEP, Document, copied, fault, python_value, text_of
+from ..files.yaml import parse as parse_yaml
 from ..layers import Path as Keys
-from .values import MARKERS, TOO_DEEP, Document, copied, fault, python_value, text_of
-from .yaml import parse as parse_yaml
 
 MAX_BYTES = 5_000_000
 

@@ -22,7 +22,7 @@ from ...model import Lock, Origin
 from ..layers import Branch, Layer, Leaf, at, dotted, leaves, tree
 from ..layers import Path as Keys
 from ..objects import put
-from ..trace import note_run, raw, run_of, trace_of
+from ..origins import note_run, raw, run_of, trace_of
 
 _SAVE_DIR = "save_dir"
 

@@ -17,8 +17,8 @@ import yaml
 
 from ... import yamlfile
 from ...errors import ConfigError
+from ..files.values import MAX_DEPTH, MAX_PARTS, TOO_DEEP, TOO_MANY, Document, fault, text_of
 from ..layers import Path as Keys
-from .values import MAX_DEPTH, MAX_PARTS, TOO_DEEP, TOO_MANY, Document, fault, text_of
 
 _TAG = "tag:yaml.org,2002:"
 _MERGE = f"{_TAG}merge"

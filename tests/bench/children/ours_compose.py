@@ -10,7 +10,7 @@ from serve import serve
 from runctx import compose, from_cli
 from runctx.config import fill_in
 from runctx.config.layers import at
-from runctx.config.trace import trace_of
+from runctx.config.origins import trace_of
 
 
 def composed(folder):

@@ -9,9 +9,9 @@ from serve import serve
 
 from runctx import Run
 from runctx.config import fill_in
-from runctx.config.assembled import assemble
+from runctx.config.assemble import assemble
 from runctx.config.layers import Layer, at, merge, tree
-from runctx.config.trace import trace_of
+from runctx.config.origins import trace_of
 
 KINDS = ["base file", "config file", "overrides file"]
 

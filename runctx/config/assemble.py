@@ -1,28 +1,37 @@
-"""Which configuration do a class and the layers above it make?"""
+"""Lay layers upon a configuration, and say which layer is at fault where the values do not fit its dataclasses."""
 
 from __future__ import annotations
 
 import itertools
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path as FilePath
-from typing import Any
+from typing import Any, TypeVar
 
 from omegaconf import Container, DictConfig, OmegaConf, flag_override
 from omegaconf.errors import KeyValidationError, OmegaConfBaseException
 
 from ..errors import ConfigError
 from ..redact import Redactor
-from .classes import is_structured, type_text
-from .held import is_no_bool
-from .interpolations import provide
+from .fields import (
+    declared_type,
+    declares,
+    inner,
+    is_structured,
+    key_type,
+    required,
+    subclass_hint,
+    type_text,
+)
+from .interpolations import nodes_in, provide
 from .layers import DELETE, REPLACE, Branch, Layer, Leaf, Path, Setting, dotted, leaves, merge, plain
 from .messages import did_you_mean, first_line, short
-from .objects import subclass_hint
-from .trace import Trace, attach, completed, note_run, raw, run_of, trace_of, tree_of
-from .values import declared_type, declares, inner, key_type, required
+from .objects import is_no_bool
+from .origins import Trace, attach, completed, note_run, raw, run_of, trace_of, tree_of
+
+T = TypeVar("T")
 
 
 def assemble(
@@ -111,7 +120,8 @@ def _filled(base: DictConfig, values: dict[Any, Any], added: frozenset[Path]) ->
 @contextmanager
 def thawed(config: DictConfig) -> Iterator[None]:
     """Let frozen dataclasses in a configuration be modified meanwhile."""
-    frozen = list(_frozen_in(config))
+    parts = (part for part in (config, *nodes_in(config)) if isinstance(part, Container))
+    frozen = [part for part in parts if part._get_node_flag("readonly")]
     for part in frozen:
         OmegaConf.set_readonly(part, None)
     try:
@@ -119,16 +129,6 @@ def thawed(config: DictConfig) -> Iterator[None]:
     finally:
         for part in frozen:
             OmegaConf.set_readonly(part, True)
-
-
-def _frozen_in(config: DictConfig) -> Iterator[DictConfig]:
-    """The mappings in a configuration that are read-only by themselves."""
-    if config._get_node_flag("readonly"):
-        yield config
-    content = config.__dict__["_content"]
-    for part in content.values() if isinstance(content, dict) else ():
-        if isinstance(part, DictConfig):
-            yield from _frozen_in(part)
 
 
 def _with_classes(value: Any, node: Any) -> Any:
@@ -194,63 +194,53 @@ def _let_in(config: DictConfig, path: Path) -> None:
 def _misfit(
     error: OmegaConfBaseException, base: DictConfig, tree: Branch, added: frozenset[Path]
 ) -> ConfigError:
-    """What is wrong, at which key, and who said so."""
-    culprit = _culprit(base, list(leaves(tree)), added)
-    if culprit is None:
+    """What is wrong, at which key, and which layer set it."""
+    said = list(leaves(tree))
+    # OmegaConf may name only the mapping around it
+    found = _first_wrong(said, lambda some: _objection(base, some, added))
+    if found is None:
         return ConfigError(first_line(error).rstrip("."))
-    path, leaf, error = culprit
+    (path, leaf), error = said[found[0]], found[1]
     setting = leaf[-1]
-    place = f"{setting.who}: "
     unknown = _unknown(base, path)
     if unknown is not None:
         known = [dotted(each) for each, _ in leaves(tree_of(base))]
         around, _ = required(declared_type(base, unknown[:-1]))
         hint = subclass_hint(around, unknown[-1])
         hint = hint or did_you_mean(dotted(unknown), known) or marker_meant(setting.layer, unknown)
-        return ConfigError(f"{place}unknown config key {dotted(unknown)}", hint=hint)
+        return ConfigError(f"{setting.who}: unknown config key {dotted(unknown)}", hint=hint)
     path, value = _where_a_mapping_is(base, path, setting.value)
     declared = declared_type(base, path)
     redactor = Redactor()
     redactor.mapping({dotted(path): value})
     why = redactor.text(first_line(error).rstrip("."))
     if declared is Any or isinstance(error, KeyValidationError):
-        return ConfigError(f"{place}{dotted(path)}: {why}")
+        return ConfigError(f"{setting.who}: {dotted(path)}: {why}")
     inside = f" ({why})" if isinstance(value, (list, dict)) else ""
     if isinstance(value, list) and all(type(part) in (bool, int, float, str, type(None)) for part in value):
-        n = _wrong_element(base, path, leaf, added)
-        inside = "" if n is None else f"; element {n} does not fit"
+        wrong = _first_wrong(
+            value, lambda some: _objection(base, [(path, (setting._replace(value=some),))], added)
+        )
+        inside = "" if wrong is None else f"; element {wrong[0]} does not fit"
     return _no_fit(setting, path, value, declared, inside)
 
 
-def _culprit(
-    base: DictConfig, said: list[tuple[Path, Leaf]], added: frozenset[Path]
-) -> tuple[Path, Leaf, OmegaConfBaseException] | None:
-    """A leaf that does not fit by itself, found by halving: OmegaConf may name only the mapping around it."""
-    error = None
-    while len(said) > 1 or error is None:
-        half = said[: (len(said) + 1) // 2]
-        error = _objection(base, half, added)
-        if error is None and len(said) > 1:
-            half = said[len(half) :]
-            error = _objection(base, half, added)
-        if error is None:
-            return None
-        said = half
-    return *said[0], error
-
-
-def _wrong_element(base: DictConfig, path: Path, leaf: Leaf, added: frozenset[Path]) -> int | None:
-    """Which element of a list does not fit by itself, found by halving; None if each does."""
-    parts, first = leaf[-1].value, 0
-    while True:
+def _first_wrong(
+    parts: list[T], objection: Callable[[list[T]], OmegaConfBaseException | None]
+) -> tuple[int, OmegaConfBaseException] | None:
+    """Position of a part that does not fit by itself, found by halving; None if each does."""
+    first, error = 0, None
+    while len(parts) > 1 or error is None:
         half = parts[: (len(parts) + 1) // 2]
-        if len(parts) > 1 and _objection(base, [(path, (leaf[-1]._replace(value=half),))], added) is None:
+        error = objection(half)
+        if error is None and len(parts) > 1:
             first += len(half)
             half = parts[len(half) :]
+            error = objection(half)
+        if error is None:
+            return None
         parts = half
-        if len(parts) <= 1:
-            alone = [(path, (leaf[-1]._replace(value=parts),))]
-            return first if parts and _objection(base, alone, added) else None
+    return first, error
 
 
 def marker_meant(layer: Layer, path: Path) -> str | None:
@@ -262,7 +252,7 @@ _MARKERS = ("_base_", "_groups_", REPLACE, DELETE)
 
 
 def _objection(
-    base: DictConfig, said: Sequence[tuple[Path, Leaf]], added: frozenset[Path]
+    base: DictConfig, said: list[tuple[Path, Leaf]], added: frozenset[Path]
 ) -> OmegaConfBaseException | None:
     """What OmegaConf has against these leaves alone."""
     values: dict[Any, Any] = {}

@@ -1,29 +1,79 @@
-"""What is the configuration of this run: from what the user gave to values that no longer change?"""
+"""Make the configuration of a run from what the user gave: open it, resolve each value once, and freeze it."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
+from omegaconf import Container, DictConfig, ListConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 
+from .. import config as package
 from .. import yamlfile
 from ..errors import ConfigError, RunctxError
 from ..redact import REDACTED
-from . import concatenation  # noqa: F401 - what is frozen here can be added to other lists
+from .containers import hold, is_computed, is_open, run, settled
 from .derived import Derived, derived_in, evaluation
-from .interpolations import OPERATORS, error_at, failure_of, needs_of, path_of, provide, register
+from .interpolations import (
+    OPERATORS,
+    error_at,
+    escaped,
+    failure_of,
+    needs_of,
+    node_at,
+    nodes_in,
+    path_of,
+    provide,
+    register,
+    texts_in,
+)
 from .layers import Branch, at, dotted, leaves
-from .layers import Path as Keys
 from .messages import message_of, short
-from .post_init import is_computed, is_open, run, settled
-from .trace import Trace, attach, located, raw, trace_of, tree_of
+from .origins import Trace, attach, located, raw, run_of, trace_of, tree_of
+
+# -- opening -------------------------------------------------------------------------------------------------------
+
+
+def open_config(source: Any) -> DictConfig:
+    """As `hold`; of the path of a configuration file, what the file and all it builds upon say.
+
+    >>> _ = Path("c.yaml").write_text("lr: 0.1")
+    >>> open_config("c.yaml").lr
+    0.1
+    """
+    if not isinstance(source, (str, os.PathLike)):
+        return hold(source)
+    from .files.compose import lay_file
+
+    return lay_file(hold(None), Path(source))
+
+
+def open_anew(source: Any) -> DictConfig:
+    """As `open_config`, for a new run: the configuration of an earlier run without what named its folder."""
+    config = open_config(source)
+    if run_of(config) is None:
+        return config
+    from .files.rerun import without_folder
+
+    return without_folder(config)
+
+
+def config_of(source: Any) -> DictConfig:
+    """The same, with what `__post_init__` sets; of a run, live or past, its configuration."""
+    if isinstance(source, DictConfig):
+        return source
+    if not isinstance(source, Mapping) and not dataclasses.is_dataclass(source) and hasattr(source, "cfg"):
+        return config_of(source.cfg)
+    return settled(open_config(source))
+
+
+# -- resolvers -----------------------------------------------------------------------------------------------------
 
 _instant: ContextVar[datetime | None] = ContextVar("runctx_instant", default=None)
 
@@ -32,26 +82,18 @@ def _now(pattern: str = "%y%m%d-%H%M%S") -> str:
     return (_instant.get() or datetime.now()).strftime(pattern)
 
 
-register("now", _now)  # Hydra registers one of the same meaning
-
-
 def _latest(stage: str, *, _root_: Any, _node_: Any) -> str:
     """The folder of the newest run of a stage that is done; looked for once for each configuration."""
     known = latest_runs(_root_)
     if stage not in known:
-        known[stage] = _looked_for(stage, _node_)
+        try:
+            known[stage] = os.path.relpath(package.find_latest(stage))
+        except RunctxError as error:
+            raise error_at(_node_, error.message, error.hint) from None
     return known[stage]
 
 
-def _looked_for(stage: str, node: Any) -> str:
-    from ..past import index
-
-    try:
-        return os.path.relpath(index.latest(stage).save_dir)
-    except RunctxError as error:
-        raise error_at(node, error.message, error.hint) from None
-
-
+register("now", _now)  # Hydra registers one of the same meaning
 register("latest", _latest)
 
 
@@ -60,6 +102,9 @@ def latest_runs(config: DictConfig) -> dict[str, str]:
     root: Any = config._get_root()
     runs: dict[str, str] = OmegaConf.get_cache(root)["latest"]  # which copies of it take along
     return runs
+
+
+# -- resolving -----------------------------------------------------------------------------------------------------
 
 
 def save_dir_of(config: DictConfig, now: datetime) -> str | None:
@@ -101,13 +146,16 @@ def fill_in(config: DictConfig, now: datetime, save_dir: str, program: str = "th
         plain = raw(config)
         runs = is_open(config)
         refuse_missing(config)
-        if _mentions(plain, REDACTED):
-            _refuse_redacted(trace.tree)
+        _refuse_redacted(plain, trace.tree)
         if "save_dir" in config or runs or _mentions(plain, "${"):
-            for part in _containers(config):  # a frozen dataclass is read-only at its own level
-                OmegaConf.set_readonly(part, None)
+            for part in (config, *nodes_in(config)):  # a frozen dataclass is read-only at its own level
+                if isinstance(part, (DictConfig, ListConfig)):
+                    OmegaConf.set_readonly(part, None)
         if isinstance(plain.get("save_dir"), Derived):  # its function is asked for the last time
-            trace.needs = _needs_of_folder(config)
+            with evaluation(config) as computed:
+                computed.value_of(config._get_node("save_dir"))
+            if config._get_root() is config:
+                trace.needs = computed.needs
             plain["save_dir"] = save_dir
         if "save_dir" in config:
             config.save_dir = save_dir
@@ -130,9 +178,6 @@ def fill_in(config: DictConfig, now: datetime, save_dir: str, program: str = "th
     config._set_parent(None)  # a part of another configuration has read there all that it needs
     attach(config, trace)
     OmegaConf.set_readonly(config, True)
-
-
-_INPUT = "<input>"
 
 
 def interpolated(config: DictConfig, text: str, now: datetime) -> str:
@@ -171,6 +216,9 @@ def interpolated(config: DictConfig, text: str, now: datetime) -> str:
         latest_runs(config).update(latest_runs(around))
 
 
+_INPUT = "<input>"
+
+
 def refuse_missing(config: DictConfig) -> None:
     """Raise a ConfigError if a mandatory value (`???`) is missing, and `__post_init__` will not set it."""
     if not is_open(config):
@@ -180,7 +228,7 @@ def refuse_missing(config: DictConfig) -> None:
 def _refuse_missing(config: DictConfig) -> None:
     if not _mentions(raw(config), "???"):
         return
-    paths = [path_of(node) for node in _missing(config)]
+    paths = [path_of(node) for node in nodes_in(config) if node._is_missing()]
     missing = sorted(dotted(path) for path in paths if not is_computed(config, path)) or sorted(
         map(dotted, paths)
     )
@@ -191,30 +239,17 @@ def _refuse_missing(config: DictConfig) -> None:
         )
 
 
-def _missing(config: DictConfig) -> Iterator[Any]:
-    """Nodes without a value; those that interpolate one are not among them."""
-    for part in _containers(config):
-        for key in part if isinstance(part, DictConfig) else range(len(part)):
-            if (node := part._get_node(key))._is_missing():
-                yield node
+def _refuse_redacted(plain: dict[Any, Any], tree: Branch) -> None:
+    def is_redacted(text: str) -> bool:
+        return text == REDACTED or f":{REDACTED}@" in text  # the password in an address
 
-
-def _refuse_redacted(tree: Branch) -> None:
-    for path, leaf in leaves(tree):
-        if _is_redacted(leaf[-1].value):
+    for path, leaf in leaves(tree) if _any_text(plain, is_redacted) else ():
+        if _any_text(leaf[-1].value, is_redacted):
             key = dotted(path)
             raise ConfigError(
                 f"{leaf[-1].who}: {key} is {REDACTED}: secrets are never written to files",
                 hint=f"set it by an override, {key}=..., or from the environment: {key}='${{oc.env:NAME}}'",
             )
-
-
-def _is_redacted(value: Any) -> bool:
-    if isinstance(value, str):
-        return value == REDACTED or f":{REDACTED}@" in value  # the password in an address
-    if isinstance(value, dict):
-        return any(map(_is_redacted, value.values()))
-    return isinstance(value, list) and any(map(_is_redacted, value))
 
 
 def _final_trace(config: DictConfig, program: str) -> Trace:
@@ -232,23 +267,14 @@ def _final_trace(config: DictConfig, program: str) -> Trace:
     return trace
 
 
-def _needs_of_folder(config: DictConfig) -> dict[str, tuple[str, ...]]:
-    with evaluation(config) as computed:
-        computed.value_of(config._get_node("save_dir"))
-    is_whole = config._get_root() is config
-    return {key: tuple(read) for key, read in computed.reads.items()} if is_whole else {}
-
-
 def _resolve(config: DictConfig, plain: dict[Any, Any]) -> dict[str, tuple[str, ...]]:
     """Resolve in place; gives what each computed value was computed from."""
     provide(plain)
     with evaluation(config) as computed:
-        results = [computed.value_of(_node(config, path)) for path, _ in derived_in(plain)]
-        may_be_literal = any(_mentions(_unwrapped(result), "${") for result in results) or _calls_or_escapes(
-            plain
-        )
-        values = OmegaConf.to_container(config, resolve=True) if may_be_literal else {}
-        literal = list(_interpolation_like(values))
+        results = [computed.value_of(node_at(config, path)) for path, _ in derived_in(plain)]
+        values: Any = {}
+        if _any_text(plain, _may_be_literal) or any(_mentions(_plain(one), "${") for one in results):
+            values = OmegaConf.to_container(config, resolve=True)
         try:
             OmegaConf.resolve(config)
         except OmegaConfBaseException:
@@ -256,77 +282,42 @@ def _resolve(config: DictConfig, plain: dict[Any, Any]) -> dict[str, tuple[str, 
                 config, resolve=True
             )  # fails likewise, and names the key in OmegaConf 2.3 too
             raise
-        for path, text in literal:
-            _set(config, path, escaped(text))
-    if config._get_root() is not config:
-        return {}
-    return needs_of(plain, {key: tuple(read) for key, read in computed.reads.items()})
+        # `OmegaConf.resolve` strips the escape of a literal `${`, and would resolve again
+        for path, text in texts_in(values):
+            here: Any = config
+            for key in path[:-1]:
+                here = here[key]
+            here[path[-1]] = escaped(text)
+    return needs_of(plain, computed.needs) if config._get_root() is config else {}
 
 
-def _unwrapped(value: Any) -> Any:
-    return OmegaConf.to_container(value, resolve=False) if OmegaConf.is_config(value) else value
-
-
-def _node(config: Any, path: Keys) -> Any:
-    for key in path:
-        config = config._get_node(key)
-    return config
+def _plain(value: Any) -> Any:
+    return OmegaConf.to_container(value, resolve=False) if isinstance(value, Container) else value
 
 
 _OTHER_CALL = re.compile(rf"\$\{{\s*(?!(?:{'|'.join(OPERATORS)})\s*:)[A-Za-z_][\w.-]*\s*:")
 
 
-def _calls_or_escapes(value: Any) -> bool:
-    """Whether resolving may give a text that is literally `${...}`: escapes do, and resolvers of others."""
-    if isinstance(value, str):
-        return (
-            "${" in value
-            and not isinstance(value, Derived)
-            and ("\\" in value or bool(_OTHER_CALL.search(value)))
-        )
-    if isinstance(value, dict):
-        return any(map(_calls_or_escapes, value.values()))
-    return isinstance(value, list) and any(map(_calls_or_escapes, value))
-
-
-def _containers(config: Any) -> Iterator[Any]:
-    """The configuration and every mapping and list in it."""
-    yield config
-    for _, part in _parts(config):
-        yield from _containers(part)
-
-
-def _parts(config: Any) -> Iterator[tuple[Any, Any]]:
-    """Key and value of the mappings and lists directly in `config`; not where interpolations lead."""
-    for key in list(config) if isinstance(config, DictConfig) else range(len(config)):
-        if not OmegaConf.is_missing(config, key) and not OmegaConf.is_interpolation(config, key):
-            part = config[key]
-            if isinstance(part, (DictConfig, ListConfig)):
-                yield key, part
+def _may_be_literal(text: str) -> bool:
+    """True if resolving may give a text that is literally `${...}`: escapes do, and resolvers of others."""
+    if "${" not in text or isinstance(text, Derived):
+        return False
+    return "\\" in text or bool(_OTHER_CALL.search(text))
 
 
 def _mentions(value: Any, mark: str) -> bool:
-    """Whether a text in nested plain data holds it: most configurations need none of OmegaConf's slow walks."""
+    return _any_text(value, lambda text: mark in text)
+
+
+def _any_text(value: Any, test: Callable[[str], bool]) -> bool:
+    """True if a text in nested plain data passes: most configurations need none of OmegaConf's slow walks."""
     if isinstance(value, str):
-        return mark in value
-    if isinstance(value, dict):
-        return any(_mentions(v, mark) for v in value.values())
-    return isinstance(value, list) and any(_mentions(v, mark) for v in value)
+        return test(value)
+    parts: Iterable[Any] = value.values() if isinstance(value, dict) else value
+    return isinstance(value, (dict, list)) and any(_any_text(part, test) for part in parts)
 
 
-def _interpolation_like(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], str]]:
-    """Where a value is literally `${...}`: `OmegaConf.resolve` strips the escape, and would resolve again."""
-    if isinstance(value, str) and "${" in value:
-        yield path, value
-    elif isinstance(value, (dict, list)):
-        for k, v in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from _interpolation_like(v, (*path, k))
-
-
-def _set(config: Any, path: tuple[Any, ...], value: str) -> None:
-    for key in path[:-1]:
-        config = config[key]
-    config[path[-1]] = value
+# -- plain data ----------------------------------------------------------------------------------------------------
 
 
 def to_plain(config: DictConfig) -> dict[Any, Any]:
@@ -352,23 +343,9 @@ def _written(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-_INTERPOLATION = re.compile(r"(\\*)\$\{")
-
-
 def to_yaml(plain: dict[Any, Any]) -> bytes:
     """The text of config.yaml: `OmegaConf.load` gives the same values back."""
     return yamlfile.dump(escaped(plain))
-
-
-def escaped(value: Any) -> Any:
-    """Resolved values as they are written: a literal `${` must not be read back as an interpolation."""
-    if isinstance(value, str):
-        return _INTERPOLATION.sub(lambda m: m[1] * 2 + r"\${", value) if "${" in value else value
-    if isinstance(value, dict):
-        return {k: escaped(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [escaped(v) for v in value]
-    return value
 
 
 def from_plain(plain: dict[Any, Any]) -> DictConfig:
@@ -384,3 +361,29 @@ def from_plain(plain: dict[Any, Any]) -> DictConfig:
         raise located(error) from None
     OmegaConf.set_readonly(config, True)
     return config
+
+
+# -- sums of lists -------------------------------------------------------------------------------------------------
+# `cfg.sizes + [10]` and `sum([cfg.a, cfg.b], [])` work for a read-only configuration, too: OmegaConf gives the sum
+# the parent of the list, so that it is read-only before it holds anything.
+
+
+def _sum(beside: ListConfig, *parts: Iterable[Any]) -> ListConfig:
+    total = ListConfig([], parent=beside._get_parent(), flags={"readonly": False})
+    for part in parts:
+        total.extend(part)
+    return total
+
+
+def _add(self: ListConfig, other: Iterable[Any]) -> ListConfig:
+    return _sum(self, self, other)
+
+
+def _add_to(self: ListConfig, other: Iterable[Any]) -> ListConfig:
+    return _sum(self, other, self)
+
+
+SUMS = frozenset(function.__code__ for function in (_sum, _add, _add_to))
+"""What passes lists on to whoever adds them."""
+ListConfig.__add__ = _add  # type: ignore[method-assign]
+ListConfig.__radd__ = _add_to  # type: ignore[method-assign]
