@@ -34,9 +34,10 @@ from . import (
 )
 from . import inputs as inputs_
 from .capture import environment, notebook, program, seeding, source
+from .capture.console import Capture
+from .capture.log import RunLog, listen
 from .errors import SaveDirError
 from .interrupts import Interrupt, held_back
-from .logs import Capture, RunLog, runlog
 from .maps import Maps
 from .model import VERSION, Lock, Omission, Status
 from .recorder import Recorder, redacted
@@ -580,7 +581,7 @@ def _load() -> None:
     """Load all that the first run.lock needs, before there is a folder that a kill could leave without one."""
     import filelock  # noqa: F401
 
-    runlog.listen()
+    listen()
     yamlfile.dump({})
     for late in ("origins_of", "value_digest", "structure_digest", "watch", "to_yaml"):
         getattr(config, late)

@@ -186,7 +186,7 @@ class Attached(Task):
         return f"rank{self.number}-"
 
     def enter(self) -> None:
-        from .logs import marked
+        from .capture.log import marked
 
         self._say("running")
         self.parent.log.activate()
@@ -219,7 +219,7 @@ def attach(rank: Rank, file: Path, results: Path, redactor: Redactor, *, console
     ------
     RunStateError: there is none in time.
     """
-    from .logs import RunLog
+    from .capture.log import RunLog
 
     folder, known = find(file, rank.number)
     files = layout.RunFiles(folder)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from . import layout, lock
-from .logs import RunLog
+from .capture.log import RunLog
 from .model import Lock, Omission
 from .redact import Redactor
 

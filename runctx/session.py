@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from . import layout
-    from .logs import RunLog
+    from .capture.log import RunLog
     from .metrics.journal import Journal
     from .model import Lock, Status
     from .tasks.work.attached import Parent, Task

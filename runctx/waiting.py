@@ -29,7 +29,7 @@ def wait_for(
     """
     if hashing.wait(0.02):
         return
-    from .logs import capture
+    from .capture import console
 
     began = time.monotonic()
     shown_from, given_up = began + PATIENCE, began + (limit if limit is not None else float("inf"))
@@ -40,7 +40,7 @@ def wait_for(
                 hashing.cancel()
                 return
             if show and bar is None and time.monotonic() > shown_from:
-                bar = _Bar(what) if capture.is_terminal("stderr") else _Lines(what)
+                bar = _Bar(what) if console.is_terminal("stderr") else _Lines(what)
             if bar is not None:
                 bar.update(*hashing.progress)
     finally:
@@ -68,18 +68,18 @@ class _Lines:
     """One line at the start and one at the end, where a bar would be drawn below itself again and again."""
 
     def __init__(self, what: str) -> None:
-        from .logs import capture
+        from .capture import console
 
         self._what, self._began = what, time.monotonic()
-        capture.say(f"{what} ...\n", capture.console())
+        console.say(f"{what} ...\n", console.stream_for_messages())
 
     def update(self, done: int, total: int | None) -> None:
         pass
 
     def close(self, done: int, total: int | None) -> None:
+        from .capture import console
         from .display import words
-        from .logs import capture
 
         of = "" if total in (done, None) else f" of {words.size(total or 0)}"
         took = words.took(time.monotonic() - self._began + PATIENCE)
-        capture.say(f"{self._what}: {words.size(done)}{of} in {took}\n", capture.console())
+        console.say(f"{self._what}: {words.size(done)}{of} in {took}\n", console.stream_for_messages())

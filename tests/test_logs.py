@@ -1,4 +1,4 @@
-"""What did the run say? Promises of `runctx.logs`."""
+"""What did the run say? Promises of `runctx.capture.log`."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from loguru import logger
 
+from runctx.capture.log import RunLog
 from runctx.errors import SettingsError
-from runctx.logs import RunLog
 
 LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} \| ([A-Z]+) +\| (\S*:\S*:\d+) - (.*)")
 ROOT = Path(__file__).parent.parent
@@ -390,7 +390,7 @@ def test_standard_logging_joins_and_stays_as_it_is():
     code = """if True:
         import logging, logging.config, sys
         from pathlib import Path
-        from runctx.logs import RunLog
+        from runctx.capture.log import RunLog
         log = RunLog(Path(sys.argv[1]), "run"); log.activate()
         logging.getLogger("lib").warning("last resort")
         logging.getLogger("lib").info("held back")
@@ -464,7 +464,7 @@ def test_handlers_are_added_once(new_log):
 
 def test_import_is_light():
     """Loguru is loaded by the first log, not by the import."""
-    result = python("import sys, runctx.logs; print('loguru' in sys.modules, 'ctypes' in sys.modules)")
+    result = python("import sys, runctx.capture.log; print('loguru' in sys.modules, 'ctypes' in sys.modules)")
     assert result.stdout == "False False\n", result.stderr
 
 
@@ -543,7 +543,7 @@ def test_killed_process_loses_no_line(tmp_path):
         import os, signal, sys, logging
         from pathlib import Path
         from loguru import logger
-        from runctx.logs import RunLog
+        from runctx.capture.log import RunLog
         log = RunLog(Path(sys.argv[1]), "run", console=False); log.activate()
         for i in range(500): log.logger.info("own {}", i)
         logger.info("global"); logging.warning("std")
@@ -560,7 +560,7 @@ def test_signal_handler_may_log(tmp_path):
     code = """if True:
         import signal, sys
         from pathlib import Path
-        from runctx.logs import RunLog
+        from runctx.capture.log import RunLog
         log = RunLog(Path(sys.argv[1]), "run", console=False); log.activate()
         heard = 0
         def handler(*_):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from runctx.logs import tee
+from runctx.capture import tee
 from runctx.redact import REDACTED, Redactor, is_secret_file
 from tests.test_kernel import Kernel
 
@@ -501,14 +501,11 @@ def test_a_known_secret_escaped(secret: str) -> None:
         assert not re.search(r"both|here|naïve|l2|c>d", shown), shown
 
 
-def test_captured_lines_know_what_was_learned_since() -> None:
+def test_captured_lines_know_what_was_learned_since(tmp_path: Path) -> None:
     """A secret split over two printed lines goes from the captured output; later lessons are heard."""
     redactor = Redactor()
-    lines = tee.Lines("STDOUT", redactor.text)
+    log = tee.Log(tmp_path / "run.log", redactor.text)
     redactor.learn({"password": "hunter22andmore"})
-    shown = lines.feed(b"x hunter22\nandmore y\nz\n")
-    assert [line.partition(" | ")[2] for line in shown] == [
-        f"STDOUT   | x {REDACTED}",
-        f"STDOUT   | {REDACTED} y",
-        "STDOUT   | z",
-    ]
+    log.feed("stdout", b"x hunter22\nandmore y\nz\n")
+    log.end()
+    assert (tmp_path / "run.log").read_text().splitlines() == [f"x {REDACTED}", f"{REDACTED} y", "z"]

@@ -340,7 +340,7 @@ def _with_outputs(known: Lock, save_dir: Path) -> Lock:
 
 def _say(sealed: Lock, save_dir: Path) -> None:
     """Into the run's log, too."""
-    from ..logs import RunLog
+    from ..capture.log import RunLog
 
     log = RunLog(RunFiles(save_dir).log, sealed.id, console=False)
     done, total = (sum(getattr(entry, what) for entry in sealed.tasks) for what in ("done", "total"))

@@ -154,7 +154,7 @@ class _Console:
     encoding = "utf-8"
 
     def write(self, text: str) -> None:
-        from ..logs.capture import write
+        from ..capture.console import write
 
         write(text if text.endswith(("\n", "\r")) else f"{text}\r")
 

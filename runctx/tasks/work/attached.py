@@ -14,7 +14,7 @@ from ...layout import METRICS, RunFiles
 from ...redact import Redactor
 
 if TYPE_CHECKING:  # most runs have no tasks
-    from ...logs import RunLog
+    from ...capture.log import RunLog
     from ...metrics.journal import Journal
     from ...model import Lock
     from ..ledger.rows import Read

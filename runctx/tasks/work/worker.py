@@ -172,7 +172,7 @@ class Worker:
             _bear((signal.SIGINT,))
         if self.terms.pid:
             pooled.settle()
-        from ...logs import marked
+        from ...capture.log import marked
 
         log = self.parent.log
         log.activate()

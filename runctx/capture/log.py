@@ -1,14 +1,13 @@
-"""What did the run say? One logger per run: its lines go to the console and, whole, to `run.log`.
+"""Write what a run logs: one logger per run, whose lines go to the console and, whole, to `run.log`.
 
-`run.logger` belongs to a loguru core of our own, so that nothing the user does to the global logger
-(`remove`, `configure`) reaches it; one pair of handlers per process serves all runs, since `loguru.add` takes
-3 ms. What else is said joins in: lines of the global loguru logger, and records of the standard `logging`
-(INFO and up). Their console output stays theirs, as do their levels: what the user's level holds back (for
-`logging`, by default, all below WARNING) is not heard here either.
+`run.logger` belongs to a loguru core of our own, so that nothing the user does to the global logger (`remove`,
+`configure`) reaches it; one pair of handlers per process serves all runs, since `loguru.add` takes 3 ms. Lines of the
+global loguru logger and records of the standard `logging` (INFO and up) join in. Their console output stays theirs, as
+do their levels: what the user's level holds back (for `logging`, by default, all below WARNING) is not heard here.
 
-A line without a run of its own goes to the current run of its thread or task; where there is none (a new
-thread knows nothing of it), to the only active run; and if several are active, to all of them, marked
-`[unattributed]`. What a task of `run.map` says, through whichever logger, is marked with the task.
+A line without a run of its own goes to the current run of its thread or task; where there is none (a new thread knows
+nothing of it), to the only active run; and if several are active, to all of them, marked `[unattributed]`. What a task
+of `run.map` says, through whichever logger, is marked with the task.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ import os
 import re
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
@@ -29,20 +29,18 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import SettingsError
 from ..model import Omission
-from . import capture, tee
+from . import console as console_
+from .tee import without_colours
 
 if TYPE_CHECKING:
     import loguru
 
 _KEY = "runctx"
 """Where a record of `run.logger` carries its run, in loguru's `extra`."""
-_WHERE = "{name}:{function}:{line}"
-_LINE = "{{time:YYYY-MM-DD HH:mm:ss.SSS}} | {{level: <8}} | {where} - "
-_COLOURED = (
-    "<green>{{time:YYYY-MM-DD HH:mm:ss.SSS}}</green> | <level>{{level: <8}}</level> | <cyan>{where}</cyan> - "
-)
 _OURSELVES = "runctx"
 _UNATTRIBUTED = "[unattributed] "
+_TAG = re.compile(r"</?(?:[fb]g\s)?[^<>\s]*>")
+"""What loguru takes for a colour."""
 
 _current: ContextVar[tuple[RunLog, ...]] = ContextVar("runctx_logs", default=())
 _active: list[RunLog] = []
@@ -99,15 +97,15 @@ class RunLog:
         self.path = Path(path).absolute()
         self.run_id = run_id
         self.console = console
-        self._stream = stream or capture.console()
+        self._stream = stream or console_.stream_for_messages()
         self._redact = redact
-        self._lost = 0
-        self._why = ""
-        self._capture: capture.Capture | None = None
+        self._lost, self._why = 0, ""
+        self._capture: console_.Capture | None = None
         core = _own_core()
         self._console_level = _level_number(core, level)
         self.logger: loguru.Logger = _logger_of(core).bind(**{_KEY: self})
-        self._ours = self.logger.patch(_sign)
+        # where our own lines stand in our code helps nobody
+        self._ours = self.logger.patch(lambda record: record.update(name=_OURSELVES))
         self._file: Any = None
         try:
             self._file = open(path, "ab", buffering=0)  # noqa: SIM115 - closed by close()
@@ -153,9 +151,8 @@ class RunLog:
             _active.remove(self)
         stack = list(_current.get())
         if self in stack:
-            stack.reverse()
-            stack.remove(self)
-            _current.set(tuple(reversed(stack)))
+            del stack[len(stack) - 1 - stack[::-1].index(self)]
+            _current.set(tuple(stack))
 
     def say(self, level: str, message: str) -> None:
         """Say something of our own, to the file and the console."""
@@ -165,14 +162,14 @@ class RunLog:
         """Say that something was left out or looks unintended."""
         self.say("WARNING", message)
 
-    def capture(self) -> capture.Capture:
+    def capture(self) -> console_.Capture:
         """Hear what the process prints as well, until the result is stopped or the log is closed; once.
 
         Our own console lines are not heard, but for those of fresh worker processes, and so are there twice;
         like those of the user's other loggers, of which we cannot tell where they print.
         """
         if self._capture is None:
-            self._capture = capture.Capture(self.path, self._redact)
+            self._capture = console_.Capture(self.path, self._redact)
         return self._capture.start()
 
     def renew_redaction(self) -> None:
@@ -184,26 +181,32 @@ class RunLog:
         """End capture and file. Later lines go to the console only. Never raises; may be called twice."""
         while self in _active:
             self.deactivate()
-        if self._capture is not None:
-            try:
-                self._capture.stop()
-            except Exception as error:  # streams may be anybody's objects
-                self._lose(error)
         file, self._file = self._file, None
-        if file is not None:
-            try:
+        try:
+            if self._capture is not None:
+                self._capture.stop()
+            if file is not None:
                 file.close()
-            except OSError as error:  # some network file systems report a full disk only now
-                self._lose(error)
+        except Exception as error:  # streams may be anybody's objects; a full disk is reported late by some
+            self._lose(error)
 
-    def _shows(self, number: int) -> bool:
-        return self.console and number >= self._console_level
+    def hear(self, message: Any) -> None:
+        """Write a line of the logger, which loguru has formatted, to the file, and to a console without colours."""
+        plain = self.clean(without_colours(message))  # colours may part the name of a secret from its value
+        level = message.record["level"].no
+        if level >= logging.DEBUG:
+            self.append(plain)
+        if self.console and level >= self._console_level and not self.is_coloured():
+            console_.say(self.clean(message) if "\x1b" in message else plain, self._stream)
 
-    def _colours(self) -> bool:
-        return not os.environ.get("NO_COLOR") and capture.is_terminal(self._stream)
+    def show(self, message: Any) -> None:
+        """Show a line with colours."""
+        if self.console and message.record["level"].no >= self._console_level:
+            console_.say(self.clean(str(message)), self._stream)
 
-    def _print(self, text: str) -> None:
-        capture.say(text, self._stream)
+    def is_coloured(self) -> bool:
+        """Whether the console shows colours."""
+        return not os.environ.get("NO_COLOR") and console_.is_terminal(self._stream)
 
     def clean(self, text: str) -> str:
         """The text without secrets."""
@@ -215,17 +218,17 @@ class RunLog:
             self._lose(error)
             return "(line withheld: redact failed)\n"
 
-    def _append(self, text: str) -> None:
+    def append(self, text: str) -> None:
         """Write all at once. A file object, not a number, which after a close may be another file's."""
         file = self._file
         if file is None:
             return
         data = text.encode("utf-8", "backslashreplace")
         try:
-            _require_linked(file.fileno())
-            written = file.write(data)
-            while written < len(data):  # a disk about to fill up takes a part
-                written += file.write(data[written:])
+            if os.fstat(file.fileno()).st_nlink == 0:
+                raise FileNotFoundError("the file was deleted")
+            while data:  # a disk about to fill up takes a part
+                data = data[file.write(data) :]
         except (OSError, ValueError) as error:
             if self._file is not None:
                 self._lose(error)
@@ -235,7 +238,8 @@ class RunLog:
         if self._lost == 1:
             self._why = f"{type(error).__name__}: {error}"
             if self.console:
-                self._print(f"runctx: cannot write {self.path}; the run continues: {self._why}\n")
+                text = f"runctx: cannot write {self.path}; the run continues: {self._why}\n"
+                console_.say(text, self._stream)
 
 
 @contextlib.contextmanager
@@ -246,11 +250,6 @@ def marked(mark: object) -> Iterator[None]:
         yield
     finally:
         _mark.reset(token)
-
-
-def _marked() -> str:
-    text = str(_mark.get())
-    return f"[{text}] " if text else ""
 
 
 _copies: weakref.WeakValueDictionary[Path, RunLog] = weakref.WeakValueDictionary()
@@ -277,30 +276,11 @@ def _reopened(
     return copy
 
 
-def _require_linked(descriptor: int) -> None:
-    if os.fstat(descriptor).st_nlink == 0:
-        raise FileNotFoundError("the file was deleted")
-
-
-def _addressees() -> tuple[list[RunLog], str]:
-    """The runs a line without a run of its own belongs to, and what to mark it with."""
-    for log in reversed(_current.get()):
-        if log in _active:
-            return [log], ""
-    everyone = list(dict.fromkeys(_active))
-    return everyone, _UNATTRIBUTED if len(everyone) > 1 else ""
-
-
-def _tell(text: str) -> None:
-    for log in _addressees()[0]:
-        log._append(log.clean(tee.without_colours(text)))
-
-
-# -- our own core ------------------------------------------------------------------------------------------
+# -- our own core. Loguru has no public way to a second one; docs/decisions.md names what is used of its inside ----
 
 
 def _global_logger() -> Any:
-    """Loguru's only public logger. Untyped, for its core is private; what we use of it is pinned by tests."""
+    """Untyped, for its core is private."""
     from loguru import logger
 
     return logger
@@ -309,6 +289,22 @@ def _global_logger() -> Any:
 def _logger_of(core: Any) -> Any:
     """A loguru logger on that core. Made as `loguru/__init__.py` makes the global one."""
     return type(_global_logger())(core, None, 0, False, False, False, False, True, [], {})
+
+
+@functools.cache
+def _own_core() -> Any:
+    theirs = _global_logger()._core
+    core = _core_class()()
+    for shared in ("levels", "levels_lookup", "levels_ansi_codes"):
+        setattr(
+            core, shared, getattr(theirs, shared)
+        )  # levels the user adds to the global logger are levels here
+    own = _logger_of(core)
+    _Sink(core, _hear).add(own, level=0, format=_line(), filter=_is_bound, diagnose=False, backtrace=True)
+    _Sink(core, _show).add(
+        own, level=0, format=_line(True), filter=_is_coloured, diagnose=False, backtrace=True, colorize=True
+    )
+    return core
 
 
 @functools.cache
@@ -322,19 +318,6 @@ def _core_class() -> type:
             return _own_core, ()
 
     return Core
-
-
-@functools.cache
-def _own_core() -> Any:
-    core = _core_class()()
-    for shared in ("levels", "levels_lookup", "levels_ansi_codes"):
-        # levels the user adds to the global logger are levels here
-        setattr(core, shared, getattr(_global_logger()._core, shared))
-    own = _logger_of(core)
-    options: dict[str, Any] = {"level": 0, "diagnose": False, "backtrace": True}
-    _Sink(core, _write_own).add(own, format=_own_format, filter=_is_bound, **options)
-    _Sink(core, _show_own).add(own, format=_coloured_format, filter=_is_coloured, colorize=True, **options)
-    return core
 
 
 class _Sink:
@@ -383,56 +366,42 @@ def _level_number(core: Any, level: str | int) -> int:
     return number
 
 
-def _sign(record: Any) -> None:
-    """Where our own lines stand in our code helps nobody."""
-    record.update(name=_OURSELVES)
+def _line(colours: bool = False) -> Callable[[Any], str]:
+    """Formats a record of `run.logger`."""
+    time, level, place, message = (
+        ("<green>{time:YYYY-MM-DD HH:mm:ss.SSS}</green>", "<level>{level: <8}</level>", "<cyan>%s</cyan>")
+        if colours
+        else ("{time:YYYY-MM-DD HH:mm:ss.SSS}", "{level: <8}", "%s")
+    ) + ("<level>{message}</level>" if colours else "{message}",)
 
+    def line(record: Any) -> str:
+        if "task" not in record["extra"] and (mark := str(_mark.get())):
+            record["extra"]["task"] = mark
+        task = "[{extra[task]}] " if "task" in record["extra"] else ""
+        where = place % (_OURSELVES if record["name"] == _OURSELVES else "{name}:{function}:{line}")
+        return f"{time} | {level} | {where} - {task}{message}\n{{exception}}"
 
-def _where(record: Any) -> str:
-    return _OURSELVES if record["name"] == _OURSELVES else _WHERE
-
-
-def _own_format(record: Any) -> str:
-    return _LINE.format(where=_where(record)) + _task(record) + "{message}\n{exception}"
-
-
-def _coloured_format(record: Any) -> str:
-    return _COLOURED.format(where=_where(record)) + _task(record) + "<level>{message}</level>\n{exception}"
-
-
-def _task(record: Any) -> str:
-    if "task" not in record["extra"] and (mark := str(_mark.get())):
-        record["extra"]["task"] = mark
-    return "[{extra[task]}] " if "task" in record["extra"] else ""
+    return line
 
 
 def _is_bound(record: Any) -> bool:
     """Not when a stand-in for `sys.stderr` sends our own line back to us: that is a loop."""
-    return isinstance(record["extra"].get(_KEY), RunLog) and not capture.is_saying()
+    return isinstance(record["extra"].get(_KEY), RunLog) and not console_.is_saying()
 
 
 def _is_coloured(record: Any) -> bool:
-    if not _is_bound(record):
-        return False
-    log: RunLog = record["extra"][_KEY]
-    return log._shows(record["level"].no) and log._colours()
+    return _is_bound(record) and record["extra"][_KEY].is_coloured()
 
 
-def _write_own(message: Any) -> None:
-    log: RunLog = message.record["extra"][_KEY]
-    plain = log.clean(tee.without_colours(message))  # colours may part the name of a secret from its value
-    if message.record["level"].no >= logging.DEBUG:
-        log._append(plain)
-    if log._shows(message.record["level"].no) and not log._colours():
-        log._print(log.clean(message) if "\x1b" in message else plain)
+def _hear(message: Any) -> None:
+    message.record["extra"][_KEY].hear(message)
 
 
-def _show_own(message: Any) -> None:
-    log: RunLog = message.record["extra"][_KEY]
-    log._print(log.clean(str(message)))
+def _show(message: Any) -> None:
+    message.record["extra"][_KEY].show(message)
 
 
-# -- what others say ---------------------------------------------------------------------------------------
+# -- lines of other loggers --------------------------------------------------------------------------------
 
 
 @functools.cache
@@ -440,29 +409,37 @@ def listen() -> None:
     """Let the global loguru logger and the standard logging join the active runs; once per process."""
     _own_core()
     logger = _global_logger()
-    sink = _Sink(logger._core, _write_global)
-    sink.add(logger, level="DEBUG", format=_global_format, filter=_joins, diagnose=False, backtrace=True)
+    sink = _Sink(logger._core, _tell)
+    sink.add(logger, level="DEBUG", format=_global_line, filter=_joins, diagnose=False, backtrace=True)
     _hear_logging()
 
 
-def _global_format(record: Any) -> str:
-    marks = _addressees()[1] + _marked()
-    marks = _TAG.sub(r"\\\g<0>", marks.replace("{", "{{").replace("}", "}}"))
-    return _LINE.format(where=_WHERE) + marks + "{message}\n{exception}"
+def _addressees() -> tuple[list[RunLog], str]:
+    """The runs a line without a run of its own belongs to, and what to mark it with."""
+    mark = str(_mark.get())
+    mark = f"[{mark}] " if mark else ""
+    for log in reversed(_current.get()):
+        if log in _active:
+            return [log], mark
+    everyone = list(dict.fromkeys(_active))
+    return everyone, (_UNATTRIBUTED if len(everyone) > 1 else "") + mark
 
 
-_TAG = re.compile(r"</?(?:[fb]g\s)?[^<>\s]*>")
-"""What loguru takes for a colour."""
+def _tell(text: str) -> None:
+    for log in _addressees()[0]:
+        log.append(log.clean(without_colours(str(text))))
+
+
+def _global_line(record: Any) -> str:
+    marks = _TAG.sub(r"\\\g<0>", _addressees()[1].replace("{", "{{").replace("}", "}}"))
+    place = "{time:YYYY-MM-DD HH:mm:ss.SSS} | {level: <8} | {name}:{function}:{line}"
+    return f"{place} - {marks}{{message}}\n{{exception}}"
 
 
 def _joins(record: Any) -> bool:
     """Not without a run; nor a record that logging passed on to loguru, nor our own console line."""
     passed_on = getattr(_relaying, "message", None) == record["message"]
-    return bool(_active) and not passed_on and not capture.is_saying()
-
-
-def _write_global(message: Any) -> None:
-    _tell(str(message))
+    return bool(_active) and not passed_on and not console_.is_saying()
 
 
 def _hear_logging() -> None:
@@ -475,10 +452,10 @@ def _hear_logging() -> None:
     original = logging.Logger.callHandlers
 
     def callHandlers(self: logging.Logger, record: logging.LogRecord) -> None:  # noqa: N802 - the name it replaces
-        if not _active or record.levelno < logging.INFO or capture.is_saying():
+        if not _active or record.levelno < logging.INFO or console_.is_saying():
             return original(self, record)
         before = getattr(_relaying, "message", None)
-        _relaying.message = _told(record)
+        _relaying.message = _write_record(record)
         try:
             return original(self, record)
         finally:
@@ -489,12 +466,17 @@ def _hear_logging() -> None:
     logging.Logger.callHandlers = callHandlers  # type: ignore[method-assign]
 
 
-def _told(record: logging.LogRecord) -> str | None:
-    """Write a record; its message, or None if it cannot be put into words."""
+def _write_record(record: logging.LogRecord) -> str | None:
+    """Write a record of the standard logging; its message, or None if it cannot be put into words."""
     try:
         message = record.getMessage()
         if not _comes_from_loguru(record):
-            _tell(_standard_line(record, message))
+            stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.created))
+            place = f"{record.name}:{record.funcName}:{record.lineno} - {_addressees()[1]}"
+            line = f"{stamp}.{int(record.msecs):03d} | {record.levelname: <8} | {place}{message}\n"
+            if record.exc_info:
+                line += logging.Formatter().formatException(record.exc_info) + "\n"
+            _tell(line)
     except Exception:  # wrong arguments to the format: logging itself reports it, in its own way
         return None
     return message
@@ -509,15 +491,3 @@ def _comes_from_loguru(record: logging.LogRecord) -> bool:
         if frame.f_globals.get("__name__") == "loguru._handler":
             return True
     return False
-
-
-def _standard_line(record: logging.LogRecord, message: str) -> str:
-    import time
-
-    stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.created))
-    where = f"{record.name}:{record.funcName}:{record.lineno}"
-    said = f"{_addressees()[1]}{_marked()}{message}"
-    line = f"{stamp}.{int(record.msecs):03d} | {record.levelname: <8} | {where} - {said}\n"
-    if record.exc_info:
-        line += logging.Formatter().formatException(record.exc_info) + "\n"
-    return line
