@@ -14,7 +14,7 @@ from .capture import program, seeding
 from .errors import RunStateError
 from .redact import Redactor
 from .session import Given, Session, failure, status_of
-from .tasks.work import attached
+from .tasks import attached
 
 if TYPE_CHECKING:
     import loguru
@@ -51,7 +51,7 @@ class AttachedSession(Session):
             parent.results,
             lambda text: config.interpolated(self.cfg, text, started),
         )
-        self.inputs = task.reading.begin((name for name, _ in given.inputs), paths)
+        self.inputs = task.read((name for name, _ in given.inputs), paths)
         self.files = layout.RunFiles(parent.save_dir)
         self.log, self.label, self.journal = parent.log, str(task), task.journal
         self._ended: tuple[Status, Failure | None] = ("running", None)
@@ -91,7 +91,7 @@ class AttachedSession(Session):
         return self.task.parent
 
     def map(self, function: Any, tasks: Any, into: str | None, **how: Any) -> Sequence[Any]:
-        from .tasks import fanout
+        from .tasks import mapping
 
         if not self.task.map:
             raise RunStateError(
@@ -99,7 +99,7 @@ class AttachedSession(Session):
                 hint="call it in the process that entered the run",
             )
         base = None if into is None else self.unresolved()
-        return fanout.inside_a_task(
+        return mapping.inside_a_task(
             function, tasks, into, base, how["retries"], how["on_error"], self.redactor
         )
 

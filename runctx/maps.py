@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from .layout import TaskFiles, here
 from .recorder import Recorder
-from .tasks.work.noted import Noted
+from .tasks.attached import Noted
 
 if TYPE_CHECKING:
     from .model import Tasks
     from .run_inputs import RunInputs
-    from .tasks.results import Final
+    from .tasks.ledger import Final
 
 
 class Maps:
@@ -48,19 +48,18 @@ class Maps:
             self._replace(entry)
             self._recorder.write()
 
-    def gather(self, files: TaskFiles, final: Final) -> None:
+    def gather(self, files: TaskFiles, final: Final, show: bool = False) -> None:
         """Into the lock, what workers know that it should tell."""
-        from .tasks import inputs
-        from .tasks.work import noted
+        from .tasks import attached, inputs
 
         recorder = self._recorder
         with recorder.step(f"inputs of the tasks of {files.name}"), recorder.mutex:
             upstream = self._inputs.upstream
             recorder.lock, self._inputs.upstream = inputs.joined(
-                recorder.lock, files, final, here() or Path(), upstream
+                recorder.lock, files, final, here() or Path(), upstream, show=show
             )
         with recorder.step(f"what the workers of {files.name} noted"):
-            self.noted = self.noted.joined(noted.read(files))
+            self.noted = self.noted.joined(attached.read_notes(files))
 
     def finish(self) -> None:
         """Of maps that nobody waited for, or that only an earlier entry called: what became of their tasks."""
@@ -83,7 +82,7 @@ class Maps:
         from .tasks import collect
 
         found = collect.fold(self._recorder.lock, self._recorder.files.root, entry)
-        self.gather(found.files, found.final)
+        self.gather(found.rows.files, found.rows.final)
         if entry.name not in self.waited:
             return  # its entry stays until it is called again
         self._replace(found.entry)
@@ -94,14 +93,13 @@ class Maps:
 
     def _may_go_on(self, entry: Tasks) -> bool:
         """Whether it was only the waiting that was interrupted: others work on a map, or a scheduler has jobs of it."""
-        from .tasks import fold
-        from .tasks.work import presence
+        from .tasks import results, shifts
 
-        if not fold.unfinished(entry):
+        if not results.unfinished(entry):
             return False
         folder = self._recorder.files.root
         jobs = TaskFiles(folder, entry.name).jobs
-        return jobs.is_dir() or presence.may_go_on(folder, presence.processes(self._recorder.lock))
+        return jobs.is_dir() or shifts.may_go_on(folder, shifts.processes(self._recorder.lock))
 
     def _replace(self, entry: Tasks) -> None:
         known = {one.name: one for one in self._recorder.lock.tasks}

@@ -44,7 +44,7 @@ from .recorder import Recorder, redacted
 from .redact import SECRET_FILES, Redactor
 from .run_inputs import RunInputs, patience
 from .session import Given, Session, failure, refuse_save_dir, status_of
-from .tasks.work import attached
+from .tasks import attached
 from .views import Views
 from .waiting import PATIENCE_AFTER_ERROR, wait_for
 
@@ -123,21 +123,21 @@ class OwnSession(Session):
 
     def map(self, function: Any, tasks: Any, into: str | None, **how: Any) -> Sequence[Any]:
         from .launchers import launcher_of
-        from .tasks import fanout
+        from .tasks import mapping
 
         base = None if into is None else self.unresolved()
         if (task := attached.current.get()) is not None:
-            return fanout.inside_a_task(
+            return mapping.inside_a_task(
                 function, tasks, into, base, how["retries"], how["on_error"], task.parent.redactor
             )
         self.views.announce()  # tasks may log in processes of their own
-        name = self.maps.new_name(fanout.folder_name(function))
+        name = self.maps.new_name(mapping.folder_name(function))
         before = self.maps.entry(name)
         try:
             launcher = launcher_of(how["launcher"], how["n_jobs"])
             self.maps.waited[name] = launcher.waits
-            return fanout.fan_out(
-                fanout.Order(
+            return mapping.fan_out(
+                mapping.Order(
                     function=function,
                     tasks=list(tasks),
                     into=into,

@@ -23,7 +23,7 @@ from . import layout, liveness
 from .errors import LockError, NoRunError, RunStateError
 from .model import Failure, Lock, Omission, Status
 from .redact import Redactor
-from .tasks.work.attached import Parent, Task
+from .tasks.attached import Parent, Task
 
 OFF = "RUNCTX_RANKS"
 """Variable that makes every process a run of its own, if it is `off`."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from . import layout, liveness, lock, permissions
 from .errors import ConfigError, LockError, NoRunError, RunStateError
 from .model import Lock, Session
-from .tasks.work import presence
+from .tasks import shifts
 from .told import Told
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def _taken(
     try:
         known = lock.read(folder)  # now that nobody else changes it
         _check(known, folder, stage, configuration)
-        working = presence.at_work(folder, known)
+        working = shifts.at_work(folder, known)
         if working:
             raise RunStateError(
                 f"cannot resume run {known.id} yet: its tasks are still running: {_some(working)}",

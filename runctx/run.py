@@ -20,7 +20,7 @@ from .inputs import Inputs
 from .past.kept import Kept
 from .redact import Redactor
 from .session import Given, Session, refuse_save_dir
-from .tasks.work import attached
+from .tasks import attached
 from .told import Told
 
 if TYPE_CHECKING:
@@ -220,7 +220,7 @@ class Run(Kept):
                 "a function that run.map calls may enter a Run of its own, which joins the one that maps\n"
                 "hint: a spawned process gets it when it starts: Process(target=work, args=(run,)), or initargs=(run,)"
             )
-        from .tasks.values.returned import Returned
+        from .tasks.results import Returned
 
         parent = session.parent()
         return Returned, (os.fspath(parent.save_dir), parent.id, session.lock.config)
@@ -358,10 +358,10 @@ class Run(Kept):
         ...     list(run.map(lambda x: x * x, [1, 2, 3], launcher="serial"))
         [1, 4, 9]
         """
-        from .tasks import fanout
+        from .tasks import mapping
 
         session = self._opened("map()")
-        fanout.checked(function, tasks, into, n_jobs, retries, on_error)
+        mapping.checked(function, tasks, into, n_jobs, retries, on_error)
         return session.map(
             function, tasks, into, launcher=launcher, n_jobs=n_jobs, retries=retries, on_error=on_error
         )

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .capture.log import RunLog
     from .metrics.journal import Journal
     from .model import Lock, Status
-    from .tasks.work.attached import Parent, Task
+    from .tasks.attached import Parent, Task
     from .told import Told
 
 

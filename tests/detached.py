@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from runctx.launchers import Joblib, Serial
-from runctx.tasks.work.plan import Plan
-from runctx.tasks.work.presence import read_all
+from runctx.tasks.shifts import read_all
+from runctx.tasks.supervisor import Plan
 
 
 @dataclass

@@ -23,7 +23,7 @@ from runctx import Run
 from runctx.errors import InputError, LedgerError, NoRunError, ResultError, TaskError
 from runctx.hashing import Hashing, digest_file
 from runctx.past.record import Record
-from runctx.tasks.values import content
+from runctx.tasks import keys
 
 LAUNCHERS = ("serial", "threading", "joblib")
 
@@ -337,14 +337,27 @@ def change(number):
 
 
 def test_an_input_that_changed_between_tasks(here):
-    """Two tasks that found different content under one path: the lock says so, and keeps what was found first."""
-    first = digest_file("a.txt")
+    """Two tasks that found different files under one path: the lock says so, and has what was there at the end."""
     with entered() as run:
         run.map(change, range(3), launcher="serial")
     (data,) = run.inputs
     assert data.changed_during_run
-    assert data.digest == first
+    assert data.digest == digest_file("a.txt")
     assert any("a.txt" in omission.why for omission in run.omissions)
+
+
+def read_and_remove(path):
+    with Run({}, inputs=[path]):
+        os.remove(path)
+
+
+def test_an_input_that_a_task_removed(here):
+    """A file that is gone when the map has ended has no digest, and the lock says why."""
+    with entered() as run:
+        run.map(read_and_remove, ["a.txt"], launcher="serial")
+        run.map(read, ["b.txt"], launcher="serial")
+    assert [(data.path, data.digest is None) for data in run.inputs] == [("a.txt", True), ("b.txt", False)]
+    assert "a.txt" in [omission.what for omission in run.omissions]
 
 
 @pytest.mark.parametrize("many", [False, True])
@@ -396,20 +409,20 @@ def test_a_returned_run_is_a_past_run(here):
     for trusted in (False, True):
         (loaded,) = Run.load(moved).results(trusted=trusted)
         assert (loaded.save_dir, loaded.id, loaded.cfg.input) == (moved, run.id, "a.txt")
-        assert content.digest(loaded) == content.digest(pickle.loads(pickle.dumps(loaded)))
+        assert keys.digest(loaded) == keys.digest(pickle.loads(pickle.dumps(loaded)))
 
 
 def test_a_returned_run_follows_no_path_it_does_not_trust(here):
     """Read without trust, a returned run is of the folder it was read from, whatever folder it names."""
-    from runctx.tasks.values import returned
-    from runctx.tasks.values.serialization import dumps, loads
+    from runctx.tasks import results
+    from runctx.tasks.serialization import dumps, loads
 
-    data = dumps([returned.Returned("/etc", "x-251121-120000-abc123", {"lr": 1})])
-    with returned.results_of(here):
+    data = dumps([results.Returned("/etc", "x-251121-120000-abc123", {"lr": 1})])
+    with results.results_of(here):
         assert loads(data, trusted=False)[0].save_dir == here
     with entered() as run:
         pass
-    with returned.results_of(run.save_dir), pytest.raises(NoRunError, match="was not found"):
+    with results.results_of(run.save_dir), pytest.raises(NoRunError, match="was not found"):
         loads(data, trusted=False)[0].lock
     with pytest.raises(ResultError):
         loads(data, trusted=False)

@@ -20,10 +20,9 @@ from click.testing import CliRunner
 from runctx import Run, layout, lock
 from runctx.cli import main
 from runctx.errors import RunStateError, TaskError
-from runctx.launchers.slurm import scheduler
+from runctx.launchers import scheduler
 from runctx.past import index, record
-from runctx.tasks import collect
-from runctx.tasks.work import presence, shift
+from runctx.tasks import collect, shifts, supervisor
 from tests.detached import Detached
 from tests.pastruns import make_lock, write_run
 
@@ -104,7 +103,7 @@ def test_collected(launcher, gate):
     before = (run.save_dir / layout.LOCK).read_bytes()
     Run.load(run.save_dir).collect()
     assert (run.save_dir / layout.LOCK).read_bytes() == before
-    assert not presence.maps(run.save_dir)
+    assert not shifts._maps(run.save_dir)
 
 
 def test_failed(launcher, gate):
@@ -351,7 +350,7 @@ def test_command(launcher, gate):
 def shift_of(run: lock.Lock, folder: Path, **changes) -> Path:
     """A shift of another process, as it tells of itself."""
     files = layout.TaskFiles(folder, "work")
-    one = presence.Shift(name="abc", host="elsewhere", pid=1, workers=1, began=1.0)
+    one = shifts.Shift(name="abc", host="elsewhere", pid=1, workers=1, began=1.0)
     path = files.shift("abc")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(msgspec.json.encode(msgspec.structs.replace(one, **changes)))
@@ -378,12 +377,12 @@ def test_in_the_queue(tmp_path, monkeypatch):
     files = layout.TaskFiles(folder, "work")
     files.jobs.mkdir()
     (files.jobs / "a.json").write_bytes(msgspec.json.encode(["1", "2", "3"]))
-    (working,) = presence.read_all(files)
+    (working,) = shifts.read_all(files)
     monkeypatch.setattr(scheduler, "living", lambda jobs: set(jobs) - {"3"})
-    assert presence.queued(files, [working]) == {"2"}
-    assert presence.queued(files, []) == {"1", "2"}, "requeued"
+    assert shifts.queued_jobs(files, [working]) == {"2"}
+    assert shifts.queued_jobs(files, []) == {"1", "2"}, "requeued"
     monkeypatch.setattr(scheduler, "living", lambda jobs: None)
-    assert presence.queued(files, []) == {"2", "3"}
+    assert shifts.queued_jobs(files, []) == {"2", "3"}
 
 
 def test_other_machine(tmp_path):
@@ -392,7 +391,7 @@ def test_other_machine(tmp_path):
     assert Run.load(folder).status == "crashed"
     path = shift_of(known, folder)
     assert Run.load(folder).status == "submitted"
-    long_ago = time.time() - 2 * presence.SILENCE
+    long_ago = time.time() - 2 * shifts.SILENCE
     os.utime(path, (long_ago, long_ago))
     assert Run.load(folder).status == record.row_now(folder).status == "crashed"
 
@@ -411,14 +410,14 @@ def test_own_process(tmp_path):
     known = lock.read(folder)
     here = replace(known.command, host=_here(), pid=os.getpid())
     shift_of(known, folder, host=_here(), pid=os.getpid())
-    assert presence.may_go_on(folder, {(known.command.host, known.command.pid)})
-    assert not presence.may_go_on(folder, presence.processes(replace(known, command=here)))
-    assert not presence.at_work(folder, replace(known, command=here))
+    assert shifts.may_go_on(folder, {(known.command.host, known.command.pid)})
+    assert not shifts.may_go_on(folder, shifts.processes(replace(known, command=here)))
+    assert not shifts.at_work(folder, replace(known, command=here))
 
 
 def test_signs_of_life(tmp_path, monkeypatch):
     """A shift that works touches its file."""
-    monkeypatch.setattr(shift, "BEAT", 0.01)
+    monkeypatch.setattr(supervisor, "BEAT", 0.01)
     with Run(console=False) as run:
 
         def work(_: int) -> bool:

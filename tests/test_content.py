@@ -28,8 +28,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from runctx import grid
-from runctx.tasks.values.content import canonical, digest, key
-from runctx.tasks.values.labels import label
+from runctx.tasks.keys import canonical, digest, key, label
 
 
 @dataclasses.dataclass(frozen=True)
@@ -330,7 +329,7 @@ def test_what_is_plain_in_an_object_counts_by_content() -> None:
 
 MAIN = """
 import dataclasses
-from runctx.tasks.values.content import key
+from runctx.tasks.keys import key
 
 @dataclasses.dataclass
 class Setting:

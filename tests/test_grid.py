@@ -38,7 +38,7 @@ from runctx.config.grid import (
 from runctx.config.layers import at
 from runctx.config.origins import trace_of
 from runctx.errors import ConfigError
-from runctx.tasks.values.serialization import loads
+from runctx.tasks.serialization import loads
 from tests.strategies import nested, scalars, texts
 
 SAFE = re.compile(r"[A-Za-z0-9_.,=+~-]{1,160}")

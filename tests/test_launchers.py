@@ -108,7 +108,7 @@ def test_without_a_map_nothing_of_it_is_loaded(tmp_path, monkeypatch, program):
         "submitit",
         "distributed",
         "msgspec",
-        "runctx.tasks.work.shift",
+        "runctx.tasks.supervisor",
         "runctx.tasks.results",
     )
     code = f"{program}\nimport sys; print([name for name in {names} if name in sys.modules])"

@@ -31,21 +31,29 @@ from hypothesis.stateful import (
 
 from runctx.errors import LedgerError
 from runctx.layout import TaskFiles
-from runctx.tasks.ledger import todo
-from runctx.tasks.ledger.claims import Claims, Entry, numbers, spans
-from runctx.tasks.ledger.rows import Author, Row, Rows, Writer
-from runctx.tasks.ledger.standing import Ledger
-from runctx.tasks.results import final_rows
-from runctx.tasks.work.shift import Watch
+from runctx.tasks.ledger import (
+    Author,
+    Claims,
+    Entry,
+    Ledger,
+    Row,
+    Rows,
+    Writer,
+    keys_of,
+    numbers,
+    spans,
+    write_tasks,
+)
+from runctx.tasks.supervisor import Supervisor
 
 
 def write_ledger(files: TaskFiles, tasks: list, wanted: list[int] | None = None) -> list[str]:
     """As `run.map` writes it; keys of all tasks."""
-    keys = todo.keys_of(tasks)
+    keys = keys_of(tasks)
     shutil.rmtree(files.state, ignore_errors=True)
     files.kept.mkdir(parents=True, exist_ok=True)
     files.claims.mkdir(parents=True)
-    todo.write(files, tasks, keys, wanted)
+    write_tasks(files, tasks, keys, wanted)
     return keys
 
 
@@ -93,7 +101,7 @@ class Hand:
     def work(self, most: int, status: str = "done") -> None:
         for _ in range(most if self.alive else 0):
             if self.batch:
-                key = self.ledger.todo.key(self.batch.pop(0)).decode()
+                key = self.ledger.todo.key(self.batch.pop(0))
                 self.rows.add(row(key, status))
                 self.machine.was_run(self, key, status)
 
@@ -110,7 +118,7 @@ class Hand:
 
     def die(self, torn: bool) -> None:
         if self.alive and torn and self.batch:
-            line = msgspec.json.encode(row(self.ledger.todo.key(self.batch[0]).decode()))
+            line = msgspec.json.encode(row(self.ledger.todo.key(self.batch[0])))
             self.rows.append(line[: len(line) // 2])  # no end of line: the kernel had taken that much
         self.alive = False
         self.rows.close()
@@ -130,7 +138,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.keys = write_ledger(self.files, self.tasks)
         self.session = 0
         self.everyone: list[Hand] = []
-        self.watches: dict[str, Watch] = {}
+        self.watches: dict[str, Supervisor] = {}
         self.runs: collections.Counter[tuple[int, str]] = collections.Counter()
         self.done: collections.Counter[str] = collections.Counter()
         self.strayed: set[str] = set()
@@ -138,7 +146,10 @@ class LedgerMachine(RuleBasedStateMachine):
         self.new_shifts()
 
     def new_shifts(self) -> None:
-        made = [Watch(self.folder, "main", start=lambda terms, workers: (), workers=2) for _ in range(2)]
+        made = [
+            Supervisor(TaskFiles(self.folder, "main"), start=lambda terms, workers: (), workers=2)
+            for _ in range(2)
+        ]
         self.watches = {watch.shift.name: watch for watch in made}
 
     def was_run(self, hand: Hand, key: str, status: str) -> None:
@@ -151,7 +162,7 @@ class LedgerMachine(RuleBasedStateMachine):
             if hand.name == name and hand.session == self.session and not hand.stray:
                 hand.stray = True
                 if hand.alive:
-                    self.strayed |= {hand.ledger.todo.key(number).decode() for number in hand.batch}
+                    self.strayed |= {hand.ledger.todo.key(number) for number in hand.batch}
 
     def hired(self, hand: Hand) -> Hand:
         self.everyone.append(hand)
@@ -200,13 +211,13 @@ class LedgerMachine(RuleBasedStateMachine):
             if ledger.claims.dismiss(hand.name, unfinished, worker=shift, shift=shift, lost=unfinished[:1]):
                 self.declared_dead(hand.name)
                 if lived:  # it may have finished some since
-                    self.strayed |= {ledger.todo.key(number).decode() for number in unfinished}
+                    self.strayed |= {ledger.todo.key(number) for number in unfinished}
 
     @rule(target=hands, which=st.integers(0, 1))
     def recover(self, which: int) -> object:
         """A shift whose pool is broken: whoever of its workers has not left in good order counts as dead."""
         watch = list(self.watches.values())[which]
-        watch.recover()
+        watch._recover()
         for hand in self.everyone:
             if hand.name in watch.claims.dismissed:
                 self.declared_dead(hand.name)
@@ -229,12 +240,12 @@ class LedgerMachine(RuleBasedStateMachine):
             if hand.session == self.session:
                 hand.stray = True
                 if hand.alive:
-                    self.strayed |= {hand.ledger.todo.key(number).decode() for number in hand.batch}
+                    self.strayed |= {hand.ledger.todo.key(number) for number in hand.batch}
         if swap:
             self.tasks.reverse()
-        final = final_rows(Rows(self.files))
+        final = Rows(self.files).read_on()
         done = {key for key, (_, row) in final.items() if row.status == "done"}
-        keys = todo.keys_of(self.tasks)
+        keys = keys_of(self.tasks)
         assert set(keys) == set(self.keys)
         wanted = [i for i, key in enumerate(keys) if key not in done]
         write_ledger(self.files, self.tasks, wanted)
@@ -253,9 +264,9 @@ class LedgerMachine(RuleBasedStateMachine):
         assert len(set(free)) == len(free) == ledger.claims.free
         assert len(set(held)) == len(held)
         assert not set(free) & set(held)
-        final = final_rows(Rows(self.files))
+        final = Rows(self.files).read_on()
         for number in set(range(len(ledger.todo))) - set(free) - set(held):
-            assert ledger.todo.key(number).decode() in final, f"task {number} got lost"
+            assert ledger.todo.key(number) in final, f"task {number} got lost"
 
     @invariant()
     def one_owner(self) -> None:
@@ -293,7 +304,7 @@ class LedgerMachine(RuleBasedStateMachine):
         last.work(len(self.tasks))
         assert last.ledger.is_over()
         self.nothing_twice()
-        assert set(final_rows(Rows(self.files))) == set(self.keys)
+        assert set(Rows(self.files).read_on()) == set(self.keys)
         for hand in self.everyone:
             hand.rows.close()
         shutil.rmtree(self.folder)
@@ -321,8 +332,7 @@ def test_every_task_is_free_claimed_or_done_and_one_of_these_only():
 CLAIMING = """
 import os, sys, time
 from runctx.layout import TaskFiles
-from runctx.tasks.ledger.standing import Ledger
-from runctx.tasks.ledger.rows import Author, Row, Writer
+from runctx.tasks.ledger import Author, Ledger, Row, Writer
 
 files, most = TaskFiles(sys.argv[1], "main"), int(sys.argv[2])
 name = f"worker-{os.getpid()}"
@@ -332,7 +342,7 @@ print("ready", flush=True)
 sys.stdin.readline()
 while batch := ledger.claims.take(name, "here", most):
     for number in batch:
-        rows.add(Row(key=ledger.todo.key(number).decode(), status="done", started=time.time(), seconds=0.0))
+        rows.add(Row(key=ledger.todo.key(number), status="done", started=time.time(), seconds=0.0))
 """
 
 
@@ -380,7 +390,7 @@ def test_processes_killed_while_they_claim(tmp_path):
     ledger.bury({"here"}, "other")
     number = ledger.claims.take("last", "other", 10)
     done = {row.key for _, new in Rows(files).new() for row in new}
-    assert done | {ledger.todo.key(n).decode() for n in number} == set(keys)
+    assert done | {ledger.todo.key(n) for n in number} == set(keys)
     assert len(number) <= 3
 
 

@@ -17,7 +17,7 @@ from runctx.errors import LedgerError, ResultError, RunStateError, TaskError
 from runctx.layout import TaskFiles
 from runctx.metrics import journal, series
 from runctx.tasks import results as results_module
-from runctx.tasks.status import Watched
+from runctx.tasks.progress import Watched
 
 
 @pytest.fixture(autouse=True)

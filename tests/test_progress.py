@@ -25,9 +25,8 @@ import pytest
 from runctx import Run, lock
 from runctx.errors import LedgerError, TaskError
 from runctx.layout import TaskFiles
-from runctx.tasks.ledger.rows import Author, Fault, Row, Writer
-from runctx.tasks.progress import Tally
-from runctx.tasks.status import MapStatus, Watched
+from runctx.tasks.ledger import Author, Fault, Row, Writer
+from runctx.tasks.progress import MapStatus, Tally, Watched
 from tests.pastruns import make_lock, write_run
 from tests.test_cli import MAIN, told
 from tests.test_display import MAPPED

@@ -21,8 +21,8 @@ import pytest
 import runctx
 from runctx import snapshot
 from runctx.errors import LedgerError
-from runctx.launchers.slurm import code
-from runctx.launchers.slurm.checkout import LARGE, checkout
+from runctx.launchers import code
+from runctx.launchers.checkout import LARGE, checkout
 from runctx.redact import SECRET_FILES
 
 MakeRepo = Callable[..., Path]
@@ -32,7 +32,7 @@ import cloudpickle, os, sys
 from pathlib import Path
 from runctx import snapshot
 from runctx.capture import program as command
-from runctx.launchers.slurm.checkout import checkout
+from runctx.launchers.checkout import checkout
 
 def submit(fn, to=os.environ["JOB"]):
     to = Path(to)
@@ -44,7 +44,7 @@ def submit(fn, to=os.environ["JOB"]):
 
 WORK = """
 import json, pickle, sys
-from runctx.launchers.slurm import code
+from runctx.launchers import code
 with open(sys.argv[1], "rb") as file:
     submitted, function = pickle.load(file)
 code.use(submitted)
@@ -554,7 +554,7 @@ def test_a_kill_leaves_nothing_half(make_repo: MakeRepo, tmp_path: Path) -> None
         import os, signal, sys
         from pathlib import Path
         from runctx import snapshot
-        from runctx.launchers.slurm import checkout
+        from runctx.launchers import checkout
         def write(path, mode, content, write=checkout._write_file):
             if path.endswith(b"m3.py"):
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -577,7 +577,7 @@ def test_many_processes_check_out_at_once(make_repo: MakeRepo, tmp_path: Path) -
         import sys
         from pathlib import Path
         from runctx import snapshot
-        from runctx.launchers.slurm import checkout, code
+        from runctx.launchers import checkout, code
         root, to = Path(sys.argv[1]), Path(sys.argv[2])
         taken = snapshot.take(root, message="m", cache=to / "cache")
         code.verify(checkout.checkout(taken.source, taken.root, to / "code"))
@@ -703,7 +703,7 @@ def test_using_it_twice_changes_nothing_more(make_repo: MakeRepo, job: Job) -> N
         from submitting import submit
         def work():
             import os, pickle, sys
-            from runctx.launchers.slurm import code
+            from runctx.launchers import code
             before = list(sys.path), os.environ.get("PYTHONPATH")
             with open(sys.argv[1], "rb") as file:
                 code.use(pickle.load(file)[0], verified=True)

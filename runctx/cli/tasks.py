@@ -58,7 +58,7 @@ class _View:
     """A run, looked at again and again."""
 
     def __init__(self, folder: Path) -> None:
-        from ..tasks.status import Watched
+        from ..tasks.progress import Watched
 
         self._folder = folder
         self._watched = Watched(folder)

@@ -228,7 +228,7 @@ def _outcome(one: Any) -> str:
 
 
 def progress(title: Text, maps: Sequence[Any]) -> RenderableType:
-    """How far each map of a run has come; `maps` as `runctx.tasks.status` has them."""
+    """How far each map of a run has come; `maps` as `runctx.tasks.progress` has them."""
     if not maps:
         return Group(title, Text("  no tasks"))
     return Group(title, *(Padding(_map(one), (0, 0, 0, 2)) for one in maps))

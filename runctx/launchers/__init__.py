@@ -1,21 +1,55 @@
-"""Where do tasks run? The protocol of a launcher, and those that are there.
+"""Start workers somewhere: the protocol of a launcher, and those that are there.
 
-A launcher starts workers somewhere; everything else (which tasks are whose, results, failures) is the ledger's on
-disk. `runctx.testing.LauncherContract` tests one of yours.
+Everything else (which tasks are whose, results, failures) is the ledger's on disk. `runctx.testing.LauncherContract`
+tests a launcher of yours.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import SettingsError
-from ..tasks.work.plan import Launched, Launcher
 
 if TYPE_CHECKING:
+    from ..tasks.supervisor import Plan
     from .local import Joblib, Serial
     from .slurm import Slurm
 
 __all__ = ["Joblib", "Launched", "Launcher", "Serial", "Slurm", "launcher_of"]
+
+
+class Launched(Protocol):
+    """The workers of one map, once they were asked for."""
+
+    def wait(self) -> str | None:
+        """Return when every task has been done, or nobody works any more, and why; may do the work itself.
+
+        Whatever it raises ends the map, and leaves the ledger such that the run can be resumed.
+        """
+
+
+class Launcher(Protocol):
+    """Where tasks run."""
+
+    @property
+    def name(self) -> str:
+        """As the lock has it."""
+
+    @property
+    def in_process(self) -> bool:
+        """True if workers are this process or its threads: then nothing has to be pickled."""
+
+    @property
+    def waits(self) -> bool:
+        """True if `run.map` waits for the tasks; else it returns at once, and `collect` is called later."""
+
+    def launch(self, plan: Plan) -> Launched:
+        """Start workers; `plan` says for what, and `plan.watch` makes a shift, which gives what they call.
+
+        Raises
+        ------
+        RunctxError: it is not possible here.
+        """
 
 
 def launcher_of(given: str | Launcher, n_jobs: int = -1) -> Launcher:

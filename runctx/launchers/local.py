@@ -1,19 +1,23 @@
-"""Which launchers need no scheduler? This process itself, and whatever joblib has a backend for."""
+"""Run tasks without a scheduler: in this process, and wherever joblib has a backend for."""
 
 from __future__ import annotations
 
+import os
 import secrets
+import sys
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..capture import program
 from ..errors import LaunchError, SettingsError
-from ..tasks.work import noted
-from . import warm
+from ..tasks.attached import read_notes
 
 if TYPE_CHECKING:
-    from ..tasks.work.plan import Plan
-    from ..tasks.work.worker import Terms
+    from ..tasks.supervisor import Plan
+    from ..tasks.worker import Terms
 
 
 @dataclass(frozen=True)
@@ -136,7 +140,77 @@ class _Here:
 
     def wait(self) -> None:
         if self.children:
-            warm.renew(self.plan.repository)
+            _renew_pool(self.plan.repository)
         self.plan.watch(self.launcher.start, self.workers, children=self.children).run()
         if self.children:
-            warm.imported(noted.read(self.plan.files).modules.values())
+            _note_files(read_notes(self.plan.files).modules.values())
+
+
+# -- the warm processes of joblib's pool -----------------------------------------------------------------------------
+
+_Stamp = tuple[int, int, int] | None
+"""Inode, size and time of a file; None if it is gone."""
+
+
+def _variables() -> dict[str, str]:
+    # each test has another PYTEST_CURRENT_TEST
+    return {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+
+
+def _output() -> tuple[tuple[int, int] | None, ...]:
+    """Where what is printed goes to: a run may capture it."""
+    found: list[tuple[int, int] | None] = []
+    for descriptor in (1, 2):
+        try:
+            status = os.fstat(descriptor)
+            found.append((status.st_dev, status.st_ino))
+        except OSError:
+            found.append(None)  # closed
+    return tuple(found)
+
+
+def _stamp(file: Path) -> _Stamp:
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+@dataclass(slots=True)
+class _Pool:
+    """The world as the pool's processes may have seen it: they should do what new ones would."""
+
+    variables: dict[str, str] = field(default_factory=_variables)
+    search_path: list[str] = field(default_factory=lambda: list(sys.path))
+    output: tuple[tuple[int, int] | None, ...] = field(default_factory=_output)
+    files: dict[Path, _Stamp] = field(default_factory=dict)
+    """Modules of the project that they may have imported."""
+
+    @property
+    def is_outdated(self) -> bool:
+        if (self.variables, self.search_path, self.output) != (_variables(), sys.path, _output()):
+            return True
+        return any(_stamp(file) != then for file, then in self.files.items())
+
+
+_pool: _Pool | None = None
+
+
+def _renew_pool(repository: Path | None) -> None:
+    """End the pool's processes if they are out of date; new ones are started when they are needed."""
+    global _pool
+    if _pool is not None and _pool.is_outdated:
+        from joblib.externals.loky import get_reusable_executor
+
+        get_reusable_executor().shutdown(wait=True)
+        _pool = None
+    if _pool is None:
+        _pool = _Pool()
+    _note_files(program.project_modules(repository).values())
+
+
+def _note_files(files: Iterable[Path]) -> None:
+    """Processes of the pool have these modules, or may have them soon."""
+    if _pool is not None:
+        _pool.files |= {file: _stamp(file) for file in files if file not in _pool.files}

@@ -100,14 +100,14 @@ class Metrics(Mapping[str, Series]):
 
     @functools.cached_property
     def _tasks(self) -> dict[str, Task]:
-        from ..tasks.ledger.todo import read_names
+        from ..tasks.ledger import read_labels
 
         found: dict[str, Task] = {}
         if self._save_dir is not None:
             for todo in sorted((self._save_dir / layout.TASKS).glob(f"*/{layout.TODO}")):
                 with contextlib.suppress(LedgerError):  # the numbers are told all the same
-                    names = read_names(layout.TaskFiles(self._save_dir, todo.parent.name))
-                    found |= {key: Task(key, place, text) for place, (key, text) in enumerate(names)}
+                    names = read_labels(layout.TaskFiles(self._save_dir, todo.parent.name))
+                    found |= {key: Task(key, place, text) for place, (key, text) in enumerate(names.items())}
         return found
 
     def plot(

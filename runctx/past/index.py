@@ -21,7 +21,7 @@ from ..config.messages import nearest
 from ..errors import NoRunError, RunctxWarning
 from ..liveness import is_alive
 from ..model import Lock
-from ..tasks.work import attached
+from ..tasks import attached
 from ..told import Told
 from . import cache
 from .cache import Entry, row_of

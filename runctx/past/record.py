@@ -13,7 +13,7 @@ from .. import layout, lock, notes
 from ..errors import LockError, NoRunError, RunctxError
 from ..liveness import is_alive
 from ..model import Lock
-from ..tasks.work import presence
+from ..tasks import shifts
 from .kept import Kept
 from .lineage import Edge, ancestors, edges, known_runs, view
 from .row import Row, logged, read_row
@@ -365,11 +365,11 @@ def row_now(folder: str | os.PathLike[str]) -> Row:
 
 def left_behind(folder: str | os.PathLike[str], row: Row) -> Shown:
     """What a run is whose lock says running, and whose process is gone."""
-    return "submitted" if presence.may_go_on(folder, {(row.host, row.pid)}) else "crashed"
+    return "submitted" if shifts.may_go_on(folder, {(row.host, row.pid)}) else "crashed"
 
 
 def _left(save_dir: Path | None, lock: Lock) -> Shown:
-    return "submitted" if presence.may_go_on(save_dir, presence.processes(lock)) else "crashed"
+    return "submitted" if shifts.may_go_on(save_dir, shifts.processes(lock)) else "crashed"
 
 
 def _without_folder(lock: Lock) -> Shown:

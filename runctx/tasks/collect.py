@@ -1,4 +1,4 @@
-"""What became of tasks that go on without their run? Their rows are folded into its lock, and it is sealed.
+"""Collect tasks that went on without their run: fold their rows into its lock, and seal it.
 
 By any process that sees the run's folder; of several that do so at once, one writes.
 """
@@ -8,29 +8,25 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from .. import layout, liveness, settings
+from .. import layout, liveness, outputs, settings
 from .. import lock as lockfile
 from ..errors import LedgerError, RunStateError
-from ..layout import RunFiles, TaskFiles
+from ..interrupts import held_back
+from ..layout import RunFiles
 from ..metrics import series
 from ..model import Failure, Lock, Omission, Tasks
-from . import inputs
-from .fanout import failure
-from .fold import folded, unfinished
-from .ledger import todo
-from .ledger.rows import Rows
-from .results import Final, Results, final_rows
+from ..waiting import wait_for
+from . import inputs, shifts
+from .attached import read_notes
+from .ledger import Rows, Todo, read_labels
+from .mapping import failure
+from .results import Results, summary, unfinished
 from .table import files_of
-from .work import noted, presence
-
-if TYPE_CHECKING:
-    from ..hashing import Hashing
 
 LOOK = 1.0
 """Seconds between two looks while waiting."""
@@ -81,12 +77,12 @@ def collect(save_dir: Path, *, wait: bool = False, show: bool = False) -> Lock:
                 return known
             _check(known, save_dir)
             found = [fold(known, save_dir, entry) for entry in known.tasks]
-            if not any(one.left for one in found) or not presence.at_work(save_dir, known):
+            if not any(one.left for one in found) or not shifts.at_work(save_dir, known):
                 return _seal(known, save_dir, found)
 
 
 def is_sealed(known: Lock) -> bool:
-    """Whether a lock says all there is to say: its block has ended, and no task went on after it."""
+    """True if a lock says all there is to say: its block has ended, and no task went on after it."""
     return known.status not in ("running", "submitted") and not {LATER, WAITED} & set(known.omissions)
 
 
@@ -104,35 +100,33 @@ def _check(known: Lock, save_dir: Path) -> None:
         )
 
 
-# -- rows --------------------------------------------------------------------------------------------------
+# -- rows ------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
 class Folded:
     """One map, as its rows tell of it now."""
 
-    files: TaskFiles
     entry: Tasks
-    names: Sequence[tuple[str, str]]
-    """Key and short text of every task."""
-    final: Final
+    labels: Mapping[str, str]
+    """Key -> short text of every task."""
+    rows: Rows
 
     @property
     def left(self) -> bool:
-        """Whether tasks are to be done yet."""
+        """True if tasks are to be done yet."""
         return unfinished(self.entry)
 
     @property
     def ended(self) -> float:
         """When the last task did: seconds since 1970."""
-        return max((row.started + row.seconds for _, row in self.final.values()), default=0.0)
+        return max((row.started + row.seconds for _, row in self.rows.final.values()), default=0.0)
 
     def failure(self) -> Failure:
         """Of the run, because tasks failed or were not run."""
-        keys = [key for key, _ in self.names]
-        results = Results(self.files, keys, self.final, trusted=False)
-        error = failure(self.entry, lambda i: self.names[i][1], keys, self.final, results, self.files)
-        faults = (self.final[key][1].error for key in self.entry.failed_keys[:1])
+        results = Results(self.rows.files, list(self.labels), self.rows, trusted=False)
+        error = failure(self.entry, self.labels, self.rows, results)
+        faults = (self.rows.final[key][1].error for key in self.entry.failed_keys[:1])
         return Failure(
             type=f"{type(error).__module__}.{type(error).__qualname__}",
             message=str(error),
@@ -147,35 +141,24 @@ def fold(known: Lock, save_dir: Path, entry: Tasks) -> Folded:
     ------
     LedgerError: a file is broken.
     """
-    files = files_of(save_dir, entry)
-    names = todo.read_names(files)
-    rows = Rows(files)
-    final = final_rows(rows)
-    for key in _again(files, rows, final):
-        del final[key]
-    keys = [key for key, _ in names]
-    entry = folded(entry, keys, final, rows.authors.values(), known.source.commit)
-    return Folded(files=files, entry=entry, names=names, final=final)
-
-
-def _again(files: TaskFiles, rows: Rows, final: Final) -> list[str]:
-    """What failed in an earlier session, and is to be done again in the one that goes on."""
-    try:
-        wanted = set(todo.Todo(files).keys())
+    rows = Rows(files_of(save_dir, entry))
+    labels = read_labels(rows.files)
+    rows.read_on()
+    try:  # what failed in an earlier session, and is to be done again in the one that goes on, is not over
+        wanted = set(Todo(rows.files).keys())
+        names = {shift.name for shift in shifts.read_all(rows.files)}
+        rows.final = {
+            key: (worker, row)
+            for key, (worker, row) in rows.final.items()
+            if row.status != "failed" or key not in wanted or rows.author(worker).shift in names
+        }
     except OSError:
-        return []  # none goes on
-    from .work.presence import read_all
-
-    shifts = {shift.name for shift in read_all(files)}
-    authors = rows.authors
-    return [
-        key
-        for key, (worker, row) in final.items()
-        if row.status == "failed" and key in wanted and authors[worker].shift not in shifts
-    ]
+        pass  # none goes on
+    entry = summary(entry, list(labels), rows.final, rows.authors.values(), known.source.commit)
+    return Folded(entry=entry, labels=labels, rows=rows)
 
 
-# -- waiting -----------------------------------------------------------------------------------------------
+# -- waiting ---------------------------------------------------------------------------------------------------------
 
 
 def _await(known: Lock, save_dir: Path, wait: bool, show: bool) -> None:
@@ -184,30 +167,25 @@ def _await(known: Lock, save_dir: Path, wait: bool, show: bool) -> None:
         while True:
             began = time.monotonic()
             found = [fold(known, save_dir, entry) for entry in known.tasks]
-            advance(found)
-            if not any(one.left for one in found):
-                return
-            working = presence.at_work(save_dir, known)
-            if not working:
+            advance([one.entry for one in found])
+            if not any(one.left for one in found) or not (working := shifts.at_work(save_dir, known)):
                 return
             if not wait:
-                raise _going_on(known, found, working)
+                total, done, failed = (
+                    sum(getattr(one.entry, what) for one in found) for what in ("total", "done", "failed")
+                )
+                more = f" and {len(working) - 3} more" if len(working) > 3 else ""
+                raise RunStateError(
+                    f"tasks of run {known.id} are still running: {done} of {total} done, {failed} failed; "
+                    f"running on: {', '.join(working[:3])}{more}",
+                    hint="`runctx collect --wait` (or `collect(wait=True)`) waits for them; "
+                    "`runctx status` shows their progress",
+                )
             time.sleep(max(LOOK, 5 * (time.monotonic() - began)))  # reading many rows takes its time
 
 
-def _going_on(known: Lock, found: Sequence[Folded], working: Sequence[str]) -> RunStateError:
-    total, done, failed = (
-        sum(getattr(one.entry, what) for one in found) for what in ("total", "done", "failed")
-    )
-    return RunStateError(
-        f"tasks of run {known.id} are still running: {done} of {total} done, {failed} failed; "
-        f"running on: {', '.join(working[:3])}{f' and {len(working) - 3} more' if len(working) > 3 else ''}",
-        hint="`runctx collect --wait` (or `collect(wait=True)`) waits for them; `runctx status` shows their progress",
-    )
-
-
 @contextmanager
-def _bar(show: bool) -> Iterator[Callable[[Sequence[Folded]], None]]:
+def _bar(show: bool) -> Iterator[Callable[[Sequence[Tasks]], None]]:
     if not show:
         yield lambda _: None
         return
@@ -217,9 +195,9 @@ def _bar(show: bool) -> Iterator[Callable[[Sequence[Folded]], None]]:
 
     with tqdm(desc="tasks", file=sys.stderr, leave=False, unit="task", disable=None) as bar:
 
-        def advance(found: Sequence[Folded]) -> None:
-            bar.total = sum(one.entry.total for one in found)
-            bar.update(sum(one.entry.done + one.entry.failed for one in found) - bar.n)
+        def advance(entries: Sequence[Tasks]) -> None:
+            bar.total = sum(entry.total for entry in entries)
+            bar.update(sum(entry.done + entry.failed for entry in entries) - bar.n)
             bar.refresh()
 
         yield advance
@@ -256,17 +234,17 @@ def _alone(known: Lock, save_dir: Path) -> Iterator[None]:
         held.release()
 
 
-# -- sealing -----------------------------------------------------------------------------------------------
+# -- sealing ---------------------------------------------------------------------------------------------------------
 
 
 def _seal(known: Lock, save_dir: Path, found: Sequence[Folded]) -> Lock:
     sealed = replace(known, tasks=tuple(one.entry for one in found), seconds=_seconds(known, found))
-    sealed = _judged(sealed, found)
-    known_later = (omission for omission in sealed.omissions if omission not in (LATER, WAITED))
-    sealed = replace(sealed, omissions=tuple(known_later))
+    sealed = _with_status(sealed, found)
+    kept = tuple(omission for omission in sealed.omissions if omission not in (LATER, WAITED))
+    sealed = replace(sealed, omissions=kept)
     for one in found:
-        sealed, _ = inputs.joined(sealed, one.files, one.final, _cwd(known, save_dir))
-        workers = noted.read(one.files)
+        sealed, _ = inputs.joined(sealed, one.rows.files, one.rows.final, _cwd(known, save_dir))
+        workers = read_notes(one.rows.files)
         packages = workers.packages | sealed.environment.packages
         sealed = replace(
             sealed,
@@ -276,8 +254,8 @@ def _seal(known: Lock, save_dir: Path, found: Sequence[Folded]) -> Lock:
     sealed = _with_metrics(_with_outputs(sealed, save_dir), save_dir)
     lockfile.write(RunFiles(save_dir).lock, sealed, durable=True)
     for one in found:
-        shutil.rmtree(one.files.state, ignore_errors=True)
-    _say(sealed, save_dir)
+        shutil.rmtree(one.rows.files.state, ignore_errors=True)
+    _log(sealed, save_dir)
     return sealed
 
 
@@ -289,8 +267,7 @@ def _cwd(known: Lock, save_dir: Path) -> Path:
     return Path(*save_dir.parts[: -len(inside)]) / cwd
 
 
-def _judged(known: Lock, found: Sequence[Folded]) -> Lock:
-    """With status and error."""
+def _with_status(known: Lock, found: Sequence[Folded]) -> Lock:
     waited = known.status == "interrupted" and WAITED in known.omissions
     if known.status not in ("running", "submitted") and not waited:
         return known  # how its block ended stays true
@@ -315,37 +292,19 @@ def _seconds(known: Lock, found: Sequence[Folded]) -> float | None:
 
 
 def _with_outputs(known: Lock, save_dir: Path) -> Lock:
-    from .. import outputs
-    from ..interrupts import held_back
-    from ..waiting import wait_for
-
     with held_back() as interrupt:
-
-        def wait(hashing: Hashing) -> None:
-            wait_for(hashing, "hashing outputs", interrupt, show=True)
-
         found = outputs.collect(
             save_dir,
             own=outputs.folders_of(known, save_dir),
             maps=tuple(entry.name for entry in known.tasks),
             max_bytes=settings.load(save_dir).max_output_size,
             cache=layout.cache_dir(),
-            wait=wait,
+            wait=lambda hashing: wait_for(hashing, "hashing outputs", interrupt, show=True),
         )
     if found.manifest:
         layout.write_atomically(RunFiles(save_dir).outputs, found.manifest)
     new = (omission for omission in found.omissions if omission not in known.omissions)
     return replace(known, outputs=found.data, omissions=(*known.omissions, *new))
-
-
-def _say(sealed: Lock, save_dir: Path) -> None:
-    """Into the run's log, too."""
-    from ..capture.log import RunLog
-
-    log = RunLog(RunFiles(save_dir).log, sealed.id, console=False)
-    done, total = (sum(getattr(entry, what) for entry in sealed.tasks) for what in ("done", "total"))
-    log.say("INFO", f"collected: {sealed.status}, {done} of {total} tasks done")
-    log.close()
 
 
 def _with_metrics(sealed: Lock, save_dir: Path) -> Lock:
@@ -354,3 +313,12 @@ def _with_metrics(sealed: Lock, save_dir: Path) -> Lock:
     except LedgerError as error:
         lost = Omission(what="summary of the metrics", why=error.message)
         return replace(sealed, omissions=(*(o for o in sealed.omissions if o != lost), lost))
+
+
+def _log(sealed: Lock, save_dir: Path) -> None:
+    from ..capture.log import RunLog
+
+    log = RunLog(RunFiles(save_dir).log, sealed.id, console=False)
+    done, total = (sum(getattr(entry, what) for entry in sealed.tasks) for what in ("done", "total"))
+    log.say("INFO", f"collected: {sealed.status}, {done} of {total} tasks done")
+    log.close()

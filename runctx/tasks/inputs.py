@@ -1,4 +1,4 @@
-"""What did all tasks of a map read? The inputs that their rows tell of, as the lock of their run tells them."""
+"""Hash what the tasks of a map have read, and add it to the lock of their run."""
 
 from __future__ import annotations
 
@@ -8,41 +8,22 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .. import layout, upstream
+from ..errors import InputError
+from ..hashing import Hashing, locate, read_manifest, write_manifest
+from ..interrupts import held_back
 from ..layout import TaskFiles
 from ..model import Data, Lock, Omission
 from ..upstream import Upstream
-from .ledger.rows import Read
-from .results import Final
-from .work.reading import data_of
+from ..waiting import wait_for
+from .ledger import Final, Read
 
 MOST = 20
-"""Inputs that are told one by one: more of them are told together."""
-SHOWN = 5
-
-
-@dataclass(slots=True)
-class _Seen:
-    """One input, as the first task that read it found it."""
-
-    read: Read
-    worker: str
-    started: float
-    changed: bool = False
-    """Another task found something else."""
-
-
-@dataclass(kw_only=True, slots=True)
-class Found:
-    """The inputs of the tasks of one map."""
-
-    data: tuple[Data, ...] = ()
-    places: list[tuple[str, Path]] = field(default_factory=list)
-    """Inputs, and where what they hold lies: some may be in other runs' folders."""
-    omissions: list[Omission] = field(default_factory=list)
+"""Inputs that stand in the lock one by one; more of them become one, with a manifest."""
+_SHOWN = 5
 
 
 def joined(
-    lock: Lock, files: TaskFiles, final: Final, cwd: Path, known: Upstream | None = None
+    lock: Lock, files: TaskFiles, final: Final, cwd: Path, known: Upstream | None = None, *, show: bool = True
 ) -> tuple[Lock, Upstream]:
     """The lock with what the tasks of a map read, and the earlier runs that this belongs to.
 
@@ -53,31 +34,152 @@ def joined(
     final: the rows that count.
     cwd: where relative paths start.
     known: the earlier runs of which the lock knows; default: as it tells them.
-
-    Raises
-    ------
-    LedgerError: a manifest that a row names is not there.
+    show: whether there may be a progress bar.
     """
     known = known or upstream.known_to(lock)
-    found = _found(files, final, cwd)
-    if not found.data:
+    seen = _Seen(final)
+    if not seen.reads:
         return lock, known
-    known = upstream.find(found.places, known=known, own=files.root)
-    new = [*found.omissions, *known.omissions]
+    hashed = seen.hash(cwd, show)
+    if len(seen.reads) > MOST:
+        found = [_together(files, seen, hashed, cwd)]
+    else:
+        found = [_alone(files, seen, one, n) for n, one in enumerate(hashed, 1)]
+    known = upstream.find([place for one in found for place in one.places], known=known, own=files.root)
+    new = dict.fromkeys((*seen.omissions(files.name), *known.omissions))
     return (
         replace(
             lock,
-            inputs=tuple(known.owned(data) for data in _merged(lock.inputs, found.data)),
+            inputs=tuple(known.owned(data) for data in _merged(lock.inputs, (one.data for one in found))),
             parents=known.parents,
             upstream=known.locks,
-            omissions=(*lock.omissions, *(o for o in dict.fromkeys(new) if o not in lock.omissions)),
+            omissions=(*lock.omissions, *(o for o in new if o not in lock.omissions)),
         ),
         known,
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """An input as it stands in the lock."""
+
+    data: Data
+    places: list[tuple[str, Path]] = field(default_factory=list)
+    """Its path, and where what it holds lies: some may be in other runs' folders."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Hashed:
+    """An input of tasks, as it is now."""
+
+    data: Data
+    root: Path
+    """What the paths in its manifest are relative to; for a file, the file itself."""
+    manifest: bytes | None = None
+
+
+class _Seen:
+    """What the rows of a map say was read, each input once, sorted by path."""
+
+    def __init__(self, final: Final) -> None:
+        first: dict[str, tuple[float, Read]] = {}
+        self.changed: set[str] = set()
+        """Paths of files that are not, for all tasks and now, what they were for the first."""
+        for _, row in final.values():
+            for read in row.inputs:
+                if isinstance(read, Read):
+                    known = first.setdefault(read.path, (row.started, read))
+                    if (known[1].bytes, known[1].mtime) != (read.bytes, read.mtime):
+                        self.changed.add(read.path)
+                    if row.started < known[0]:
+                        first[read.path] = row.started, read
+        self.reads = [first[path][1] for path in sorted(first)]
+        self._gaps: list[Omission] = []
+
+    def hash(self, cwd: Path, show: bool) -> list[_Hashed]:
+        """Digest them, as far as they are still there."""
+        gone: dict[str, str] = {}
+        for read in self.reads:
+            try:
+                now = locate(read.path, cwd)
+                if read.kind == "file" and (now.size, os.stat(now.path).st_mtime_ns) != (
+                    read.bytes,
+                    read.mtime,
+                ):
+                    self.changed.add(read.path)
+            except (OSError, InputError):
+                gone[read.path] = "it was gone when the map had ended, before it could be hashed"
+        there = [read.path for read in self.reads if read.path not in gone]
+        hashing = Hashing(there, base=cwd, cache=layout.cache_dir())
+        hashing.start()
+        with held_back() as interrupt:
+            wait_for(hashing, "hashing inputs of tasks", interrupt, show=show)
+        results = zip(there, hashing.join(0), hashing.roots, strict=True)
+        hashed = {path: (one, root) for path, one, root in results}
+        found = []
+        for read in self.reads:
+            changed, path = read.path in self.changed, read.path
+            if path in gone:
+                self._gaps.append(Omission(what=path, why=gone[path]))
+                found.append(_Hashed(replace(read.data, changed_during_run=changed), cwd / path))
+                continue
+            one, root = hashed[path]
+            self._gaps += one.omissions
+            data = replace(one.data, path=path, name=read.name, changed_during_run=changed)
+            found.append(_Hashed(data, root, one.manifest))
+        return found
+
+    def omissions(self, map: str) -> list[Omission]:
+        changed = sorted(self.changed)
+        more = f", and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
+        why = f"changed while the tasks went on: {', '.join(changed[:_SHOWN])}{more}"
+        return [Omission(what=f"inputs of the tasks of {map}", why=why)] * bool(changed) + self._gaps[:50]
+
+
+def _alone(files: TaskFiles, seen: _Seen, one: _Hashed, n: int) -> _Found:
+    path = one.data.path
+    if one.manifest is None:
+        return _Found(one.data, [(path, one.root)])
+    places = upstream.places_in(one.data, one.root, read_manifest(one.manifest))
+    return _Found(replace(one.data, manifest=_write(files, one.manifest, n)), places)
+
+
+def _together(files: TaskFiles, seen: _Seen, hashed: Sequence[_Hashed], cwd: Path) -> _Found:
+    from blake3 import blake3
+
+    digests: dict[str, str] = {}
+    for one in hashed:
+        start = os.path.abspath(one.root)
+        if one.manifest is not None:
+            below = read_manifest(one.manifest)
+            digests |= {os.path.join(start, path): digest for path, digest in below.items()}
+        elif one.data.digest is not None:
+            digests[start] = one.data.digest
+    root = os.path.commonpath([os.path.dirname(path) for path in digests] or [os.fspath(cwd)])
+    manifest = write_manifest({os.path.relpath(path, root): digest for path, digest in digests.items()})
+    absolute = any(os.path.isabs(read.path) for read in seen.reads)
+    data = Data(
+        path=root if absolute else os.path.relpath(root, cwd),
+        kind="files",
+        digest=f"blake3:{blake3(manifest).hexdigest()}",
+        bytes=sum(one.data.bytes for one in hashed),
+        files=len(digests),
+        strength="content" if all(one.data.strength == "content" for one in hashed) else "stat",
+        manifest=_write(files, manifest),
+        changed_during_run=bool(seen.changed),
+    )
+    return _Found(data, upstream.places_in(data, Path(root), (os.path.relpath(p, root) for p in digests)))
+
+
+def _write(files: TaskFiles, manifest: bytes, n: int = 0) -> str:
+    path = files.manifest(n)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    layout.write_atomically(path, manifest)
+    return path.relative_to(files.root).as_posix()
+
+
 def _merged(known: Sequence[Data], new: Iterable[Data]) -> list[Data]:
-    """An input that is told already is not told twice; found otherwise, it was changed."""
+    """An input that is there already is not added; with another digest, it was changed."""
     merged = {(data.path, data.kind, data.kind == "files" and data.manifest): data for data in known}
     for data in new:
         key = data.path, data.kind, data.kind == "files" and data.manifest
@@ -87,118 +189,3 @@ def _merged(known: Sequence[Data], new: Iterable[Data]) -> list[Data]:
         elif data.changed_during_run or data.digest not in (None, before.digest):
             merged[key] = replace(before, changed_during_run=True)
     return list(merged.values())
-
-
-def _found(files: TaskFiles, final: Final, cwd: Path) -> Found:
-    seen = _seen(final)
-    changed = [one.read.path for one in seen if one.changed]
-    found = Found()
-    if changed:
-        more = f", and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
-        why = f"tasks read different content: {', '.join(changed[:SHOWN])}{more}"
-        found.omissions.append(Omission(what=f"inputs of the tasks of {files.name}", why=why))
-    found.omissions += [Omission(what=one.read.path, why=one.read.gap) for one in seen if one.read.gap][:50]
-    if len(seen) > MOST:
-        _together(files, seen, cwd, found)
-    else:
-        _one_by_one(files, seen, cwd, found)
-    return found
-
-
-def _seen(final: Final) -> list[_Seen]:
-    """Each input once, sorted by path."""
-    seen: dict[str, _Seen] = {}
-    for worker, row in final.values():
-        for read in row.inputs:
-            one = seen.get(read.path)
-            if one is None:
-                seen[read.path] = _Seen(read, worker, row.started)
-                continue
-            changed = one.changed or (
-                one.read.digest != read.digest and None not in (one.read.digest, read.digest)
-            )
-            if row.started < one.started or one.read.digest is None:
-                one.read, one.worker, one.started = read, worker, row.started
-            one.changed = changed
-    return [seen[path] for path in sorted(seen)]
-
-
-def _one_by_one(files: TaskFiles, seen: Sequence[_Seen], cwd: Path, found: Found) -> None:
-    from ..hashing import read_manifest
-
-    told = []
-    for n, one in enumerate(seen, 1):
-        read, place = one.read, None
-        root = cwd / read.path
-        if read.manifest is None:
-            found.places.append((read.path, root))
-        else:
-            manifest = _stored(files, one)
-            place = _write(files, manifest, n)
-            found.places += upstream.places_in(data_of(read), _start(read, cwd), read_manifest(manifest))
-        told.append(replace(data_of(read), manifest=place, changed_during_run=one.changed))
-    found.data = tuple(told)
-
-
-def _together(files: TaskFiles, seen: Sequence[_Seen], cwd: Path, found: Found) -> None:
-    from blake3 import blake3
-
-    from ..hashing import read_manifest, write_manifest
-
-    digests: dict[str, str] = {}
-    for one in seen:
-        start = os.path.abspath(_start(one.read, cwd))
-        if one.read.manifest is not None:
-            below = read_manifest(_stored(files, one))
-            digests |= {os.path.join(start, path): digest for path, digest in below.items()}
-        elif one.read.digest is not None:
-            digests[start] = one.read.digest
-    root = os.path.commonpath([os.path.dirname(path) for path in digests] or [os.fspath(cwd)])
-    manifest = write_manifest({os.path.relpath(path, root): digest for path, digest in digests.items()})
-    absolute = any(os.path.isabs(one.read.path) for one in seen)
-    weak = any(one.read.gap or one.read.digest is None for one in seen)
-    data = Data(
-        path=root if absolute else os.path.relpath(root, cwd),
-        kind="files",
-        digest=f"blake3:{blake3(manifest).hexdigest()}",
-        bytes=sum(one.read.bytes for one in seen),
-        files=len(digests),
-        strength="stat" if weak else "content",
-        manifest=_write(files, manifest),
-        changed_during_run=any(one.changed for one in seen),
-    )
-    found.data = (data,)
-    found.places += upstream.places_in(data, Path(root), (os.path.relpath(path, root) for path in digests))
-
-
-def _start(read: Read, cwd: Path) -> Path:
-    """What the paths in its manifest are relative to; the file itself."""
-    if read.kind != "glob":
-        return cwd / read.path
-    from ..hashing.walk import split_pattern
-
-    return Path(os.fsdecode(split_pattern(os.fsencode(cwd / read.path))[0]))
-
-
-def _stored(files: TaskFiles, one: _Seen) -> bytes:
-    from ..errors import LedgerError
-
-    assert one.read.manifest is not None
-    offset, size = one.read.manifest
-    path = files.results(one.worker)
-    try:
-        with open(layout.open_regular(path), "rb") as stream:
-            stream.seek(offset)
-            data = stream.read(min(size, os.fstat(stream.fileno()).st_size))
-    except (OSError, ValueError, OverflowError) as error:
-        raise LedgerError(f"{path}: {error}") from error
-    if len(data) != size:
-        raise LedgerError(f"{path}: ends before the manifest of {one.read.path!r}, at {offset}")
-    return data
-
-
-def _write(files: TaskFiles, manifest: bytes, n: int = 0) -> str:
-    path = files.manifest(n)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    layout.write_atomically(path, manifest)
-    return path.relative_to(files.root).as_posix()

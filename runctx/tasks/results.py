@@ -1,63 +1,98 @@
-"""Results of a map in the order of its tasks, each read from disk when it is asked for."""
+"""Read what a map gave: its results, lazily, and the numbers and digests that the lock says of it."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextvars import ContextVar
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, overload
 
+from blake3 import blake3
+
 from .. import layout
-from ..errors import LedgerError, ResultError, TaskError
-from ..layout import TaskFiles
-from .ledger import todo
-from .ledger.rows import Row, Rows
-from .values import content
-from .values.exceptions import load_error, with_traceback_text
-from .values.returned import results_of
-from .values.serialization import from_small, loads
+from ..errors import LedgerError, NoRunError, ResultError, TaskError
+from ..layout import LOCK, TaskFiles
+from ..model import Lock, Tasks
+from ..past.record import Record
+from .keys import digest
+from .ledger import Author, Final, Row, Rows, read_labels
+from .serialization import from_small, load_error, loads
+
+# -- what the lock says ----------------------------------------------------------------------------------------------
+
+_MOST_KEYS = 1000
+"""Failed tasks that the lock names."""
+
+
+def summary(
+    entry: Tasks, keys: Sequence[str], final: Final, authors: Iterable[Author], commit: str | None
+) -> Tasks:
+    """The lock's entry of a map, as far as its tasks have come.
+
+    Parameters
+    ----------
+    keys: of all tasks, in their order.
+    commit: of the run; commits of workers are named only if there are others.
+    """
+    # of one that is tried again, the next attempt is still to come
+    rows = [final[key][1] for key in keys if key in final and final[key][1].status != "retried"]
+    failed = [row.key for row in rows if row.status != "done"]
+    lines = [f"{row.key} {row.digest}\n" for row in rows if row.status == "done"]
+    others = [
+        f"{row.key} {row.status} {row.attempt}\n" for row in rows if row.status != "done" or row.attempt > 1
+    ]
+    results = _digest(lines)
+    authors = list(authors)
+    commits = {author.commit: None for author in authors if author.commit is not None}
+    return replace(
+        entry,
+        total=len(keys),
+        done=len(lines),
+        failed=len(failed),
+        seconds=round(sum([row.seconds for row in rows]), 3),
+        longest=round(max([row.seconds for row in rows], default=0.0), 3),
+        workers=len(authors),
+        commits=tuple(commits) if set(commits) - {commit} else (),
+        failed_keys=tuple(failed[:_MOST_KEYS]),
+        digest=_digest(lines + others) if others else results,
+        results=results,
+    )
+
+
+def _digest(lines: list[str]) -> str:
+    return "blake3:" + blake3("".join(sorted(lines)).encode()).hexdigest()
+
+
+def unfinished(entry: Tasks) -> bool:
+    """True if tasks were not run yet."""
+    return entry.done + entry.failed < entry.total
+
+
+# -- results ---------------------------------------------------------------------------------------------------------
 
 _MOST_OPEN = 64
 """Files of workers at once: there may be thousands, and processes may have a thousand open."""
 _LARGEST_SHOWN = 1 << 16
 """Bytes of a result that is read only to be shown."""
 
-Final = dict[str, tuple[str, Row]]
-"""Key -> the worker and the row that count: of several attempts a success, else the last."""
-
-
-def final_rows(rows: Rows, known: Final | None = None) -> Final:
-    """What became of each task, as far as rows are there."""
-    final: Final = {} if known is None else known
-    for worker, new in rows.new():
-        for row in new:
-            before = final.get(row.key)
-            if before is None or _supersedes(row, before[1]):
-                final[row.key] = worker, row
-    return final
-
-
-def _supersedes(row: Row, before: Row) -> bool:
-    return before.status != "done" and (row.status == "done" or row.started >= before.started)
-
 
 class Results(Sequence[Any]):
-    """The results of a map, in the order of its tasks; equal to a list of equal values.
+    """The results of a map, in the order of its tasks, each read when it is asked for; equal to a list of equal values.
 
     Where a task failed stands its exception; where it was not run so far, a `TaskError` that says so.
 
     Parameters
     ----------
-    final: what is known already.
-    rows: are read on, where tasks may have been run since.
+    rows: as far as they are known; read on, where tasks may have been run since.
     """
 
-    def __init__(
-        self, files: TaskFiles, keys: Sequence[str], final: Final, trusted: bool, rows: Rows | None = None
-    ) -> None:
-        self._files, self._keys, self._final, self._trusted, self._rows = files, keys, final, trusted, rows
-        self._texts: dict[str, str] | None = None
+    def __init__(self, files: TaskFiles, keys: Sequence[str], rows: Rows, trusted: bool) -> None:
+        self._files, self._keys, self._rows, self._trusted = files, keys, rows, trusted
+        self._labels: dict[str, str] | None = None
         self._open: dict[str, int] = {}
         self._mutex = threading.Lock()  # a descriptor that is in use must not be closed
 
@@ -85,14 +120,13 @@ class Results(Sequence[Any]):
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        with contextlib.suppress(OSError):  # whatever is wrong is said when a result is asked for
+        with contextlib.suppress(OSError):  # an error is raised when a result is asked for
             self._up_to_date(self._keys[:3])
         shown = ", ".join(map(self._shown, self._keys[:3]))
         return f"<{len(self)} results: [{shown}{', ...' if len(self) > 3 else ''}]>"
 
     def _shown(self, key: str) -> str:
-        """Whatever is wrong with it is said when it is asked for."""
-        found = self._final.get(key)
+        found = self._rows.final.get(key)
         if found is not None and found[1].at is not None and found[1].at[1] > _LARGEST_SHOWN:
             return f"<{found[1].at[1]} bytes>"
         try:
@@ -110,27 +144,24 @@ class Results(Sequence[Any]):
 
     def _up_to_date(self, keys: Sequence[str]) -> Sequence[str]:
         """The keys, once all that has been written of them is known."""
-        if self._rows is not None and not all(map(self._is_over, keys)):
+        final = self._rows.final
+        if not all(key in final and final[key][1].status != "retried" for key in keys):
             with self._mutex:
-                final_rows(self._rows, self._final)
+                self._rows.read_on()
         return keys
 
-    def _is_over(self, key: str) -> bool:
-        found = self._final.get(key)
-        return found is not None and found[1].status != "retried"
-
-    def _text(self, key: str) -> str:
-        if self._texts is None:
+    def _label(self, key: str) -> str:
+        if self._labels is None:
             try:
-                self._texts = dict(todo.read_names(self._files))
+                self._labels = read_labels(self._files)
             except LedgerError:
-                self._texts = {}
-        return self._texts.get(key, key)
+                self._labels = {}
+        return self._labels.get(key, key)
 
     def _result(self, key: str) -> Any:
-        found = self._final.get(key)
+        found = self._rows.final.get(key)
         if found is None:
-            return TaskError(f"task {self._text(key)} was not run")
+            return TaskError(f"task {self._label(key)} was not run")
         worker, row = found
         if row.status == "done" and row.at is None:
             return from_small(bytes(row.value))
@@ -138,14 +169,12 @@ class Results(Sequence[Any]):
         with results_of(self._files.root):
             if row.status == "done" and stored is not None:
                 return self._value(stored, worker, row)
-            error = load_error(stored, row.error, trusted=self._trusted)
-        text = row.error.traceback if row.error else ""
-        return with_traceback_text(error, text) if text else error
+            return load_error(stored, row.error, trusted=self._trusted)
 
     def _value(self, stored: bytes, worker: str, row: Row) -> Any:
-        what = f"{self._files.results(worker)}: the result of task {self._text(row.key)}"
+        what = f"{self._files.results(worker)}: the result of task {self._label(row.key)}"
         value = loads(stored, trusted=self._trusted, what=what)
-        if not self._trusted and (found := content.digest(value)) != row.digest:
+        if not self._trusted and (found := digest(value)) != row.digest:
             raise ResultError(
                 f"{what} does not match its row: expected digest {row.digest}, got {found}",
                 hint="the file was changed or damaged; `trusted=True` reads it all the same",
@@ -168,3 +197,80 @@ class Results(Sequence[Any]):
         if len(data) != size:
             raise LedgerError(f"{path}: the file ends before the result at offset {offset} ({size} bytes)")
         return data
+
+
+# -- runs inside tasks, as results -----------------------------------------------------------------------------------
+
+_folder: ContextVar[Path | None] = ContextVar("runctx_results_of", default=None)
+"""Of the run whose results are being read."""
+
+
+@contextlib.contextmanager
+def results_of(save_dir: Path) -> Iterator[None]:
+    """What is read meanwhile are results of this run, wherever it was when they were written."""
+    token = _folder.set(save_dir)
+    try:
+        yield
+    finally:
+        _folder.reset(token)
+
+
+class Returned(Record):
+    """A run inside a task, as it comes back: its parent, with the configuration of the task.
+
+    Nothing is read from disk until it is asked for.
+
+    Parameters
+    ----------
+    save_dir: its parent's folder; if it is not there any more, and this is read with the parent's results, theirs.
+    id: its parent's.
+    config: plain, and without secrets.
+    """
+
+    def __init__(self, save_dir: str, id: str, config: dict[Any, Any]) -> None:
+        now = _folder.get()
+        moved = now is not None and not os.path.isfile(os.path.join(save_dir, LOCK))
+        super().__init__(now if moved else Path(save_dir))
+        self._id, self._config = id, config
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Returned, (os.fspath(self.save_dir), self._id, self._config)
+
+    @property
+    def id(self) -> str:
+        """Of its parent."""
+        return self._id
+
+    @property
+    def lock(self) -> Lock:
+        """Its parent's, with the configuration of the task.
+
+        Raises
+        ------
+        NoRunError: the folder is gone, or another run's. LockError: the lock is broken.
+        """
+        known = super().lock
+        if known.id != self._id:
+            raise NoRunError(f"the folder of run {self._id} was not found: at {self.save_dir} is {known.id}")
+        return replace(known, config=self._config)
+
+    @property
+    def content(self) -> Any:
+        """Its configuration, wherever its folder lies."""
+        return _without(os.fspath(self.save_dir), {k: v for k, v in self._config.items() if k != "save_dir"})
+
+
+def returned_run(save_dir: Any, id: Any, config: Any) -> Returned:
+    """From a file that may be hostile: no folder is looked at but the one whose results are read."""
+    now = _folder.get()
+    if now is None or not (isinstance(id, str) and type(config) is dict):
+        raise ValueError("expected a run, among the results of its parent")
+    return Returned(os.fspath(now), id, config)
+
+
+def _without(folder: str, value: Any) -> Any:
+    if isinstance(value, str):
+        return value.replace(folder, ".")
+    if isinstance(value, dict):
+        return {key: _without(folder, part) for key, part in value.items()}
+    return [_without(folder, part) for part in value] if isinstance(value, (list, tuple)) else value

@@ -1,10 +1,11 @@
-"""What became of each task of a run? A table of all its maps, read from rows on disk; nothing is executed."""
+"""Show what became of each task of a run: a table of all its maps, read from rows on disk; nothing is executed."""
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,11 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from ..errors import LedgerError, LockError, ResultError
 from ..layout import TaskFiles
 from ..model import Failure, Lock, Tasks
-from .fold import folded, unfinished
-from .ledger import todo
-from .ledger.rows import Row, Rows
-from .results import Final, Results, final_rows
-from .values.serialization import from_small
+from .ledger import Rows, read_labels
+from .results import Results, summary, unfinished
+from .serialization import from_small
 
 if TYPE_CHECKING:
     import pandas  # type: ignore[import-untyped]
@@ -151,14 +150,14 @@ def read(save_dir: Path, lock: Lock) -> TaskTable:
     ------
     LedgerError: a file is missing or broken; names it, and the line. LockError: a map's name is no name.
     """
-    rows: list[TaskRow] = []
+    table: list[TaskRow] = []
     altered = []
     for entry in lock.tasks:
-        found = _Map(save_dir, entry)
-        rows += found.rows()
-        if found.is_altered(lock):
+        rows, labels = _opened(save_dir, entry)
+        table += [_row(entry.name, key, text, rows) for key, text in labels.items()]
+        if _is_altered(lock, entry, rows, labels):
             altered.append(entry.name)
-    return TaskTable(rows, altered)
+    return TaskTable(table, altered)
 
 
 def results(save_dir: Path, lock: Lock, name: str | None, trusted: bool) -> Results:
@@ -169,38 +168,34 @@ def results(save_dir: Path, lock: Lock, name: str | None, trusted: bool) -> Resu
     ResultError: there is no such map, or several and none was named. LedgerError: as `read`; or the rows are not
         those that the lock was sealed with.
     """
-    names = [entry.name for entry in lock.tasks]
-    if not names:
+    entries = {entry.name: entry for entry in lock.tasks}
+    if not entries:
         raise ResultError(
             f"run {lock.id} has no results", hint="only runs that called `run.map` have results"
         )
-    if (name is None and len(names) > 1) or (name is not None and name not in names):
+    if (name is None and len(entries) > 1) or (name is not None and name not in entries):
         what = "several maps" if name is None else f"no map {name!r}"
-        raise ResultError(f"run {lock.id} has {what}", hint=f"name one: {', '.join(map(repr, names))}")
-    found = _Map(save_dir, lock.tasks[names.index(name) if name is not None else 0])
-    if found.is_altered(lock):
+        raise ResultError(f"run {lock.id} has {what}", hint=f"name one: {', '.join(map(repr, entries))}")
+    entry = lock.tasks[0] if name is None else entries[name]
+    rows, labels = _opened(save_dir, entry)
+    if _is_altered(lock, entry, rows, labels):
         raise LedgerError(
-            f"{found.files.done()}: the rows differ from those that the lock was sealed with",
+            f"{rows.files.done()}: the rows differ from those that the lock was sealed with",
             hint="the file was changed after the run ended; `.tasks` shows it as it is now",
         )
-    return Results(found.files, found.keys, found.final, trusted, found.read)
+    return Results(rows.files, list(labels), rows, trusted)
 
 
 def failed_in(save_dir: Path | None, lock: Lock, most: int = 20) -> dict[str, list[str]]:
-    """Map -> short texts of its first failed tasks."""
-    return {entry.name: failed_texts(save_dir, entry, most) for entry in lock.tasks}
-
-
-def failed_texts(save_dir: Path | None, entry: Tasks, most: int) -> list[str]:
-    """Short texts of the first failed tasks; their keys where the texts cannot be read."""
-    keys = entry.failed_keys[:most]
-    if not keys or save_dir is None:
-        return list(keys)
-    try:
-        texts = dict(todo.read_names(files_of(save_dir, entry)))
-    except (LedgerError, LockError):
-        return list(keys)
-    return [texts.get(key, key) for key in keys]
+    """Map -> short texts of its first failed tasks; their keys where the texts cannot be read."""
+    found = {}
+    for entry in lock.tasks:
+        keys, labels = entry.failed_keys[:most], {}
+        if keys and save_dir is not None:
+            with contextlib.suppress(LedgerError, LockError):
+                labels = read_labels(files_of(save_dir, entry))
+        found[entry.name] = [labels.get(key, key) for key in keys]
+    return found
 
 
 def files_of(save_dir: Path, entry: Tasks) -> TaskFiles:
@@ -213,52 +208,44 @@ def files_of(save_dir: Path, entry: Tasks) -> TaskFiles:
 _NAME = re.compile(r"\w[\w.-]{0,200}")
 
 
-class _Map:
-    """One map, as its files tell of it."""
-
-    def __init__(self, save_dir: Path, entry: Tasks) -> None:
-        self.entry, self.files = entry, files_of(save_dir, entry)
-        self.names = todo.read_names(self.files)
-        self.keys = [key for key, _ in self.names]
-        self.read = Rows(self.files)
-        self.final: Final = final_rows(self.read)
-
-    def is_altered(self, lock: Lock) -> bool:
-        """Whether its rows are other than those that the lock was sealed with; if not all tasks were run, or the
-        run goes on, rows may have come later."""
-        if lock.status in ("running", "submitted") or self.entry.digest is None or unfinished(self.entry):
-            return False
-        return folded(self.entry, self.keys, self.final, (), None).digest != self.entry.digest
-
-    def rows(self) -> Iterator[TaskRow]:
-        hosts = {worker: author.host for worker, author in self.read.authors.items()}
-        for key, text in self.names:
-            if key not in self.final:
-                yield TaskRow(map=self.entry.name, key=key, task=text, status="not run")
-                continue
-            worker, row = self.final[key]
-            try:
-                yield _told(self.entry.name, text, worker, hosts.get(worker, ""), row)
-            except (ResultError, OverflowError, ValueError, OSError) as error:
-                raise LedgerError(f"{self.files.done(worker)}: the row of task {key}: {error}") from error
+def _opened(save_dir: Path, entry: Tasks) -> tuple[Rows, dict[str, str]]:
+    """The rows of a map, and key -> short text of every task."""
+    rows = Rows(files_of(save_dir, entry))
+    labels = read_labels(rows.files)
+    rows.read_on()
+    return rows, labels
 
 
-def _told(map: str, text: str, worker: str, host: str, row: Row) -> TaskRow:
-    done, said = row.status == "done", row.error
-    return TaskRow(
-        map=map,
-        key=row.key,
-        task=text,
-        status=row.status,
-        started=datetime.fromtimestamp(row.started, UTC),
-        seconds=row.seconds,
-        attempts=row.attempt,
-        worker=worker,
-        host=host,
-        value=from_small(bytes(row.value)) if done and row.at is None else None,
-        bytes=row.at[1] if done and row.at is not None else 0,
-        digest=row.digest,
-        error=None
-        if said is None
-        else Failure(type=said.type, message=said.message, traceback=said.traceback),
-    )
+def _is_altered(lock: Lock, entry: Tasks, rows: Rows, labels: dict[str, str]) -> bool:
+    """True if the rows are other than those that the lock was sealed with; if not all tasks were run, or the run goes
+    on, rows may have come later."""
+    if lock.status in ("running", "submitted") or entry.digest is None or unfinished(entry):
+        return False
+    return summary(entry, list(labels), rows.final, (), None).digest != entry.digest
+
+
+def _row(map: str, key: str, text: str, rows: Rows) -> TaskRow:
+    if key not in rows.final:
+        return TaskRow(map=map, key=key, task=text, status="not run")
+    worker, row = rows.final[key]
+    done, fault = row.status == "done", row.error
+    try:
+        return TaskRow(
+            map=map,
+            key=key,
+            task=text,
+            status=row.status,
+            started=datetime.fromtimestamp(row.started, UTC),
+            seconds=row.seconds,
+            attempts=row.attempt,
+            worker=worker,
+            host=rows.author(worker).host,
+            value=from_small(bytes(row.value)) if done and row.at is None else None,
+            bytes=row.at[1] if done and row.at is not None else 0,
+            digest=row.digest,
+            error=None
+            if fault is None
+            else Failure(type=fault.type, message=fault.message, traceback=fault.traceback),
+        )
+    except (ResultError, OverflowError, ValueError, OSError) as error:
+        raise LedgerError(f"{rows.files.done(worker)}: the row of task {key}: {error}") from error

@@ -21,7 +21,7 @@ from blake3 import blake3
 
 from ..capture.modules import is_installed, module_file
 from ..errors import TrackingError
-from ..tasks.values import content
+from ..tasks import keys
 
 _OURSELVES = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
@@ -87,7 +87,7 @@ class _Walk:
         with contextlib.suppress(
             Exception
         ):  # whatever pickling raises: an open file, a run, a model on a device
-            told = content.digest(value)
+            told = keys.digest(value)
         self._say(type(value).__name__, told)
 
     def _code(self, code: FunctionType | type) -> None:

@@ -21,7 +21,7 @@ import msgspec
 from .. import layout
 from ..errors import RunctxError, TrackingError
 from ..metrics.follower import Follower, Place
-from ..tasks.ledger.todo import read_names
+from ..tasks.ledger import read_labels
 from .tracker import Extensible, Removing, Tracker, View
 
 if TYPE_CHECKING:
@@ -219,6 +219,6 @@ def _position(save_dir: Path, known: dict[str, int | None], key: str) -> int | N
         known[key] = None
         for todo in sorted((save_dir / layout.TASKS).glob("*/" + layout.TODO)):
             with contextlib.suppress(RunctxError):
-                names = read_names(layout.TaskFiles(save_dir, todo.parent.name))
-                known.update((name, place) for place, (name, _) in enumerate(names))
+                names = read_labels(layout.TaskFiles(save_dir, todo.parent.name))
+                known.update((name, place) for place, name in enumerate(names))
     return known[key]

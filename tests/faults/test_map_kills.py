@@ -20,7 +20,7 @@ from runctx import Run
 from runctx import lock as lockfile
 from runctx.layout import TaskFiles
 from runctx.liveness import exists
-from runctx.tasks.ledger.rows import Rows
+from runctx.tasks.ledger import Rows
 
 SEED = int(os.environ.get("FAULTS_SEED", "20"))
 LIMIT = 120.0

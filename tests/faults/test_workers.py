@@ -16,8 +16,7 @@ import pytest
 from runctx import Run
 from runctx import lock as lockfile
 from runctx.layout import TaskFiles
-from runctx.tasks.ledger.rows import Rows
-from runctx.tasks.results import final_rows
+from runctx.tasks.ledger import Rows, read_labels
 
 HANGING = 120.0
 """Seconds after which a program is taken for hanging."""
@@ -61,10 +60,9 @@ class Outcome:
     def rows(self) -> list:
         """The rows that count, in the order of the tasks."""
         files = TaskFiles(self.folder / "run", "task")
-        final = final_rows(Rows(files))
-        from runctx.tasks.ledger.todo import read_names
+        final = Rows(files).read_on()
 
-        return [final[key][1] for key, _ in read_names(files)]
+        return [final[key][1] for key in read_labels(files)]
 
     def check(self, which: range | tuple[int, ...], count: int, kind: str, message: str) -> None:
         """The bad tasks failed like this, all others are done, there is one lock, and nobody is left."""

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from runctx.launchers.slurm.submission import submitted
 from runctx.layout import TaskFiles
+from runctx.tasks.shifts import jobs_of
 from tests.slurm.cluster import until
 
 WORK = '''\
@@ -225,7 +225,7 @@ class Program:
 
     def jobs(self) -> list[str]:
         """Submitted so far, while the map goes on."""
-        return sorted(submitted(self.files), key=lambda job: [int(part) for part in job.split("_")])
+        return sorted(jobs_of(self.files), key=lambda job: [int(part) for part in job.split("_")])
 
     def authors(self) -> list[dict[str, Any]]:
         """Workers that have written rows."""

@@ -15,9 +15,9 @@ import pytest
 from msgspec.structs import replace
 
 from runctx import Run
-from runctx.launchers.slurm import scheduler
-from runctx.launchers.slurm.element import dead_ones
-from runctx.tasks.work.presence import Shift
+from runctx.launchers import scheduler
+from runctx.launchers.job import dead_ones
+from runctx.tasks.shifts import Shift
 from tests.slurm.cluster import Local
 from tests.slurm.programs import Project
 

@@ -1,4 +1,4 @@
-"""What does Slurm say of a job? Promises of `runctx.launchers.slurm.scheduler`, of a real one."""
+"""What does Slurm say of a job? Promises of `runctx.launchers.scheduler`, of a real one."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runctx.errors import SettingsError
-from runctx.launchers.slurm import scheduler
-from runctx.launchers.slurm.scheduler import Job
+from runctx.launchers import scheduler
+from runctx.launchers.scheduler import Job
 from tests.slurm.cluster import Cluster, ClusterError, Local, until
 
 Submit = Callable[..., str]
@@ -24,7 +24,7 @@ Pretend = Callable[[str, str], None]
 LIFE = """\
 import json, os, sys, time
 from dataclasses import asdict
-from runctx.launchers.slurm import scheduler
+from runctx.launchers import scheduler
 
 job = scheduler.this_job()
 told = {"job": asdict(job), "may": scheduler.may_requeue(job.id), "left": scheduler.ends_at() - time.time()}

@@ -1,4 +1,4 @@
-"""`run.map`, from the list of tasks to their results: what happens in which order?"""
+"""Fan a map out: from the list of tasks to their results."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,19 +18,15 @@ from ..errors import ConfigError, LedgerError, RunStateError, TaskError
 from ..layout import TaskFiles
 from ..model import Omission, Source, Tasks
 from ..redact import Redactor
-from . import ending, progress
-from .fold import folded, unfinished
-from .ledger import todo
-from .ledger.rows import Fault, Rows
-from .results import Final, Results, final_rows
-from .values import content, labels
-from .values.labels import kind_of, label
-from .work import worker
-from .work.attached import Parent
-from .work.plan import Plan
+from . import ledger, progress, worker
+from .attached import Parent
+from .keys import digest, kind_of, label
+from .ledger import Fault, Final, Rows
+from .results import Results, summary, unfinished
+from .supervisor import Plan
 
 if TYPE_CHECKING:
-    from .work.plan import Launcher
+    from ..launchers import Launcher
 
 ON_ERROR = ("raise", "stop", "return")
 
@@ -54,9 +49,9 @@ class Order:
     name: str
     """Of the map."""
     before: Tasks | None
-    """What an earlier entry of the run says of the map of this name."""
-    gather: Callable[[TaskFiles, Final], None]
-    """Called at the end, with the rows that count: what else workers know goes into the lock."""
+    """The lock's entry of the map of this name from an earlier entry of the run."""
+    gather: Callable[[TaskFiles, Final, bool], None]
+    """Called at the end, with the rows that count and `show`: what else workers know goes into the lock."""
     note: Callable[[Tasks], None]
     """Called with what is known, at the beginning and at the end: it goes into the lock."""
     omit: Callable[[Iterable[Omission]], None]
@@ -64,18 +59,17 @@ class Order:
     show: bool
     """Whether there may be a progress bar."""
 
-    @property
-    def label(self) -> Callable[[Any], str]:
-        """Gives a short text of a task, without secrets."""
-        return partial(labels.of_task, into=self.into, redactor=self.parent.redactor)
+    def label(self, task: Any) -> str:
+        """A short text of a task, without secrets."""
+        return label(task, redactor=self.parent.redactor, into=self.into)
 
 
 def checked(function: Any, tasks: Any, into: Any, n_jobs: Any, retries: Any, on_error: Any) -> None:
-    """Whether these can be arguments of `run.map` at all.
+    """Check the arguments of `run.map`.
 
     Raises
     ------
-    TypeError, ValueError: they cannot.
+    TypeError, ValueError: one cannot be.
     """
     if not callable(function):
         raise TypeError(
@@ -89,8 +83,14 @@ def checked(function: Any, tasks: Any, into: Any, n_jobs: Any, retries: Any, on_
         )
     if not hasattr(tasks, "__iter__") and not hasattr(tasks, "__getitem__"):
         raise TypeError(f"tasks must be a list; got {label(tasks)} ({kind_of(tasks)})")
-    if what := _taken_apart(tasks, into):
-        raise TypeError(f"tasks must be a list; {label(tasks)} ({kind_of(tasks)}) would be split {what}")
+    split = None
+    if into is not None and isinstance(tasks, (str, bytes, Mapping)):
+        parts = "its keys" if isinstance(tasks, Mapping) else "characters"
+        split = f"into {parts}\nhint: write a single task as a list: [task]"
+    elif hasattr(tasks, "columns") and hasattr(tasks, "to_dict"):  # a DataFrame
+        split = 'into the names of its columns\nhint: map its rows: frame.to_dict("records")'
+    if split:
+        raise TypeError(f"tasks must be a list; {label(tasks)} ({kind_of(tasks)}) would be split {split}")
     if not (into is None or isinstance(into, str)):
         raise TypeError(f"into must be a key of the configuration or None; got {into!r}")
     if n_jobs is not None and (not isinstance(n_jobs, int) or n_jobs == 0):
@@ -99,17 +99,6 @@ def checked(function: Any, tasks: Any, into: Any, n_jobs: Any, retries: Any, on_
         raise ValueError(f"retries must be an int of at least 0; got {retries!r}")
     if on_error not in ON_ERROR:
         raise ValueError(f"on_error must be one of {', '.join(map(repr, ON_ERROR))}; got {on_error!r}")
-
-
-def _taken_apart(tasks: Any, into: str | None) -> str | None:
-    """Of what can be iterated over, but is hardly meant so: what its parts would be, and what to do."""
-    if into is not None and isinstance(tasks, (str, bytes)):
-        return "into characters\nhint: write a single task as a list: [task]"
-    if into is not None and isinstance(tasks, Mapping):
-        return "into its keys\nhint: write a single task as a list: [task]"
-    if hasattr(tasks, "columns") and hasattr(tasks, "to_dict"):  # a DataFrame
-        return 'into the names of its columns\nhint: map its rows: frame.to_dict("records")'
-    return None
 
 
 def folder_name(function: Any) -> str:
@@ -123,6 +112,15 @@ def folder_name(function: Any) -> str:
     return re.sub(r"[^\w.-]+", "-", str(name)).strip(".-")[:60] or "map"
 
 
+def _qualified(function: Any) -> str:
+    """Module and name; of a lambda, which has none, also a digest of its code."""
+    function = getattr(function, "func", function)
+    module = getattr(function, "__module__", None) or type(function).__module__
+    name = f"{module}.{getattr(function, '__qualname__', type(function).__qualname__)}"
+    code = getattr(function, "__code__", None)
+    return f"{name} {digest(code, size=4)}" if code and name.endswith("<lambda>") else name
+
+
 def fan_out(order: Order) -> Results:
     """Do what is not done yet, and give the results of all.
 
@@ -133,20 +131,22 @@ def fan_out(order: Order) -> Results:
     RunStateError: the run is resumed, and its map of this name was another one.
     """
     _check_same(order)
+    launcher, log = order.launcher, order.parent.log
     files = TaskFiles(order.parent.save_dir, order.name)
-    keys = todo.keys_of(order.tasks)
+    keys = ledger.keys_of(order.tasks)
     rows = Rows(files)
-    final = {key: found for key, found in final_rows(rows).items() if found[1].status == "done"}
-    wanted = [i for i, key in enumerate(keys) if key not in final] if final else None
+    rows.final = {key: found for key, found in rows.read_on().items() if found[1].status == "done"}
+    wanted = [i for i, key in enumerate(keys) if key not in rows.final] if rows.final else None
+    count = _write(files, order, keys, wanted)
     entry = Tasks(
         name=order.name,
         function=_qualified(order.function),
         into=order.into,
-        launcher=order.launcher.name,
+        launcher=launcher.name,
         total=len(keys),
     )
-    count = _write(files, order, keys, wanted)
-    order.note(folded(entry, keys, final, rows.authors.values(), order.source.commit))
+    entry = summary(entry, keys, rows.final, rows.authors.values(), order.source.commit)
+    order.note(entry)
     plan = Plan(
         save_dir=order.parent.save_dir,
         map=order.name,
@@ -161,30 +161,31 @@ def fan_out(order: Order) -> Results:
     try:
         with _at_hand(files, order):
             if count:
-                launched = order.launcher.launch(plan)
+                launched = launcher.launch(plan)
                 order.omit(getattr(launched, "omissions", ()))
-                if order.launcher.waits:
+                if launcher.waits:
                     with progress.shown(files, len(keys), len(keys) - count, show=order.show):
                         why = launched.wait()
     except KeyboardInterrupt as error:
         interrupt = error
         raise
     finally:
-        final_rows(rows, final)
-        order.gather(files, final)
-        entry = folded(entry, keys, final, rows.authors.values(), order.source.commit)
+        order.gather(files, rows.read_on(), order.show)
+        entry = summary(entry, keys, rows.final, rows.authors.values(), order.source.commit)
         order.note(entry)
         if interrupt is not None:  # a launcher whose jobs go on notes that, and what to do
-            order.parent.log.say(*ending.interrupted(entry, hasattr(interrupt, "__notes__")))
-    if order.launcher.waits:
-        order.parent.log.say(*ending.ended(entry, count, time.perf_counter() - began, why))
-    else:
-        order.parent.log.say(*ending.submitted(entry, count))
-    results = Results(files, keys, final, trusted=True, rows=rows)
-    if order.launcher.waits:
+            how = "" if hasattr(interrupt, "__notes__") else "; Run(..., resume=True) runs the rest"
+            log.say("WARNING", f"{entry.name}: interrupted: {_counts(entry, 'left')}{how}")
+    results = Results(files, keys, rows, trusted=True)
+    if not launcher.waits and count:
+        log.say("INFO", f"{entry.name}: {count} of {entry.total} tasks submitted to {launcher.name}")
+        return results
+    log.say(*_ending(entry, count, time.perf_counter() - began, why))
+    if launcher.waits:
         shutil.rmtree(files.state, ignore_errors=True)
         if order.on_error != "return" and (entry.failed or unfinished(entry)):
-            raise failure(entry, lambda i: order.label(order.tasks[i]), keys, final, results, files, why)
+            labels = {key: order.label(task) for key, task in zip(keys, order.tasks, strict=True)}
+            raise failure(entry, labels, rows, results, why)
     return results
 
 
@@ -202,43 +203,6 @@ def _check_same(order: Order) -> None:
     )
 
 
-def _write(files: TaskFiles, order: Order, keys: Sequence[str], wanted: Sequence[int] | None) -> int:
-    """The ledger as the first worker finds it; how many tasks there are to do."""
-    if order.into is not None and order.tasks:
-        from .. import config
-
-        first = order.tasks[0]  # a mistake is said before anything starts
-        config.with_task(order.config, order.into, first, order.label(first))
-    _forget(files)
-    files.make_state()
-    if not order.launcher.in_process:
-        try:
-            worker.write_work(files, _work(order))
-        except Exception as error:
-            raise LedgerError(
-                f"cannot send the function {_qualified(order.function)} to workers: {type(error).__name__}: {error}",
-                hint="open files, locks and connections cannot be sent; open them inside the function",
-            ) from error
-    files.kept.mkdir(parents=True, exist_ok=True)
-    redactor = order.parent.redactor
-    for (
-        task
-    ) in order.tasks:  # a worker learns those of its own tasks; what they print, and their errors, come here
-        redactor.learn({order.into: task} if order.into else task)
-    order.parent.log.renew_redaction()
-    return todo.write(files, order.tasks, keys, wanted, order.label)
-
-
-def _forget(files: TaskFiles) -> None:
-    """What a session that is over has left: at once, so that no worker of its can stray into the new one."""
-    gone = files.state.with_name(f".{files.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        files.state.rename(gone)
-    except FileNotFoundError:
-        return
-    shutil.rmtree(gone, ignore_errors=True)
-
-
 def _work(order: Order) -> worker.Work:
     return worker.Work(
         function=order.function,
@@ -249,6 +213,38 @@ def _work(order: Order) -> worker.Work:
         parent=order.parent,
         commit=order.source.commit,
     )
+
+
+def _write(files: TaskFiles, order: Order, keys: Sequence[str], wanted: Sequence[int] | None) -> int:
+    """The ledger as the first worker finds it; how many tasks there are to do."""
+    if order.into is not None and order.tasks:
+        from .. import config
+
+        first = order.tasks[0]  # a mistake is said before anything starts
+        config.with_task(order.config, order.into, first, order.label(first))
+    # what an earlier session has left goes at once, so that no worker of its can stray into the new one
+    gone = files.state.with_name(f".{files.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        files.state.rename(gone)
+    except FileNotFoundError:
+        pass
+    else:
+        shutil.rmtree(gone, ignore_errors=True)
+    files.make_state()
+    if not order.launcher.in_process:
+        try:
+            worker.write_work(files, _work(order))
+        except Exception as error:
+            raise LedgerError(
+                f"cannot send the function {_qualified(order.function)} to workers: {type(error).__name__}: {error}",
+                hint="open files, locks and connections cannot be sent; open them inside the function",
+            ) from error
+    files.kept.mkdir(parents=True, exist_ok=True)
+    # a worker learns the secrets of its own tasks; what all of them print, and their errors, come here
+    for task in order.tasks:
+        order.parent.redactor.learn({order.into: task} if order.into else task)
+    order.parent.log.renew_redaction()
+    return ledger.write_tasks(files, order.tasks, keys, wanted, order.label)
 
 
 @contextmanager
@@ -266,57 +262,78 @@ def _at_hand(files: TaskFiles, order: Order) -> Iterator[None]:
         del worker.at_hand[files.function]
 
 
+# -- what is said at the end -----------------------------------------------------------------------------------------
+
+
+def _ending(entry: Tasks, to_do: int, seconds: float, why: str | None) -> tuple[str, str]:
+    """Level and line of the log, when a map has ended.
+
+    Parameters
+    ----------
+    to_do: how many tasks were not done before it began.
+    why: some were not run.
+
+    >>> entry = Tasks(name="main", function="m.main", launcher="joblib", total=9, done=8, failed=1)
+    >>> _ending(entry, 9, 12.345, None)
+    ('WARNING', 'main: 8 of 9 tasks done, 1 failed, in 12.3 s')
+    """
+    if not entry.total:
+        return "INFO", f"{entry.name}: no tasks"
+    if not to_do:
+        return "INFO", f"{entry.name}: all {entry.total} tasks were done already"
+    level = "INFO" if entry.done == entry.total else "WARNING"
+    reason = f" ({why})" if why else ""
+    before = f" ({entry.total - to_do} of them earlier)" if entry.total > to_do else ""
+    return level, f"{entry.name}: {_counts(entry, f'not run{reason}', before)}, in {seconds:.3g} s"
+
+
+def _counts(entry: Tasks, rest: str, before: str = "") -> str:
+    left = entry.total - entry.done - entry.failed
+    parts = [f"{entry.done} of {entry.total} tasks done{before}"]
+    parts += [f"{entry.failed} failed"] * bool(entry.failed) + [f"{left} {rest}"] * bool(left)
+    return ", ".join(parts)
+
+
+_MISREAD = (AttributeError, ConfigError)
+"""Raised by a function that expects a configuration and is called with a task."""
+
+
 def failure(
-    entry: Tasks,
-    label: Callable[[int], str],
-    keys: Sequence[str],
-    final: Final,
-    results: Results,
-    files: TaskFiles,
-    why: str | None = None,
+    entry: Tasks, labels: Mapping[str, str], rows: Rows, results: Results, why: str | None = None
 ) -> TaskError:
     """One error for all tasks of a map that failed or were not run.
 
     Parameters
     ----------
-    label: short text of the task of this number.
+    labels: key -> short text of every task, in order.
     why: some were not run.
     """
-    failed = set(entry.failed_keys)
-    places = [i for i, key in enumerate(keys) if key in failed]
+    failed_keys = set(entry.failed_keys)
+    failed = [(i, key) for i, key in enumerate(labels) if key in failed_keys]
     lines = []
-    for i in places[:10]:
-        fault = final[keys[i]][1].error or Fault("", "")  # asking the exception may fail in any way
-        said = (fault.message.splitlines() or [""])[0][:200]
-        lines.append(f"  {label(i)}: {fault.type.rpartition('.')[2]}: {said}")
+    for _, key in failed[:10]:
+        fault = rows.final[key][1].error or Fault("", "")
+        message = (fault.message.splitlines() or [""])[0][:200]
+        lines.append(f"  {labels[key]}: {fault.type.rpartition('.')[2]}: {message}")
     if entry.failed > len(lines):
         lines.append(f"  … {entry.failed - len(lines)} more")
     left = entry.total - entry.done - entry.failed
     what = [f"{entry.failed} of {entry.total} tasks failed"] * bool(entry.failed)
     what += [f"{left} of {entry.total} tasks did not run{f': {why}' if why else ''}"] * bool(left)
-    all_failed = bool(places) and entry.failed == entry.total
-    misread = all_failed and entry.into is None and type(results[0]) in _SAID_BY_A_TASK
-    hints = [_INTO] * misread + ["`.results` of this error holds what succeeded"] * bool(entry.done)
-    hints += [f"rows and tracebacks: {files.done()}"] * bool(entry.failed)
-    hints += [f"log: {files.root / 'run.log'}", f"Run(..., resume={str(files.root)!r}) runs the rest"]
+    root = rows.files.root
+    hints = []
+    if failed and entry.failed == entry.total and entry.into is None and type(results[0]) in _MISREAD:
+        hints.append('if the function takes the configuration, name the key for the task: into="key"')
+    hints += ["`.results` of this error holds what succeeded"] * bool(entry.done)
+    hints += [f"rows and tracebacks: {rows.files.done()}"] * bool(entry.failed)
+    hints += [f"log: {root / 'run.log'}", f"Run(..., resume={str(root)!r}) runs the rest"]
     message = "\n".join([f"{entry.function}: {' and '.join(what)}", *lines])
     error = TaskError(message, hint="; ".join(hints), results=results)
-    error.__cause__ = results[places[0]] if places else None
+    error.__cause__ = results[failed[0][0]] if failed else None
     return error
 
 
-_SAID_BY_A_TASK = (AttributeError, ConfigError)
-"""What a function says that expects a configuration and is called with a task."""
-_INTO = 'if the function takes the configuration, name the key for the task: into="key"'
-
-
-def _qualified(function: Any) -> str:
-    """Module and name; of a lambda, which has none, also a digest of its code."""
-    function = getattr(function, "func", function)
-    module = getattr(function, "__module__", None) or type(function).__module__
-    name = f"{module}.{getattr(function, '__qualname__', type(function).__qualname__)}"
-    code = getattr(function, "__code__", None)
-    return f"{name} {content.digest(code, size=4)}" if code and name.endswith("<lambda>") else name
+# -- inside a task ---------------------------------------------------------------------------------------------------
 
 
 def inside_a_task(
@@ -340,7 +357,7 @@ def inside_a_task(
             try:
                 if into is None:
                     return function(task)
-                return function(with_task(config, into, task, labels.of_task(task, into, redactor)))
+                return function(with_task(config, into, task, label(task, redactor=redactor, into=into)))
             except Exception as error:
                 if not left and on_error != "return":
                     raise

@@ -1,7 +1,7 @@
-"""How do tasks get to the nodes of a cluster, and who sees to it that all of them are done?
+"""Run tasks in jobs of a Slurm cluster, submitted through submitit.
 
-One array is submitted; each of its elements is a shift that works through the ledger with joblib inside, and sees to
-a successor when its time is over and tasks are left. Nobody has to wait for them. Who does, `run.map` for one, also
+One array is submitted; each of its elements is a shift that works through the ledger with joblib inside, and submits
+a successor when its time is over and tasks are left. Nobody has to wait for them. Whoever does, `run.map` for one, also
 replaces jobs that are gone without having left a successor.
 """
 
@@ -14,18 +14,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ... import layout
-from ...errors import LaunchError, SettingsError
-from ...tasks.ledger.standing import Ledger
-from ...tasks.work.presence import Shift, read_all
+from .. import layout
+from ..errors import LaunchError, SettingsError
+from ..tasks.ledger import Ledger
+from ..tasks.shifts import Shift, jobs_of, read_all
 from . import scheduler
 from .checkout import checkout
-from .element import Element
-from .submission import Request, folder_of, submit, submitted
+from .job import MapJob, Request, folder_of, submit
 
 if TYPE_CHECKING:
-    from ...model import Omission
-    from ...tasks.work.plan import Plan
+    from ..model import Omission
+    from ..tasks.supervisor import Plan
 
 LOOK = 0.2
 """Seconds between two looks at the ledger, at first."""
@@ -121,7 +120,7 @@ class Slurm:
         """Submit the array; returns when Slurm has it."""
         code = checkout(plan.source, plan.repository, plan.files.state / layout.CODE)
         wanted = min(self.workers, -(-plan.todo // self.processes))
-        element = Element(
+        job = MapJob(
             plan=plan,
             code=code,
             request=self.request,
@@ -130,7 +129,7 @@ class Slurm:
             margin=self.margin,
             most=wanted + self.max_follow_ups,
         )
-        launched = Submitted(plan, element, missing=wanted)
+        launched = Submitted(plan, job, missing=wanted)
         launched.submit_missing()
         if launched.missing == wanted and not self.waits:
             raise LaunchError(
@@ -145,7 +144,7 @@ class Submitted:
     """The jobs of one map, as who waits for them sees them."""
 
     plan: Plan
-    element: Element
+    job: MapJob
     missing: int
     """Jobs that the cluster has not taken yet."""
     _over: set[str] = field(default_factory=set)
@@ -156,7 +155,7 @@ class Submitted:
     @property
     def omissions(self) -> tuple[Omission, ...]:
         """What jobs see as it is, and not as it was when they were submitted."""
-        return self.element.code.omissions
+        return self.job.code.omissions
 
     def submit_missing(self) -> None:
         """As many as the cluster takes now.
@@ -166,15 +165,14 @@ class Submitted:
         LaunchError: it refuses them, and not for being too many.
         """
         if self.missing:
-            ids = submit(self.element.request, self.plan.files, self.plan.map, self.element, self.missing)
-            self.missing -= len(ids)
+            self.missing -= submit(self.job.request, self.plan, self.job, self.missing)
 
     def wait(self) -> str | None:
         """Return when every task has been done, or why nobody will do the rest."""
         try:
             why = self._watch()
         except KeyboardInterrupt as error:
-            jobs = " ".join(sorted({job.partition("_")[0] for job in submitted(self.plan.files)}, key=int))
+            jobs = " ".join(sorted({job.partition("_")[0] for job in jobs_of(self.plan.files)}, key=int))
             error.add_note(
                 f"The Slurm jobs {jobs} keep running. `runctx collect {shlex.quote(str(self.plan.save_dir))}` adds "
                 f"their results to the run; `scancel {jobs}` ends them."
@@ -193,7 +191,7 @@ class Submitted:
             stopping = os.path.exists(self.plan.files.stop)
             if now - asked > (ASK_OFTEN if stopping else ASK if often else ASK_SELDOM):
                 asked = now
-                jobs = submitted(self.plan.files)
+                jobs = jobs_of(self.plan.files)
                 living = scheduler.living(jobs)
                 if living is None:
                     continue
@@ -222,7 +220,7 @@ class Submitted:
             return "the first failure stopped them"
         if all(self._was_cancelled(job, shifts) for job in last):
             return "the Slurm jobs were cancelled"
-        if len(shifts) >= self.element.most:
+        if len(shifts) >= self.job.most:
             return f"{len(shifts)} jobs have run, the most that `max_follow_ups` allows"
         # what the dead had is given back by those that come, for whom it is the last they do: it may kill them, too
         left = ledger.claims.free + sum(len(ledger.unfinished(worker)) for worker in list(ledger.claims.held))
@@ -231,8 +229,8 @@ class Submitted:
             states = ", ".join(sorted({scheduler.state(job) or "unknown" for job in last}))
             return f"the Slurm jobs ended ({states}) without a result; see {folder_of(self.plan.files)}"
         self._stand = stand
-        each = self.element.processes
-        self.missing = max(1, min(self.element.everyone // each, -(-left // each)))
+        each = self.job.processes
+        self.missing = max(1, min(self.job.everyone // each, -(-left // each)))
         return None
 
     def _was_cancelled(self, job: str, shifts: list[Shift]) -> bool:
@@ -249,4 +247,4 @@ class Submitted:
     def _call_off(self) -> None:
         """Jobs that have not begun have nothing to do any more."""
         working = {shift.slurm_job for shift in read_all(self.plan.files) if not shift.ended}
-        scheduler.cancel(submitted(self.plan.files) - working, only_waiting=True)
+        scheduler.cancel(jobs_of(self.plan.files) - working, only_waiting=True)

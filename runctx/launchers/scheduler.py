@@ -1,7 +1,7 @@
-"""What does Slurm say of a job, and how is it asked for more?
+"""Ask Slurm, by its own commands, about jobs, and tell it what to do with them.
 
-Slurm's own commands are asked. A scheduler that does not answer, as one that is restarted or overloaded, leaves things
-unknown (`None`): that is never taken for a job's end.
+A scheduler that does not answer, as one that is restarted or overloaded, leaves things unknown (`None`): that is never
+taken for a job's end.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import subprocess
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from ...errors import SettingsError
+from ..errors import SettingsError
 
 PATIENCE = 30.0
 """Seconds that a command may take. `scontrol` itself gives up on a controller that is gone after 18."""

@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from ...capture import modules, program
-from ...errors import LedgerError
-from ...model import Omission, Source
-from ...snapshot.trees import EXECUTABLE, FILE, GITLINK, LINK, TREE, blob_id, entries, has
+from ..capture import modules, program
+from ..errors import LedgerError
+from ..model import Omission, Source
+from ..snapshot.trees import EXECUTABLE, FILE, GITLINK, LINK, TREE, blob_id, entries, has
 from .code import MANIFEST, OURSELVES, Code, Entry, Manifest, Part, verify
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ def _draft_for(project: _Project, folder: str, inside: bool) -> _Draft:
 
 
 def _read_tree(project: _Project, draft: _Draft, tree: bytes) -> None:
-    from ...snapshot.opened import opened
+    from ..snapshot.opened import opened
 
     here = opened(Path(os.fsdecode(draft.original)))
     project.odb = here.odb
@@ -259,7 +259,7 @@ def _described(project: _Project, tree: str | None, folder: Path) -> Code:
 
 def _ourselves(root: Path | None) -> Path | None:
     """This package, if the project is its own repository: all processes of a worker shall have the same one."""
-    package = Path(__file__).parents[2]
+    package = Path(__file__).parents[1]
     return package if root is not None and package.is_relative_to(root) else None
 
 

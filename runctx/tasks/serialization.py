@@ -1,4 +1,4 @@
-"""Encode plain data as MessagePack, and decode it again without executing anything.
+"""Store values: plain data as MessagePack, which reading never executes, all else as a pickle, which needs trust.
 
 Plain are None, bool, int, float, str, bytes, lists and dicts; the types of `_TYPES`; sets, numpy scalars and arrays
 without objects, Python's own exceptions, and runs inside tasks. Subclasses of these are not. What MessagePack does not
@@ -8,8 +8,11 @@ know is an extension: the name of a type with its content, or an array.
 from __future__ import annotations
 
 import builtins
+import io
 import math
 import pathlib
+import pickle
+import re
 import sys
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable
@@ -17,14 +20,246 @@ from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
 from types import NoneType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import msgspec
 from blake3 import blake3
 
-_ATOMS = frozenset({NoneType, bool, int, float, str, bytes})
+from .. import said
+from ..errors import RemoteError, ResultError
+from ..redact import REDACTED, Redactor
+
+if TYPE_CHECKING:
+    from .ledger import Fault
+
+_PROTOCOL = 5
+_PICKLE = b"\x80\x05"
+"""How a pickle begins. As MessagePack that is an empty map with another value after it, so no plain data begin so."""
+
+
+def dumps(value: Any) -> bytes:
+    """A result as bytes.
+
+    Raises
+    ------
+    TypeError: it, or something in it, can be neither encoded nor pickled; says what, where, and what to return.
+    """
+    try:
+        return encode(value)
+    except NotPlainError:
+        pass
+    try:
+        return pickled(value)
+    except TypeError as error:
+        raise TypeError(
+            f"the result cannot be stored: {error}\nhint: return plain data, arrays, or objects that can be pickled; "
+            "of what is open or large, the path of a file"
+        ) from error
+
+
+def loads(data: bytes, *, trusted: bool, what: str = "a result") -> Any:
+    """The value again.
+
+    Parameters
+    ----------
+    trusted: also load pickles, which may execute whatever is in them.
+    what: the name of the value in errors.
+
+    Raises
+    ------
+    ResultError: the bytes are a pickle and not trusted, something in them is missing here, or they are broken.
+
+    >>> loads(dumps({"acc": 0.9}), trusted=False)
+    {'acc': 0.9}
+    >>> loads(dumps({"acc": print}), trusted=False)
+    Traceback (most recent call last):
+    runctx.errors.ResultError: a result is a pickle, and to load a pickle is to execute it
+    hint: if you trust who wrote it, read it with trusted=True
+    """
+    is_pickle = data.startswith(_PICKLE)
+    if is_pickle and not trusted:
+        raise ResultError(
+            f"{what} is a pickle, and to load a pickle is to execute it",
+            hint="if you trust who wrote it, read it with trusted=True",
+        )
+    try:
+        return _Unpickler(io.BytesIO(data)).load() if is_pickle else decode(data)
+    except Exception as error:  # broken bytes may fail anywhere
+        raise ResultError(
+            f"{what} cannot be read: {type(error).__name__}: {error}",
+            hint="it needs the modules and versions it was written with" if is_pickle else None,
+        ) from error
+
+
+# -- pickles ---------------------------------------------------------------------------------------------------------
+
+_MOVED = {
+    "runctx.config.combinations.axes": "runctx.config.grid",
+    "runctx.config.derivation.evaluation": "runctx.config.derived",
+    "runctx.tasks.values.returned": "runctx.tasks.results",
+}
+"""Where modules that results of 0.1.0 name are now."""
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        return super().find_class(_MOVED.get(module, module), name)
+
+
+def pickled(value: Any) -> bytes:
+    """The value as a pickle; parts of `__main__`, and what has no name, travel by value.
+
+    Raises
+    ------
+    TypeError: it, or something in it, cannot be pickled; says what and where.
+
+    >>> pickle.loads(pickled(lambda x: x + 1))(1)
+    2
+    """
+    try:
+        data = pickle.dumps(value, _PROTOCOL)
+        if b"__main__" not in data:  # that name is another module elsewhere
+            return data
+    except Exception:  # whatever it raises: cloudpickle knows more
+        pass
+    from .. import byvalue
+
+    try:
+        return byvalue.dumps(value, protocol=_PROTOCOL)
+    except Exception as error:
+        from .keys import kind_of, label
+
+        where, culprit = _culprit(value)
+        inside = f" because of {label(culprit)} at {where}" if where else ""
+        raise TypeError(f"{kind_of(value)} cannot be pickled{inside}: {error}") from error
+
+
+def _culprit(value: Any, most: int = 50) -> tuple[str, Any]:
+    """The way to the innermost part that cannot be pickled, and that part."""
+    import cloudpickle
+
+    where = ""
+    for _ in range(most):
+        if type(value) in (list, tuple):
+            parts = [(f"[{i}]", part) for i, part in enumerate(value[:most])]
+        elif type(value) is dict:
+            parts = [(f"[{key!r:.80}]", part) for key, part in list(value.items())[:most]]
+        else:
+            parts = [(f".{name}", part) for name, part in list(getattr(value, "__dict__", {}).items())[:most]]
+        for step, part in parts:
+            try:
+                cloudpickle.dumps(part, _PROTOCOL)
+            except Exception:
+                where, value = where + step, part
+                break
+        else:
+            break
+    return where, value
+
+
+# -- small results, which stand in their rows ------------------------------------------------------------------------
+
+_LONGEST = 200
+"""Characters of a text that stands in a row."""
+
+
+def small(value: Any) -> bytes | None:
+    """The value as JSON, if it is a small scalar that comes back from there as exactly what it is; else None.
+
+    >>> small(0.93), small("ok"), small(float("inf")), small([1])
+    (b'0.93', b'"ok"', b'{"float":"inf"}', None)
+    """
+    kind = type(value)
+    if kind is float and not math.isfinite(value):
+        return b'{"float":"%b"}' % repr(value).encode()
+    if kind is int and not -(2**63) <= value < 2**63:
+        return None
+    if kind is str and (len(value) > _LONGEST or not _is_unicode(value)):
+        return None
+    return msgspec.json.encode(value) if kind in (float, int, str, bool, NoneType) else None
+
+
+def from_small(data: bytes) -> Any:
+    """What `small` was given.
+
+    Raises
+    ------
+    ResultError: `small` did not write these bytes.
+
+    >>> from_small(b"0.93")
+    0.93
+    """
+    try:
+        value = msgspec.json.decode(data)
+        if isinstance(value, dict):
+            return {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}[value["float"]]
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise ResultError(f"a result cannot be read: {type(error).__name__}: {error}") from error
+    if isinstance(value, list):
+        raise ResultError("a result cannot be read: expected a scalar, got a list")
+    return value
+
+
+# -- exceptions ------------------------------------------------------------------------------------------------------
+
+ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+"""In a representation; it differs between processes."""
+
+
+def dump_error(error: BaseException, redactor: Redactor) -> bytes | None:
+    """The exception as bytes; None where only its row can tell of it. Never raises.
+
+    That is so if it does not come back as what it was (pickle calls its class with `args`), is larger than 16 MB, or
+    holds a secret. Its cause and context do not travel: the text of its traceback has them.
+    """
+
+    def text(one: BaseException) -> str:
+        return ADDRESS.sub("", said.message(one))
+
+    try:
+        data = dumps(error)
+        again = loads(data, trusted=True)
+        came_back = type(again) is type(error) and text(again) == text(error)
+        if not came_back or len(data) > 16 << 20 or redactor.is_held_by(data):
+            return None
+        told = f"{said.message(error)}\n{said.asked(lambda: repr((error.args, vars(error))), error)}"
+        return None if redactor.text(told).count(REDACTED) > told.count(REDACTED) else data
+    except Exception:  # a class of the user's may fail in any way
+        return None
+
+
+def load_error(data: bytes | None, fault: Fault | None, *, trusted: bool) -> BaseException:
+    """The exception again; a `RemoteError` with its name, text and traceback where it cannot be had. Never raises.
+
+    Parameters
+    ----------
+    data: from `dump_error`.
+    fault: what the task's row says of it; its traceback becomes the cause of what is returned.
+    trusted: also load one that is a pickle. Python's own exceptions are plain data.
+    """
+    error: BaseException | None = None
+    try:
+        found = None if data is None else loads(data, trusted=trusted)
+        error = found if isinstance(found, BaseException) else None
+    except ResultError:
+        pass
+    if error is None:
+        if fault is None:
+            return RemoteError("a task failed, and its row does not say how")
+        error = RemoteError(f"{fault.type}: {fault.message}", type=fault.type, traceback=fault.traceback)
+    if (
+        fault is not None and fault.traceback
+    ):  # set like this because its class may forbid it: a frozen dataclass
+        BaseException.__setattr__(error, "__cause__", said.RemoteTraceback(fault.traceback))
+    return error
+
+
+# -- plain data ------------------------------------------------------------------------------------------------------
+
+ATOMS = frozenset({NoneType, bool, int, float, str, bytes})
+"""Types that msgspec encodes as they are."""
 _TEXT = frozenset({str})
 _NAMED, _ARRAY = 1, 2
 """Codes of the extensions: `[name of the type, its content as MessagePack]` and `[dtype, shape, bytes]`."""
@@ -57,7 +292,7 @@ def encode(value: Any, *, canonical: bool = False) -> bytes:
     encoder = _sorted if canonical else _in_order
     try:
         try:
-            return encoder.encode(_Walk(encoder).tree(value))
+            return encoder.encode(value if type(value) in ATOMS else _Walk(encoder).tree(value))
         except (OverflowError, UnicodeEncodeError):  # an int of more than 64 bits, or half a character
             return encoder.encode(_Walk(encoder, careful=True).tree(value))
     except (ValueError, RecursionError) as error:
@@ -90,13 +325,13 @@ class _Walk:
 
     def tree(self, value: Any) -> Any:
         kind = type(value)
-        if kind in _ATOMS:
+        if kind in ATOMS:
             return self._exact(value) if self._careful else value
         if id(value) in self._inside or len(self._inside) == _DEEPEST:
             raise NotPlainError("a value contains itself, or is nested too deeply")
         self._inside.add(id(value))
         if kind is list:
-            is_flat = not self._careful and _ATOMS.issuperset(map(type, value))
+            is_flat = not self._careful and ATOMS.issuperset(map(type, value))
             tree = value if is_flat else [self.tree(part) for part in value]
         elif kind is dict:
             tree = self._dict(value)
@@ -118,13 +353,13 @@ class _Walk:
     def _exact(self, value: Any) -> Any:
         if type(value) is int and not -(2**63) <= value < 2**64:
             return self._named("int", value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True))
-        if type(value) is str and not is_unicode(value):
+        if type(value) is str and not _is_unicode(value):
             return self._named("str", value.encode("utf-8", "surrogatepass"))
         return value
 
     def _dict(self, value: dict[Any, Any]) -> Any:
-        if _TEXT.issuperset(map(type, value)) and not (self._careful and not all(map(is_unicode, value))):
-            if not self._careful and _ATOMS.issuperset(map(type, value.values())):
+        if _TEXT.issuperset(map(type, value)) and not (self._careful and not all(map(_is_unicode, value))):
+            if not self._careful and ATOMS.issuperset(map(type, value.values())):
                 return value
             return {name: self.tree(part) for name, part in value.items()}
         pairs = [(self._bytes(name), self._bytes(part)) for name, part in value.items()]
@@ -166,19 +401,12 @@ class _Walk:
         return msgspec.msgpack.Ext(_ARRAY, _in_order.encode(parts))
 
 
-def is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def _is_unicode(text: str) -> bool:
+    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _raw(parts: Iterable[bytes]) -> list[msgspec.Raw]:
     return list(map(msgspec.Raw, parts))
-
-
-# -- decoding --------------------------------------------------------------------------------------------------------
 
 
 def _extension(code: int, data: memoryview) -> Any:
@@ -215,9 +443,9 @@ def _exception(parts: list[Any]) -> BaseException:
 
 
 def _run(parts: list[Any]) -> Any:
-    from .returned import of_results
+    from .results import returned_run
 
-    return of_results(*parts)
+    return returned_run(*parts)
 
 
 def _moment(kind: type[Any]) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
@@ -254,10 +482,15 @@ _TYPES: dict[type, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
     deque: (lambda value: [list(value), value.maxlen], lambda parts: deque(*parts)),
     Counter: (dict, Counter),
     OrderedDict: (lambda value: list(map(list, value.items())), OrderedDict),
-    pathlib.PosixPath: _path(pathlib.PosixPath),
-    pathlib.WindowsPath: _path(pathlib.WindowsPath),
-    pathlib.PurePosixPath: _path(pathlib.PurePosixPath),
-    pathlib.PureWindowsPath: _path(pathlib.PureWindowsPath),
+    **{
+        kind: _path(kind)
+        for kind in (
+            pathlib.PosixPath,
+            pathlib.WindowsPath,
+            pathlib.PurePosixPath,
+            pathlib.PureWindowsPath,
+        )
+    },
 }
 """Type -> its content, and the value from its content."""
 
@@ -272,4 +505,4 @@ _BUILDERS: dict[str, Callable[[Any], Any]] = {
     "run": _run,
 }
 
-_RUNS = {("runctx.run", "Run"), ("runctx.tasks.values.returned", "Returned")}
+_RUNS = {("runctx.run", "Run"), ("runctx.tasks.results", "Returned")}

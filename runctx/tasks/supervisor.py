@@ -1,4 +1,4 @@
-"""Who looks after the workers of one machine? A shift: it starts them, and puts right what a death leaves behind.
+"""Look after the workers of one machine: start them, and put right what a death leaves behind.
 
 A pool of processes cannot say which of its workers died: it only breaks, and takes the others with it. So every
 task that was running then is run once more, alone, in a process of its own. A task that kills that process as
@@ -14,18 +14,22 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import BrokenExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
-from ... import layout
-from ...errors import WorkerDiedError
-from ...layout import TaskFiles
-from ..ledger.rows import Author, Fault, Row, Writer
-from ..ledger.standing import Ledger
-from .presence import Shift, dead_ones, read_all
+from .. import layout
+from ..errors import WorkerDiedError
+from ..layout import TaskFiles
+from ..model import Source
+from ..redact import Redactor
+from .ledger import Author, Fault, Ledger, Row, Writer
+from .serialization import dump_error
+from .shifts import Shift, dead_ones, read_all
 from .worker import Terms, here, load_work
 
 Start = Callable[[Terms, int], Iterable[str]]
@@ -33,46 +37,43 @@ Start = Callable[[Terms, int], Iterable[str]]
 
 WHOLE = 0.8
 """Of a shift: a task that took as much, and was not finished when the machine was taken away, does not fit into one."""
-
+MOST_LOSSES = 3
+"""Workers that may die over one task, of whatever cause, before it counts as failed."""
+BEAT = 10.0
+"""Seconds between two signs of life."""
 _DYING = 5.0
 """Seconds that killed workers may take to be gone."""
 
-MOST_LOSSES = 3
-"""Workers that may die over one task, of whatever cause, before it counts as failed."""
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """One map, ready to be worked on; picklable."""
+
+    save_dir: Path
+    map: str
+    run_id: str
+    todo: int
+    """How many tasks are to be done."""
+    source: Source
+    """The code, as the lock names it."""
+    repository: Path | None
+    """Its work tree; None outside a repository."""
+
+    @property
+    def files(self) -> TaskFiles:
+        return TaskFiles(self.save_dir, self.map)
+
+    def watch(self, start: Start, workers: int, **more: Any) -> Supervisor:
+        """A shift in this process, which still has to be run; parameters as for `Supervisor`."""
+        return Supervisor(self.files, start, workers, **more)
 
 
-BEAT = 10.0
-"""Seconds between two signs of life."""
-
-
-@contextlib.contextmanager
-def _signs_of_life(path: Path) -> Iterator[None]:
-    """Touch a file now and then while the block goes on."""
-    over = threading.Event()
-
-    def beat() -> None:
-        while not over.wait(BEAT):
-            with contextlib.suppress(OSError):  # the map may be over, and the file gone
-                os.utime(path)
-
-    threading.Thread(target=beat, name="runctx-shift", daemon=True).start()
-    try:
-        yield
-    finally:
-        over.set()
-
-
-def new_name() -> str:
-    """Of a shift; short, for it is part of the names of files."""
-    return secrets.token_hex(3)
-
-
-class Watch:
+class Supervisor:
     """One shift, seen by the process that looks after it.
 
     Parameters
     ----------
-    save_dir, map: whose tasks.
+    files: of the map.
     start: starts workers and waits for them; raises `BrokenExecutor`, or what the pool raises, where some died.
     workers: how many at once, here.
     everyone: how many at once, on all machines.
@@ -84,13 +85,12 @@ class Watch:
     prepare: what each worker does first of all; picklable.
     original: the project's own file for one that a worker imported, where these are stand-ins; picklable.
     slurm_job, life: of the job that this process is.
-    dead: names of those shifts that are over for certain; is told of all there are.
+    dead: names of those shifts that are over for certain; is given all there are.
     """
 
     def __init__(
         self,
-        save_dir: Path,
-        map: str,
+        files: TaskFiles,
         start: Start,
         workers: int,
         *,
@@ -105,9 +105,9 @@ class Watch:
         life: int = 0,
         dead: Callable[[Sequence[Shift]], set[str]] = dead_ones,
     ) -> None:
-        self.files = TaskFiles(save_dir, map)
+        self.files = files
         self.shift = Shift(
-            name=new_name(),
+            name=secrets.token_hex(3),  # short, for it is part of the names of files
             host=platform.node(),
             pid=os.getpid(),
             workers=workers,
@@ -118,10 +118,11 @@ class Watch:
         )
         self.ledger = Ledger(self.files)
         self.claims = self.ledger.claims
+        self._path = files.shift(self.shift.name)
         self._start, self._dead = start, dead
         self._terms = Terms(
-            save_dir=save_dir,
-            map=map,
+            save_dir=files.root,
+            map=files.name,
             shift=self.shift.name,
             workers=max(everyone, workers),
             deadline=deadline,
@@ -134,9 +135,12 @@ class Watch:
         )
         self._halted: float | None = None
         self._killed = threading.Event()
+        self._over = threading.Event()
         self._attempted = self.shift.began
         self._suspects: list[tuple[str, int]] = []
-        self._left: set[str] = set()  # workers that went in good order
+        """Name to work under, and task, of those that may have killed their worker."""
+        self._left: set[str] = set()
+        """Workers that went in good order."""
         self._writer: Writer | None = None
 
     def run(self) -> None:
@@ -146,25 +150,21 @@ class Watch:
         ------
         Exception: of the pool itself, if it cannot work at all.
         """
-        path = self.files.shift(self.shift.name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        layout.write_atomically(path, msgspec.json.encode(self.shift))
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        layout.write_atomically(self._path, msgspec.json.encode(self.shift))
+        threading.Thread(target=self._beat, name="runctx-shift", daemon=True).start()
         try:
-            with _signs_of_life(path):
-                self._rounds()
+            self._rounds()
         except BaseException:
             self.stop()  # of workers that are not ours to end, some may go on
             raise
         finally:
-            self.end()
-
-    def end(self) -> None:
-        """Nobody works in this shift any more."""
-        if self._writer is not None:
-            self._writer.close()
-        ended = msgspec.structs.replace(self.shift, ended=True)
-        with contextlib.suppress(OSError):  # the map may be over, and this folder gone
-            layout.write_atomically(self.files.shift(self.shift.name), msgspec.json.encode(ended))
+            self._over.set()
+            if self._writer is not None:
+                self._writer.close()
+            ended = msgspec.structs.replace(self.shift, ended=True)
+            with contextlib.suppress(OSError):  # the map may be over, and this folder gone
+                layout.write_atomically(self._path, msgspec.json.encode(ended))
 
     def halt(self, kill: Callable[[], None]) -> None:
         """The machine is being taken away: end all workers, and give back what they had; from another thread.
@@ -181,7 +181,7 @@ class Watch:
     def stop(self) -> None:
         """Let the workers of this shift finish their tasks, and begin no others."""
         with contextlib.suppress(OSError):  # the map may be over, and this folder gone
-            self.files.shift(self.shift.name).with_suffix(".stop").touch()
+            self._path.with_suffix(".stop").touch()
 
     @property
     def left(self) -> int:
@@ -189,14 +189,20 @@ class Watch:
         self.claims.read_on()
         return self.claims.free
 
+    def _beat(self) -> None:
+        """Give signs of life."""
+        while not self._over.wait(BEAT):
+            with contextlib.suppress(OSError):  # the map may be over, and the file gone
+                os.utime(self._path)
+
     def _rounds(self) -> None:
         idle = 0
         while True:
             free = self.left
             broken = self._attempt(self._terms, self.shift.workers) if free else None
-            again = self._halted is None and self.recover() | self._bury_others()
+            again = self._halted is None and self._recover() | self._bury_others()
             while self._suspects and self._halted is None:
-                self._alone(*self._suspects.pop(0))
+                self._run_alone(*self._suspects.pop(0))
             if self._halted is not None:
                 self._killed.wait(_DYING)  # else one of them might still write a row
                 self._give_all_back(self._halted)
@@ -214,19 +220,23 @@ class Watch:
         try:
             self._left |= set(self._start(terms, workers))
         except Exception as error:
-            broken = isinstance(error, BrokenExecutor) or type(error).__name__ in _DIED
+            broken = isinstance(error, BrokenExecutor) or type(error).__name__ == "KilledWorker"  # Dask's
             if broken or self._halted is not None:
                 return error
-            self.recover()
+            self._recover()
             raise
         return None
 
+    def _mine(self) -> list[str]:
+        """Workers of this shift that have claimed something."""
+        self.claims.read_on()
+        return [worker for worker in self.claims.held if self.claims.shift_of[worker] == self.shift.name]
+
     def _give_all_back(self, moment: float) -> None:
         """What the workers of this shift had when they were ended; what had all the time there is has failed."""
-        self.claims.read_on()
         in_time = self.shift.deadline is not None and moment >= self.shift.deadline  # not taken away before
         waiting = {worker for worker, _ in self._suspects}
-        for worker in [w for w in self.claims.held if self.claims.shift_of[w] == self.shift.name]:
+        for worker in self._mine():
             unfinished = self.ledger.unfinished(worker)
             if not unfinished:
                 continue
@@ -246,48 +256,41 @@ class Watch:
                 hint = "raise Slurm(time=...), or split the task"
                 self._fail(running, WorkerDiedError(why, hint), 1, since)
 
-    def recover(self) -> bool:
+    def _recover(self) -> bool:
         """Give back what dead workers of this shift, all of whose workers are gone, had; was there any?"""
-        self.claims.read_on()
-        mine = [w for w in self.claims.held if self.claims.shift_of[w] == self.shift.name]
-        mine = [worker for worker in mine if worker not in self._left]
         found = False
-        for worker in mine:
-            unfinished = self.ledger.unfinished(worker)
-            if not unfinished:
-                continue
-            suspect = unfinished[0]
+        for worker in self._mine():
+            unfinished = self.ledger.unfinished(worker) if worker not in self._left else []
             alone = f"{worker}-again"
-            if self.claims.dismiss(
-                worker, unfinished, worker=alone, shift=self.shift.name, lost=[suspect], keep=[suspect]
+            if unfinished and self.claims.dismiss(
+                worker,
+                unfinished,
+                worker=alone,
+                shift=self.shift.name,
+                lost=unfinished[:1],
+                keep=unfinished[:1],
             ):
-                self._left.add(alone)  # what becomes of it is seen to at once, below
-                self._suspects.append((alone, suspect))
+                self._left.add(alone)  # seen to at once, by `_run_alone`
+                self._suspects.append((alone, unfinished[0]))
                 found = True
         return found
 
     def _bury_others(self) -> bool:
-        """Give back what dead shifts had; was there any?"""
-        others = [w for w in self.claims.held if self.claims.shift_of[w] != self.shift.name]
+        """Give back what dead shifts had; was there any? A task over which worker after worker dies has failed."""
+        name = self.shift.name
+        others = [worker for worker in self.claims.held if self.claims.shift_of[worker] != name]
         if not any(map(self.ledger.unfinished, others)):
             return False
-        dead = self._dead(read_all(self.files)) - {self.shift.name}
-        lost = self.ledger.bury(dead, self.shift.name)
+        lost = self.ledger.bury(self._dead(read_all(self.files)) - {name}, name)
         for number in lost:
-            self._give_up(number)
+            losses = self.claims.losses[number]
+            if losses >= MOST_LOSSES and number in self.claims.take_these(name, name, [number]):
+                why = f"{losses} workers died or were stopped while running this task"
+                self._fail(number, WorkerDiedError(why), losses)
         return bool(lost)
 
-    def _give_up(self, number: int) -> None:
-        """A task over which worker after worker dies, wherever it runs."""
-        if self.claims.losses[number] >= MOST_LOSSES:
-            why = f"{self.claims.losses[number]} workers died or were stopped while running this task"
-            if number in self.claims.take_these(self.shift.name, self.shift.name, [number]):
-                self._fail(number, WorkerDiedError(why), self.claims.losses[number])
-
-    def _alone(self, worker: str, number: int) -> None:
+    def _run_alone(self, worker: str, number: int) -> None:
         """Run one task that may have killed its worker, in a pool of one."""
-        from dataclasses import replace
-
         attempts = load_work(self.files).retries + 1
         terms = replace(self._terms, only=(number,), worker=worker)
         for attempt in range(1, attempts + 1):
@@ -300,19 +303,17 @@ class Watch:
                 self._fail(number, error, attempt, began)
 
     def _fail(self, number: int, error: WorkerDiedError, attempt: int, began: float | None = None) -> None:
-        """The row that a dead worker could not write."""
-        from ...redact import Redactor
-        from ..values.exceptions import dump_error
-
+        """Write the row that a dead worker could not write."""
         now = time.time()
         if self._writer is None:
             s = self.shift
-            author = Author(worker=s.name, shift=s.name, host=s.host, pid=s.pid, started=s.began)
-            self._writer = Writer(self.files, author)
+            self._writer = Writer(
+                self.files, Author(worker=s.name, shift=s.name, host=s.host, pid=s.pid, started=s.began)
+            )
         packed = dump_error(error, Redactor())
         self._writer.add(
             Row(
-                key=self.ledger.todo.key(number).decode(),
+                key=self.ledger.todo.key(number),
                 status="failed",
                 started=round(began or now, 3),
                 seconds=round(now - (began or now), 6),
@@ -323,16 +324,13 @@ class Watch:
         )
 
 
-_DIED: Collection[str] = frozenset({"KilledWorker"})
-"""What Dask raises."""
-
 _EXIT_CODES = re.compile(r"exit codes? of the workers? (?:are|is) \{([^}]*)\}")
 
 
 def _how(broken: Exception | None) -> str:
-    codes = _EXIT_CODES.search(str(broken))
+    """How a worker died, by what the pool says."""
     what = "the process that ran only this task died"
-    if codes is None:
-        return what if broken is None else f"{what} ({type(broken).__name__})"
-    killed = " (perhaps out of memory)" if "SIGKILL" in codes[1] else ""
-    return f"{what} with {codes[1]}{killed}"
+    if codes := _EXIT_CODES.search(str(broken)):
+        killed = " (perhaps out of memory)" if "SIGKILL" in codes[1] else ""
+        return f"{what} with {codes[1]}{killed}"
+    return what if broken is None else f"{what} ({type(broken).__name__})"

@@ -23,11 +23,11 @@ from typing import Any
 
 import msgspec
 
-from ...capture import program
-from ...capture.modules import is_installed
-from ...errors import LedgerError
-from ...model import Omission
-from ...snapshot.trees import EXECUTABLE, LINK, TREE, blob_id, object_id, tree_bytes
+from ..capture import program
+from ..capture.modules import is_installed
+from ..errors import LedgerError
+from ..model import Omission
+from ..snapshot.trees import EXECUTABLE, LINK, TREE, blob_id, object_id, tree_bytes
 
 OURSELVES = __name__.partition(".")[0]
 MANIFEST = ".manifest"

@@ -1,1 +1,0 @@
-"""Tasks, results and exceptions outside their process: as bytes, as digests, and as short texts."""
