@@ -4,14 +4,14 @@ import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from . import config
+from .config import latest
 from .errors import RunctxError
 from .model import VERSION as __version__
 
 if TYPE_CHECKING:
     from .config.cli import from_cli
+    from .config.compose import compose
     from .config.derived import derived
-    from .config.files.compose import compose
     from .config.grid import grid
     from .config.text import explain, to_text
     from .past.index import runs
@@ -32,7 +32,7 @@ __all__ = [
 
 _HOME = {
     "Run": ".run",
-    "compose": ".config.files.compose",
+    "compose": ".config.compose",
     "derived": ".config.derived",
     "explain": ".config.text",
     "from_cli": ".config.cli",
@@ -61,4 +61,4 @@ def _find_latest(stage: str) -> "os.PathLike[str]":
     return index.latest(stage).save_dir
 
 
-config.find_latest = _find_latest
+latest.find = _find_latest

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from runctx.config.files.load import SUFFIXES, read
+from runctx.config.formats import SUFFIXES, read
 
 MAIN = [sys.executable, "-c", "from runctx.cli import main; main(prog_name='runctx')"]
 

@@ -15,7 +15,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from runctx.config.cli import add_arguments, from_cli
-from runctx.config.files.compose import compose
+from runctx.config.compose import compose
 from runctx.config.layers import at
 from runctx.config.origins import trace_of
 from runctx.errors import ConfigError
@@ -439,7 +439,7 @@ parser.add_argument("--workers", type=int)
 def test_what_another_parser_left_over(here):
     """`parse_known_args` leaves ours to us, positions counted as in sys.argv; what is taken stays taken."""
     script = f"{SCRIPT}{BESIDE}args, rest = parser.parse_known_args()\ncfg = from_cli(Config, rest)\n"
-    script += "from runctx.config.trace import trace_of\n"
+    script += "from runctx.config.origins import trace_of\n"
     script += "print(args.workers, args.output, args.config, cfg.epochs, cfg.opt.lr)\n"
     script += "print(trace_of(cfg).tree.children['epochs'][-1].where)\n"
     done = run(here({}), "--workers 2 -o out epochs=7 --config 3 --override opt.lr=1", script)
@@ -451,7 +451,7 @@ def test_arguments_within_another_parser(here):
     script = (
         f"{SCRIPT}{BESIDE}add_arguments(parser)\nargs = parser.parse_args()\ncfg = from_cli(Config, args)\n"
     )
-    script += "from runctx.config.trace import trace_of\n"
+    script += "from runctx.config.origins import trace_of\n"
     script += "print(args.workers, args.output, args.config, cfg.epochs, cfg.opt)\n"
     script += "print(trace_of(cfg).tree.children['epochs'][-1].where)\n"
     arguments = "--cfg-config c.yaml --workers 2 -o out --config 3 --override opt.lr=1 --workers 4"

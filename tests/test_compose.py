@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 
 from runctx import Run
 from runctx.config.cli import from_cli
-from runctx.config.files.compose import compose, load
+from runctx.config.compose import compose, load
 from runctx.config.grid import grid, merged
 from runctx.config.layers import at
 from runctx.config.origins import tree_of

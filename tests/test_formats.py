@@ -18,9 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
+from runctx.config.convert import encode
 from runctx.config.derived import Derived, derived
-from runctx.config.files.convert import encode
-from runctx.config.files.load import SUFFIXES, read
+from runctx.config.formats import SUFFIXES, read
 from runctx.errors import ConfigError
 from tests.strategies import ODD_TEXTS, config_keys, names, nested, scalars, texts
 
@@ -560,7 +560,7 @@ HOSTILE = {
 
 READ = """
 import pickle, resource, sys
-from runctx.config.files.load import read
+from runctx.config.formats import read
 from runctx.errors import ConfigError
 resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
 for suffix, cases in pickle.load(sys.stdin.buffer).items():

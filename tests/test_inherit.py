@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from runctx.config.files import inherit
-from runctx.config.files.inherit import load_tree
+from runctx.config import inherit
+from runctx.config.inherit import load_tree
 from runctx.config.layers import DELETE, REPLACE, Branch, Layer, at, leaves, merge, plain, tree
 from runctx.errors import ConfigError
 

@@ -107,12 +107,6 @@ def test_merging_is_associative(a, b, c, d):
     assert plain(merge(merge(a, b), merge(c, d))) == expected
 
 
-@given(LAYERS)
-def test_an_empty_layer_changes_nothing(a):
-    """A layer that says nothing is neutral, above and below."""
-    assert plain(merge(Branch(), read(a))) == plain(merge(read(a), Branch())) == plain(read(a))
-
-
 @given(LAYERS, LAYERS)
 def test_merging_modifies_neither(a, b):
     """Both trees can be used again after they were merged."""
@@ -145,36 +139,6 @@ def test_mounting_and_merging_commute(a, b, path):
     mounted = merge(below(read(a), path), below(read(b), path))
     assert plain(mounted) == plain(below(merge(read(a), read(b)), path))
     assert isinstance(at(mounted, path), Branch)
-
-
-def test_replaced_mappings_let_nothing_through_at_any_depth():
-    """Below `_replace_: true` nothing of lower layers is left, and the leaves still know what they beat."""
-    low = read({"opt": {"name": "sgd", "schedule": {"kind": "step", "gamma": 0.1}}}, "low")
-    high = read({"opt": {REPLACE: True, "name": "adam", "schedule": {"kind": "cosine"}}}, "high")
-    merged = merge(low, high)
-    assert plain(merged) == {"opt": {"name": "adam", "schedule": {"kind": "cosine"}}}
-    assert _said(at(merged, ("opt", "schedule", "kind"))) == [("low", "step"), ("high", "cosine")]
-
-
-def test_deleted_and_set_again_is_new():
-    """A key that a layer deletes and sets keeps nothing of the mapping that was there."""
-    merged = merge(read({"opt": {"a": 1}}, "low"), read({DELETE: ["opt"], "opt": {"b": 2}}, "high"))
-    assert plain(merged) == {"opt": {"b": 2}}
-
-
-def test_markers_wait_for_what_they_end():
-    """Layers merged before their base is known end its keys all the same."""
-    upper = merge(
-        read({"opt": {DELETE: ["momentum"]}}), read({"opt": {"nesterov": True}, "data": {REPLACE: True}})
-    )
-    base = read({"opt": {"lr": 0.1, "momentum": 0.9}, "data": {"name": "digits"}})
-    assert plain(merge(base, upper)) == {"opt": {"lr": 0.1, "nesterov": True}, "data": {}}
-
-
-def test_deleting_what_is_not_there_is_fine():
-    """`_delete_` of a key that no lower layer has leaves everything as it is."""
-    upper = read({DELETE: ["nothing"], "opt": {DELETE: ["nothing"], "lr": 1}, "gone": {DELETE: True}})
-    assert plain(merge(read({"opt": {"wd": 2}}), upper)) == {"opt": {"wd": 2, "lr": 1}}
 
 
 @pytest.mark.parametrize(

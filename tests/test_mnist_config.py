@@ -13,9 +13,7 @@ from omegaconf import OmegaConf
 from runctx import derived
 from runctx.config import fill_in, open_config, to_plain
 from runctx.config.assemble import assemble
-from runctx.config.files.inherit import load_tree
 from runctx.config.layers import Layer, tree
-from runctx.config.origins import trace_of
 
 # ruff: noqa: RUF009  # `derived` gives a value that nothing can modify
 
@@ -125,24 +123,3 @@ def test_the_schedule_can_be_mounted_anywhere(suffix: str, tmp_path: Path) -> No
         f"epochs: 1000\na: {{epochs: 500, warm_up: 7, b: {{_base_: {FILES}/schedule.{suffix}}}}}\n"
     )
     assert to_plain(filled(tmp_path / "all.yaml"))["a"]["b"] == BASE["sched"]
-
-
-@pytest.mark.parametrize("suffix", ["py", "yaml"])
-def test_an_explicit_value_beats_the_derivation(suffix: str) -> None:
-    """And what is derived from it follows."""
-    base = assemble(OmegaConf.create({}), load_tree(FILES / f"large_batch.{suffix}"))
-    layer = Layer(kind="override", name="argument 1")
-    config = filled(assemble(base, tree({"sched": {"warm_up": {"epochs": 5}}}, layer)))
-    assert (config.sched.warm_up.epochs, config.sched.main.T_max, config.opt.lr) == (5, 10, 0.02)
-
-
-@pytest.mark.parametrize("suffix", ["py", "yaml"])
-def test_each_value_knows_what_it_was_computed_from(suffix: str) -> None:
-    """The same needs, by whichever means they are written."""
-    trace = trace_of(filled(FILES / f"large_batch.{suffix}"))
-    assert trace is not None and trace.needs == {
-        "opt.lr": ("data.batch_size",),
-        "sched.warm_up.epochs": ("sched.epochs",),
-        "sched.main.T_max": ("sched.epochs", "sched.warm_up.epochs"),
-        "log.save_interval": ("sched.epochs",),
-    }

@@ -18,7 +18,7 @@ from runctx import Run, lock
 from runctx.config.assemble import assemble
 from runctx.config.derived import derived
 from runctx.config.explanation import Explanation, Unknown, of_lock
-from runctx.config.layers import Branch, Layer, merge, plain, tree
+from runctx.config.layers import Branch, Layer, merge, tree
 from runctx.config.origins import origins_of
 from runctx.config.reads import keys_read
 from runctx.config.text import explain
@@ -89,32 +89,6 @@ def test_the_layer_that_won_is_named(layers: list[dict[str, Any]]) -> None:
     }
     assert told.resolved == {".".join(path): spoken[0][1] for path, spoken in law.items()}
     assert origins_of(cfg) == told.origins
-
-
-marked = st.recursive(
-    st.one_of(values, st.just("???")),
-    lambda inner: st.dictionaries(keys, inner, max_size=3).flatmap(
-        lambda nest: st.sampled_from(
-            [
-                nest,
-                nest,
-                nest | {"_replace_": True},
-                nest | {"_delete_": True},
-                nest | {"_delete_": ["a", "b"]},
-            ]
-        )
-    ),
-    max_leaves=6,
-).filter(lambda nest: isinstance(nest, dict))
-
-
-@given(marked, marked, marked)
-def test_merging_is_associative(low: Any, middle: Any, high: Any) -> None:
-    """Layers may be merged in any grouping, also where they replace, delete, or leave a value open."""
-    a, b, c = (
-        tree(layer, Layer(kind="config file", name=str(i))) for i, layer in enumerate((low, middle, high))
-    )
-    assert plain(merge(merge(a, b), c)) == plain(merge(a, merge(b, c)))
 
 
 shapes = st.recursive(

@@ -137,13 +137,6 @@ def test_follows_what_is_laid_above(
     assert recorded(cfg, tmp_path / "run") == WITH_50
 
 
-def test_runs_once_however_often_layers_are_laid(tmp_path: Path) -> None:
-    """What would change its own result is computed from what was given each time."""
-    cfg = merged(from_cli(merged(Scaled, {"lr": 0.2}), ["scale=100"]), {"lr": 0.3})
-    assert cfg.lr == pytest.approx(30)
-    assert recorded(cfg, tmp_path / "run")["lr"] == pytest.approx(30)
-
-
 def test_what_has_run_and_cannot_run_again() -> None:
     """An instance of which the arguments cannot be known takes no layers, and says so with the class."""
     for lay in (lambda: from_cli(Scaled(lr=0.3), ["scale=1"]), lambda: merged(Scaled(lr=0.3), {"lr": 1})):
@@ -264,12 +257,6 @@ def test_what_it_raises_names_the_class(enter: Any) -> None:
     ) as caught:
         enter()
     assert isinstance(caught.value.__cause__, ValueError)
-
-
-def test_checks_only_the_result(tmp_path: Path) -> None:
-    """A file that is wrong by itself is right with the override above it."""
-    (tmp_path / "c.yaml").write_text("epochs: -1\n")
-    assert from_cli(Config, ["--config", str(tmp_path / "c.yaml"), "epochs=50"]) == WITH_50
 
 
 @dataclass

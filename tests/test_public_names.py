@@ -85,5 +85,5 @@ def test_a_run_loads_what_it_needs(tmp_path: Path) -> None:
         f"os.chdir({str(tmp_path)!r})\nwith Run({{'lr': 0.1}}, console=False) as run: run.cfg.lr"
     )
     own = {name.removeprefix("runctx.config.") for name in loaded if name.startswith("runctx.config.")}
-    assert {"cli", "overrides", "usage", "files", "grid"}.isdisjoint(own)
+    assert {"cli", "compose", "grid", "formats", "inherit", "overrides"}.isdisjoint(own)
     assert BIG.isdisjoint(loaded), BIG & loaded

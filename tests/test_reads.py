@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from runctx.config import interpolations
@@ -196,15 +196,6 @@ def test_nodes_are_as_before() -> None:
     for mine, other in [(config._get_node(key), plain._get_node(key)) for key in plain]:
         assert type(mine) is type(other)  # all have been read by now, and a hot loop pays nothing
         assert mine.__dict__.keys() == other.__dict__.keys()
-
-
-def test_pickle_of_an_unread_one() -> None:
-    """A watched configuration goes through pickle into a process that knows nothing of ours but the trace."""
-    config = watched(Config)
-    twin = pickle.loads(pickle.dumps(config))
-    assert twin == config
-    assert type(twin._get_node("name")) is type(OmegaConf.structured(Config)._get_node("name"))
-    assert type(twin.layers) is ListConfig
 
 
 def test_types_are_still_checked() -> None:

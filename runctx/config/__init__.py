@@ -1,13 +1,11 @@
 """Which values did the run use, and who set them? The only place that imports omegaconf."""
 
-import os
-from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .cli import add_arguments
-    from .files.compose import load
+    from .compose import load
     from .grid import integers, log_spaced, log_uniform, merged, sample, spaced, uniform, with_task, zipped
     from .objects import subclasses_in, to_class
     from .origins import choices_of, note_run, origins_of, resume_of
@@ -65,7 +63,7 @@ __all__ = [
 
 _MODULES = {
     "cli": "add_arguments",
-    "files.compose": "load",
+    "compose": "load",
     "grid": "integers log_spaced log_uniform merged sample spaced uniform with_task zipped",
     "objects": "subclasses_in to_class",
     "origins": "choices_of note_run origins_of resume_of",
@@ -75,11 +73,6 @@ _MODULES = {
     "text": "structure_digest value_digest",
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
-
-
-find_latest: Callable[[str], str | os.PathLike[str]]
-"""Gives the folder of the newest run of a stage that is done, for `${latest:STAGE}`. `runctx` sets it: a configuration
-knows no past runs."""
 
 
 def __getattr__(name: str) -> Any:

@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import json
 import os
 import sys
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from enum import Enum
+from pathlib import Path, PurePath
+from textwrap import wrap
 from typing import Any, NamedTuple, NoReturn, TypeVar, overload
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from ..capture import program
 from ..errors import ConfigError
-from ..redact import Redactor
+from ..redact import REDACTED, Redactor
 from . import overrides, reads
+from .compose import begin, groups_of, lay, lay_file, require_choices
 from .containers import settled
-from .files.compose import begin, lay, lay_file, require_choices
-from .files.inherit import EXPERIMENTS, exists, experiments_in, load_tree, shown
-from .files.load import read_bytes
-from .files.values import BASE
-from .layers import DELETE, REPLACE, Branch, Layer, dotted, leaves
+from .fields import Field, declared_type, fields_of, is_structured, required, summary_of
+from .formats import BASE, read_bytes
+from .inherit import EXPERIMENTS, exists, experiments_in, load_tree, shown
+from .layers import DELETE, MISSING, REPLACE, Branch, Layer, dotted, leaves
+from .layers import Path as Keys
 from .messages import nearest
 from .origins import trace_of, tree_of
 from .overrides import Token
 from .resolve import open_config, refuse_missing, to_plain, to_yaml
-from .usage import help_text
+from .values import word
 
 T = TypeVar("T")
 
@@ -50,9 +55,7 @@ def _several(metavar: str) -> dict[str, Any]:
 _FLAG: dict[str, Any] = {"action": "store_true", "default": False}
 _OPTIONS = (
     _Option(
-        ("--config",),
-        "read values from this file; may be repeated, the last one wins",
-        _several("FILE"),
+        ("--config",), "read values from this file; may be repeated, the last one wins", _several("FILE")
     ),
     _Option(
         ("--experiment",),
@@ -82,53 +85,19 @@ _HELP = _Option(("-h", "--help"), "show this message, and exit", _FLAG)
 _HELP_BESIDE_OTHERS = _Option(("--help-config",), "list all keys of the configuration, and exit", _FLAG)
 
 
+Argv = Sequence[str] | argparse.Namespace | None
+Folder = str | os.PathLike[str]
+
+
 @overload
 def from_cli(
-    config: None = None,
-    argv: Sequence[str] | argparse.Namespace | None = None,
-    /,
-    *,
-    groups: str | os.PathLike[str],
+    config: Mapping[Any, Any] | Folder | None = None, argv: Argv = None, /, *, groups: Folder | None = None
 ) -> DictConfig: ...
 @overload
-def from_cli(
-    config: Mapping[Any, Any],
-    argv: Sequence[str] | argparse.Namespace | None = None,
-    /,
-    *,
-    groups: str | os.PathLike[str] | None = None,
-) -> DictConfig: ...
+def from_cli(config: type[T], argv: Argv = None, /, *, groups: Folder | None = None) -> T: ...
 @overload
-def from_cli(
-    config: str | os.PathLike[str],
-    argv: Sequence[str] | argparse.Namespace | None = None,
-    /,
-    *,
-    groups: str | os.PathLike[str] | None = None,
-) -> DictConfig: ...
-@overload
-def from_cli(
-    config: type[T],
-    argv: Sequence[str] | argparse.Namespace | None = None,
-    /,
-    *,
-    groups: str | os.PathLike[str] | None = None,
-) -> T: ...
-@overload
-def from_cli(
-    config: T,
-    argv: Sequence[str] | argparse.Namespace | None = None,
-    /,
-    *,
-    groups: str | os.PathLike[str] | None = None,
-) -> T: ...
-def from_cli(
-    config: Any = None,
-    argv: Sequence[str] | argparse.Namespace | None = None,
-    /,
-    *,
-    groups: str | os.PathLike[str] | None = None,
-) -> Any:
+def from_cli(config: T, argv: Argv = None, /, *, groups: Folder | None = None) -> T: ...
+def from_cli(config: Any = None, argv: Argv = None, /, *, groups: Folder | None = None) -> Any:
     """The configuration, with what the command line says of it laid on top; a later layer beats an earlier one.
 
     The layers: `config` itself, `_base_` files, `--config FILE`, `--experiment KEY`, `--overrides-path FILE`, and
@@ -199,12 +168,8 @@ class _Arguments(NamedTuple):
     overrides: list[Token]
     resume: bool | str
 
-    @property
-    def help(self) -> bool:
-        return any(getattr(self.options, f"runctx_{name}", False) for name in ("help", "help_config"))
 
-
-def _arguments(argv: Sequence[str] | argparse.Namespace | None, config: DictConfig) -> _Arguments:
+def _arguments(argv: Argv, config: DictConfig) -> _Arguments:
     if isinstance(argv, argparse.Namespace):
         if not hasattr(argv, "runctx_bare"):
             raise ConfigError(
@@ -284,12 +249,10 @@ def _is_under_pytest() -> bool:
 # -- laying --------------------------------------------------------------------------------------------------------
 
 
-def _from_cli(
-    config: DictConfig, argv: Sequence[str] | argparse.Namespace | None, files: list[str]
-) -> DictConfig:
+def _from_cli(config: DictConfig, argv: Argv, files: list[str]) -> DictConfig:
     asked = _arguments(argv, config)
     options = asked.options
-    if asked.help:
+    if any(getattr(options, name, False) for name in ("runctx_help", "runctx_help_config")):
         for file in files:
             config = lay_file(config, file)
         experiments = {file: _choosable(experiments_in(file)) for file in (*files, *options.runctx_config)}
@@ -361,6 +324,118 @@ def _with_overrides_file(config: DictConfig, path: str) -> DictConfig:
     except UnicodeDecodeError as error:
         raise ConfigError(f"overrides file {path} is not UTF-8 text: {error}") from error
     return overrides.lay(overrides.tokens_of(text, shown(Path(path).absolute())), config)
+
+
+# -- help ---------------------------------------------------------------------------------------------------------
+
+_WIDTH = 79
+_HELP_AT = 30
+_DEEPEST = 4
+"""Keys of one path: a class may hold itself."""
+
+
+def help_text(
+    config: DictConfig, experiments: Mapping[str, str], parser: argparse.ArgumentParser | None
+) -> str:
+    """All that can be set and chosen, at most 80 columns wide where words allow.
+
+    Parameters
+    ----------
+    experiments: file -> the names of those in it.
+    parser: of the options; None leaves them out.
+    """
+    parts = _keys(config, ()) or ["configuration: empty"]
+    parts += _groups(config)
+    parts += [f"experiments of {file}: {names}" for file, names in experiments.items() if names]
+    if parser is None:
+        return "\n\n".join(parts) + "\n"
+    signs = "KEY=VALUE sets a key, +KEY=VALUE adds one, ~KEY deletes one."
+    options = parser.format_help().partition("\n\n")[2]
+    return "\n\n".join([parser.format_usage() + signs, *parts, options])
+
+
+def _keys(config: DictConfig, around: Keys) -> list[str]:
+    """A paragraph for each mapping."""
+    rows: dict[Keys, list[str]] = {}
+    fields = {field.name: field for field in _fields(config, "")}
+    optional: list[tuple[Keys, Any]] = []
+    for path, value in _shown_leaves(tree_of(config)):
+        key = dotted(path)
+        field = fields.get(key)
+        of_type = f": {field.type}" if field else "" if value is None else f": {type(value).__name__}"
+        left = f"  {dotted((*around, *path))}{of_type} = {_shown(key, value)}"
+        rows.setdefault(path[:-1], []).extend(_row(left, field.help if field else ""))
+        wanted, _ = required(declared_type(config, path))
+        if value is None and is_structured(wanted) and len(around) + len(path) < _DEEPEST:
+            optional.append((path, wanted))
+    parts = ["\n".join([*_title(config, around, path), *lines]) for path, lines in rows.items()]
+    for path, cls in optional:
+        parts += _keys(OmegaConf.structured(cls), (*around, *path))
+    return parts
+
+
+def _title(config: DictConfig, around: Keys, path: Keys) -> list[str]:
+    wanted, _ = required(declared_type(config, path))
+    summary = summary_of(wanted) if dataclasses.is_dataclass(wanted) and isinstance(wanted, type) else ""
+    title = dotted((*around, *path)) or "configuration"
+    title += ", made when one of its keys is set" if around and not path else ""
+    return wrap(f"{title}: {summary}".rstrip(), _WIDTH)
+
+
+def _groups(config: DictConfig) -> list[str]:
+    """A paragraph with every group of a composed configuration, its choices, and the one that is chosen."""
+    rows = []
+    for group, (chosen, choices) in groups_of(config).items():
+        picked = "" if not chosen else chosen[0] if len(chosen) == 1 else f"[{','.join(chosen)}]"
+        state = " (required)" if picked == MISSING else f" = {picked}" if picked else ""
+        rows += _row(f"  {group}{state}", f"one of {', '.join(choices)}")
+    return ["\n".join(["groups, chosen by GROUP=CHOICE:", *rows])] if rows else []
+
+
+def _shown_leaves(branch: Branch, path: Keys = ()) -> Iterator[tuple[Keys, Any]]:
+    """Every leaf; a mapping without any is one itself."""
+    for key, child in branch.children.items():
+        if isinstance(child, tuple):
+            yield (*path, key), child[-1].value
+        elif child.children:
+            yield from _shown_leaves(child, (*path, key))
+        else:
+            yield (*path, key), {}
+
+
+def _fields(config: DictConfig, prefix: str) -> Iterator[Field]:
+    """The fields of all dataclasses in `config`."""
+    cls = OmegaConf.get_type(config)
+    if isinstance(cls, type) and dataclasses.is_dataclass(cls):
+        for field in fields_of(cls):
+            yield dataclasses.replace(field, name=prefix + field.name)
+        return
+    for key, part in (config.__dict__["_content"] or {}).items():
+        if isinstance(part, DictConfig) and isinstance(part.__dict__["_content"], dict):
+            yield from _fields(part, f"{prefix}{dotted((key,))}.")
+
+
+def _shown(key: str, value: Any) -> str:
+    if value not in ("", None) and Redactor().is_secret(key):
+        return REDACTED
+    if isinstance(value, str) and type(value) is not str:
+        return repr(value)  # a derived value
+    if isinstance(value, (str, PurePath)):
+        text = str(value)
+        is_plain = text.isprintable() and text[:1] not in "[{'\"" and word(text).value == text
+        text = text if is_plain else repr(text)
+    else:
+        text = value.name if isinstance(value, Enum) else json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _row(left: str, text: str) -> list[str]:
+    """One key and its help: beside it where it is short, else below."""
+    lines = wrap(text, _WIDTH - _HELP_AT)
+    if not lines:
+        return [left]
+    first = f"{left:<{_HELP_AT - 2}}  {lines.pop(0)}" if len(left) <= _HELP_AT - 2 else left
+    return [first, *(" " * _HELP_AT + line for line in lines)]
 
 
 # -- printing ------------------------------------------------------------------------------------------------------

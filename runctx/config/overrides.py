@@ -14,10 +14,10 @@ from ..errors import ConfigError
 from ..redact import REDACTED, Redactor
 from . import values
 from .assemble import marker_meant
+from .compose import choose, composition_of, is_choice
+from .compose import lay as lay_tree
 from .fields import declared_type, declares, inner, is_structured, key_type, required, subclass_hint
-from .files.compose import choose, composition_of, is_choice
-from .files.compose import lay as lay_tree
-from .files.values import BASE
+from .formats import BASE
 from .layers import (
     DELETE,
     REPLACE,

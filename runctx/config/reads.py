@@ -7,6 +7,7 @@ from then on, reading it costs what it costs in any configuration.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -15,10 +16,9 @@ from types import FrameType
 from typing import Any
 
 from omegaconf import DictConfig, Node
-from omegaconf.base import UnionNode
 
 from ..errors import ConfigError
-from .interpolations import path_of
+from .interpolations import children_of, path_of
 from .layers import Path, Setting, dotted, leaves
 from .messages import did_you_mean
 from .origins import Trace, trace_of, tree_of
@@ -70,16 +70,16 @@ def plain_of(config: DictConfig, key: str | None = None) -> Any:
     {'betas': [0.9, 0.99]}
     """
     found: Any = to_plain(config)
-    trace = trace_of(config)
     known = [dotted(path) for path, _ in leaves(tree_of(config))]
     for name in key.split(".") if key else ():
         parts = (
-            found if isinstance(found, dict) else dict(enumerate(found)) if isinstance(found, list) else {}
+            found.items() if isinstance(found, dict) else enumerate(found if isinstance(found, list) else ())
         )
-        named = [part for each, part in parts.items() if str(each) == name]
+        named = [part for each, part in parts if str(each) == name]
         if not named:
             raise ConfigError(f"unknown key {key!r}", hint=did_you_mean(key or "", known))
         found = named[0]
+    trace = trace_of(config)
     if trace is not None:
         trace.reads.update(each for each in known if not key or f"{each}.".startswith(f"{key}."))
     return found
@@ -104,10 +104,25 @@ def keys_read(config: DictConfig) -> tuple[str, ...]:
     return tuple(sorted(_with_needs(trace, _read_of(trace)))) if trace else ()
 
 
+def never_read(config: DictConfig) -> dict[str, Setting]:
+    """Keys that a command line set and nobody read: they are misspelled, or have no effect.
+
+    A key that was read of a configuration below this one, such as that given to `merged`, has had its effect.
+    No key, if the process was forked meanwhile: what a child reads, as a worker that loads data does, is not known.
+    """
+    trace = trace_of(config)
+    if trace is None or trace.forks != _forks:
+        return {}
+    winners = {dotted(path): leaf[-1] for path, leaf in leaves(trace.tree)}
+    wanted = {key: won for key, won in winners.items() if won.layer.kind in ("override", "overrides file")}
+    read = _with_needs(trace, _read_of(trace, below=True)) if wanted else set()
+    return {key: won for key, won in wanted.items() if key not in read}
+
+
 def _with_needs(trace: Trace, read: list[str]) -> set[str]:
-    """These keys, and what they were computed from."""
+    """These keys, and what they were computed from; the run itself reads `save_dir`."""
     found: set[str] = set()
-    ahead = [*read, _READ_BY_THE_RUN] if _READ_BY_THE_RUN in trace.tree.children else [*read]
+    ahead = [*read, *({"save_dir"} & trace.tree.children.keys())]
     while ahead:
         key = ahead.pop()
         if key not in found:
@@ -123,26 +138,9 @@ def _read_of(trace: Trace, *, below: bool = False) -> list[str]:
         read += [*reads]
     if trace.within:
         whole, key = trace.within
-        start = f"{key}."
-        read += [each.removeprefix(start) for each in _read_of(whole, below=below) if each.startswith(start)]
+        inside = (each for each in _read_of(whole, below=below) if each.startswith(f"{key}."))
+        read += [each.removeprefix(f"{key}.") for each in inside]
     return read
-
-
-def never_read(config: DictConfig) -> dict[str, Setting]:
-    """Keys that a command line set and nobody read: they are misspelled, or have no effect.
-
-    A key that was read of a configuration below this one, such as that given to `merged`, has had its effect.
-    No key, if the process was forked meanwhile: what a child reads, as a worker that loads data does, is not known.
-    """
-    trace = trace_of(config)
-    if trace is None or trace.forks != _forks:
-        return {}
-    winners = {dotted(path): leaf[-1] for path, leaf in leaves(trace.tree)}
-    wanted = {key: won for key, won in winners.items() if won.layer.kind in _FROM_COMMAND_LINE}
-    if not wanted:
-        return {}
-    read = _with_needs(trace, _read_of(trace, below=True))
-    return {key: won for key, won in wanted.items() if key not in read}
 
 
 _forks = 0
@@ -156,12 +154,14 @@ def _count_fork() -> None:
 if hasattr(os, "register_at_fork"):  # not where processes cannot be forked
     os.register_at_fork(after_in_parent=_count_fork)
 
-_FROM_COMMAND_LINE = frozenset({"override", "overrides file"})
 
-_READ_BY_THE_RUN = "save_dir"
+# -- leaves that were not read yet ---------------------------------------------------------------------------------
 
 _WATCH = "_runctx_watch"
 """Name under which a leaf keeps its watch, in its `__dict__`."""
+
+_GIVING = ("_value", "__len__", "_get_node", "_iter_ex")
+"""Methods through which OmegaConf 2.3 and 2.4 get at what a leaf or a list holds, if it has them."""
 
 
 class _Watch:
@@ -186,34 +186,18 @@ class _Watch:
         return self
 
 
-def _leaves(config: DictConfig, path: Path) -> Iterator[tuple[Path, Node]]:
+def _leaves(config: Any, path: Path) -> Iterator[tuple[Path, Node]]:
     """Nodes that hold a value, as they are: a list is one, and so is a mapping that is None, `???` or `${...}`."""
-    content = config.__dict__["_content"]
-    if not isinstance(content, dict):
+    if not isinstance(config, DictConfig) or not isinstance(config.__dict__["_content"], dict):
         yield path, config
         return
-    for key, node in content.items():
-        if isinstance(node, UnionNode) and isinstance(node.__dict__["_content"], Node):
-            node = node.__dict__["_content"]
-        if isinstance(node, DictConfig):
-            yield from _leaves(node, (*path, key))
-        else:
-            yield (*path, key), node
-
-
-# -- the class of a leaf that was not read yet -------------------------------------------------------------
-
-_GIVING = ("_value", "__len__", "_get_node", "_iter_ex")
-"""Methods through which OmegaConf 2.3 and 2.4 get at what a leaf or a list holds, if it has them."""
-
-_watched: dict[type, type] = {}
+    for key, node in children_of(config):
+        yield from _leaves(node, (*path, key))
 
 
 def _arm(leaf: Node, plain: type, watch: _Watch) -> None:
-    if plain not in _watched:
-        _watched[plain] = _watched_class(plain)
     leaf.__dict__[_WATCH] = watch
-    object.__setattr__(leaf, "__class__", _watched[plain])  # nodes of containers refuse, or take it for a key
+    object.__setattr__(leaf, "__class__", _watched(plain))  # nodes of containers refuse, or take it for a key
 
 
 def _disarm(leaf: Node, plain: type, note: bool = True) -> None:
@@ -224,7 +208,8 @@ def _disarm(leaf: Node, plain: type, note: bool = True) -> None:
         watch.note()
 
 
-def _watched_class(plain: Any) -> type:
+@functools.cache
+def _watched(plain: Any) -> type:
     """A subclass that looks like `plain`, and notes its first reading."""
 
     def copied(self: Any, memo: Any) -> Any:
@@ -234,30 +219,27 @@ def _watched_class(plain: Any) -> type:
             _arm(twin, plain, watch)
         return twin
 
-    def handed_on(self: Any, protocol: Any) -> Any:
+    def pickled(self: Any, protocol: Any) -> Any:
         _disarm(self, plain, note=not _unnoticed.get())
         return self.__reduce_ex__(protocol)
 
-    body = {name: _noticed(plain, name) for name in _GIVING if hasattr(plain, name)}
-    body |= {"__reduce_ex__": handed_on, "__module__": plain.__module__, "__qualname__": plain.__qualname__}
+    def noticed(method: Callable[..., Any]) -> Callable[..., Any]:
+        def giving(self: Any, *args: Any, **kwargs: Any) -> Any:
+            if _is_reading(sys._getframe(1)):
+                _disarm(self, plain)
+            return method(self, *args, **kwargs)
+
+        return giving
+
+    body = {name: noticed(getattr(plain, name)) for name in _GIVING if hasattr(plain, name)}
+    body |= {"__reduce_ex__": pickled, "__module__": plain.__module__, "__qualname__": plain.__qualname__}
     if hasattr(plain, "__deepcopy__"):
         body["__deepcopy__"] = copied
     made: type = type(plain)(plain.__name__, (plain,), body)
     return made
 
 
-def _noticed(plain: Any, name: str) -> Callable[..., Any]:
-    method = getattr(plain, name)
-
-    def giving(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if _is_reading(sys._getframe(1)):
-            _disarm(self, plain)
-        return method(self, *args, **kwargs)
-
-    return giving
-
-
-# -- who uses the value ------------------------------------------------------------------------------------
+# -- who uses the value --------------------------------------------------------------------------------------------
 
 _INSPECTING = frozenset({"_is_missing_value", "_is_interpolation", "_is_none"})
 """Functions of OmegaConf that look at a value without handing it on; who hands it on asks again."""

@@ -14,10 +14,10 @@ from typing import Any
 from omegaconf import Container, DictConfig, ListConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 
-from .. import config as package
 from .. import yamlfile
 from ..errors import ConfigError, RunctxError
 from ..redact import REDACTED
+from . import latest
 from .containers import hold, is_computed, is_open, run, settled
 from .derived import Derived, derived_in, evaluation
 from .interpolations import (
@@ -49,7 +49,7 @@ def open_config(source: Any) -> DictConfig:
     """
     if not isinstance(source, (str, os.PathLike)):
         return hold(source)
-    from .files.compose import lay_file
+    from .compose import lay_file
 
     return lay_file(hold(None), Path(source))
 
@@ -59,7 +59,7 @@ def open_anew(source: Any) -> DictConfig:
     config = open_config(source)
     if run_of(config) is None:
         return config
-    from .files.rerun import without_folder
+    from .rerun import without_folder
 
     return without_folder(config)
 
@@ -87,7 +87,7 @@ def _latest(stage: str, *, _root_: Any, _node_: Any) -> str:
     known = latest_runs(_root_)
     if stage not in known:
         try:
-            known[stage] = os.path.relpath(package.find_latest(stage))
+            known[stage] = os.path.relpath(latest.find(stage))
         except RunctxError as error:
             raise error_at(_node_, error.message, error.hint) from None
     return known[stage]

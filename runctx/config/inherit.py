@@ -16,13 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path as File
 from typing import Any
 
-from ...errors import ConfigError
-from ..derived import as_subtree, rooted
-from ..files.load import read
-from ..files.rerun import for_a_new_run
-from ..files.values import BASE, Document
-from ..layers import DELETE, REPLACE, Branch, Kind, Layer, Leaf, Path, merge, tree
-from ..messages import nearest
+from ..errors import ConfigError
+from .derived import as_subtree, rooted
+from .formats import BASE, Document, read
+from .layers import DELETE, REPLACE, Branch, Kind, Layer, Leaf, Path, merge, tree
+from .messages import nearest
+from .rerun import for_a_new_run
 
 MAX_LAID = 1_000
 """Files that make one configuration, each as often as it is laid or mounted."""

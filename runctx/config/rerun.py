@@ -16,13 +16,13 @@ from typing import Any
 from omegaconf import DictConfig, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from ... import layout, lock
-from ...errors import RunctxError
-from ...model import Lock, Origin
-from ..layers import Branch, Layer, Leaf, at, dotted, leaves, tree
-from ..layers import Path as Keys
-from ..objects import put
-from ..origins import note_run, raw, run_of, trace_of
+from .. import layout, lock
+from ..errors import RunctxError
+from ..model import Lock, Origin
+from .layers import Branch, Layer, Leaf, at, dotted, leaves, tree
+from .layers import Path as Keys
+from .objects import put
+from .origins import note_run, raw, run_of, trace_of
 
 _SAVE_DIR = "save_dir"
 

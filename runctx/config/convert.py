@@ -11,15 +11,14 @@ from typing import Any
 
 import tomli_w
 
-from ... import yamlfile
-from ..derived import Derived
-from ..files.inherit import load_tree
-from ..files.load import unknown_suffix
-from ..files.values import MARKERS, copied, key_fault, python_value
-from ..interpolations import escaped
-from ..layers import Path as Keys
-from ..layers import plain
-from ..resolve import open_config, to_plain
+from .. import yamlfile
+from .derived import Derived
+from .formats import MARKERS, copied, key_fault, python_value, unknown_suffix
+from .inherit import load_tree
+from .interpolations import escaped
+from .layers import Path as Keys
+from .layers import plain
+from .resolve import open_config, to_plain
 
 
 def converted(source: str, suffix: str, *, resolve: bool = False) -> bytes:

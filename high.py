@@ -1,0 +1,2 @@
+_base_ = "low.yaml"
+lr = 0.2

@@ -1,1 +1,0 @@
-"""Configuration files: one over a class, one over another, one per group."""
