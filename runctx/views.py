@@ -48,7 +48,7 @@ class Views:
             if told := places.advice(self._settings, self._root, wanted):
                 self._recorder.log.warn(told)
         try:
-            from .trackers.shipper import spool
+            from .trackers import spool
 
             spool.announce(self._recorder.files.root, self._settings, sorted(wanted))
         except Exception as error:  # nothing is lost: the run can be published at any time
@@ -61,6 +61,6 @@ class Views:
         ).is_dir():  # forked children may have logged, and workers
             self.announce()
         if self._announced is not None:
-            from .trackers.shipper import spool
+            from .trackers import spool
 
             spool.attend(self._settings)

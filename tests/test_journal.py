@@ -77,36 +77,28 @@ def test_scalars_of_all_kinds_are_numbers(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    "wrong", ["0.5", b"1", None, [1], np.ones(3), 1j, object(), 10**400], ids=lambda v: type(v).__name__
-)
-def test_what_is_no_number_is_refused_by_name_and_nothing_is_written(tmp_path: Path, wrong: object) -> None:
-    """Not even the numbers beside it."""
-    own = made(tmp_path)
-    with pytest.raises(TypeError, match="'accuracy'"):
-        own.append({"loss": 0.3, "accuracy": wrong})
-    assert not own.folder.exists()
+NUMBERS = ["0.5", b"1", None, [1], np.ones(3), 1j, object(), 10**400]
+STEPS = [0.5, "1", np.ones(2), 1 << 63, -(1 << 63) - 1, 10**400, math.nan]
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("", "name is empty\nhint: "), (3, "must be a str; got 3"), (None, "NoneType")]
+    ("values", "step", "said"),
+    [
+        *(({"loss": 0.3, "accuracy": wrong}, 0, "'accuracy'") for wrong in NUMBERS),
+        *(({"loss": 0.3}, wrong, "step") for wrong in STEPS),
+        ({"": 1}, 0, "name is empty\nhint: "),
+        ({3: 1}, 0, "must be a str; got 3"),
+        ({None: 1}, 0, "NoneType"),
+        ({"\ud800": 1}, 0, "UTF-8"),
+    ],
 )
-def test_what_is_no_name_is_refused_in_its_own_words(tmp_path: Path, name: object, said: str) -> None:
-    """An empty name is not called a wrong type."""
+def test_what_is_no_number_step_or_name_is_refused_and_nothing_is_written(
+    tmp_path: Path, values: dict[str, object], step: object, said: str
+) -> None:
+    """It is named, in words of its own; not even the numbers beside it are written."""
     own = made(tmp_path)
     with pytest.raises(TypeError, match=said):
-        own.append({name: 1})  # type: ignore[dict-item]
-    assert not own.folder.exists()
-
-
-@pytest.mark.parametrize("wrong", [0.5, "1", np.ones(2), 1 << 63, -(1 << 63) - 1, 10**400, math.nan])
-def test_a_step_that_no_tracker_takes_is_refused_and_nothing_is_written(
-    tmp_path: Path, wrong: object
-) -> None:
-    """It is a whole number of 64 bits, or none."""
-    own = made(tmp_path)
-    with pytest.raises(TypeError, match="step"):
-        own.append({"loss": 0.3}, step=wrong)
+        own.append(values, step=step)
     assert not own.folder.exists()
 
 
@@ -131,8 +123,8 @@ def test_names_that_are_made_up_fill_no_memory(tmp_path: Path) -> None:
     assert len(series.read(own.folder)) == 5000
 
 
-def test_a_fork_of_a_fork_has_a_file_of_its_own(tmp_path: Path) -> None:
-    """Forked in a thread, and logging in several: what each had open before is nobody's but its parent's."""
+def test_every_process_and_thread_has_a_file_of_its_own(tmp_path: Path) -> None:
+    """Forks of forks and threads beside them: each has one, and no point is lost."""
     own = made(tmp_path)
 
     def generation(left: int) -> None:
@@ -145,12 +137,17 @@ def test_a_fork_of_a_fork_has_a_file_of_its_own(tmp_path: Path) -> None:
             assert os.waitpid(child, 0)[1] == 0
         own.append({"left": left})
 
+    threads = [threading.Thread(target=lambda: [own.append({"n": 1}) for _ in range(200)]) for _ in range(3)]
+    for thread in threads:
+        thread.start()
     generation(3)
-    assert [
-        [p.values["left"] for _, p in journal.read_file(path)] for path in journal.files(own.folder)
-    ].count([0.0, 0.0]) == 1
-    assert sorted(len(list(journal.read_file(path))) for path in journal.files(own.folder)) == [2, 2, 2, 2]
-    assert {path.name.partition("-")[0] for path in journal.files(own.folder)} >= {str(os.getpid())}
+    for thread in threads:
+        thread.join()
+    logged = sorted(
+        [*point.values.items()] for path in journal.files(own.folder) for _, point in journal.read_file(path)
+    )
+    assert logged == [[("left", left)] for left in (0, 0, 1, 1, 2, 2, 3, 3)] + [[("n", 1)]] * 600
+    assert len(journal.files(own.folder)) == 7
 
 
 def test_half_a_line_is_taken_back(tmp_path: Path) -> None:
@@ -173,26 +170,6 @@ own.append({"loss": 0.5}, step=2)
     )
     assert told.stdout.count("OSError") == 1
     assert [point.step for point in journal.read(tmp_path / "metrics")] == [0, 2]
-
-
-def test_threads_and_forks_have_a_file_of_their_own(tmp_path: Path) -> None:
-    """Five writers, five files, no point lost."""
-    own = made(tmp_path)
-    own.append({"n": 0})
-    threads = [
-        threading.Thread(target=lambda n=n: [own.append({"n": n}) for _ in range(200)]) for n in range(3)
-    ]
-    for thread in threads:
-        thread.start()
-    child = os.fork()
-    if child == 0:
-        own.append({"n": 9})
-        os._exit(0)
-    os.waitpid(child, 0)
-    for thread in threads:
-        thread.join()
-    assert len(list(own.folder.iterdir())) == 5
-    assert sorted(series.read(own.folder)["n"].values) == sorted([0, 9, *[0] * 200, *[1] * 200, *[2] * 200])
 
 
 def test_a_full_disk_is_told_once_and_never_raises(tmp_path: Path) -> None:

@@ -32,9 +32,10 @@ from runctx.model import Failure, Lock, Omission, Tasks
 from runctx.past.index import load
 from runctx.past.record import Record
 from runctx.settings import Settings
-from runctx.trackers.mlflow import MLflow, database, described, names
-from runctx.trackers.mlflow.server import Server
+from runctx.trackers.mlflow import MLflow, database, names
+from runctx.trackers.mlflow import description as described
 from runctx.trackers.mlflow.tracker import MLflowView
+from runctx.trackers.mlflow.ui import Server
 from runctx.trackers.publication import Publication
 
 from .pastruns import ESCAPE, START, child_of, make_lock, write_run
@@ -88,7 +89,12 @@ def publish(run: Record, tracker: MLflow, function: Any = None) -> str:
 
 
 def entity(tracker: MLflow, ref: str) -> Any:
-    return tracker.database.store.get_run(ref)
+    return tracker.database.client.get_run(ref)
+
+
+def gone(tracker: MLflow, ref: str) -> None:
+    """As `mlflow gc` does it."""
+    tracker.database.client._tracking_client.store._hard_delete_run(ref)
 
 
 def view_of(run: Record, tracker: MLflow) -> MLflowView:
@@ -279,47 +285,6 @@ def test_a_locked_database_is_told(make: Any, tmp_path: Path, monkeypatch: pytes
         tracker.open(make(), None)
 
 
-SIX = """
-import os, sys
-from pathlib import Path
-from runctx.past.index import load
-from runctx.settings import Settings
-from runctx.trackers.mlflow import MLflow, database
-root = Path(sys.argv[1])
-database._PATIENCE = 100.0  # on a loaded machine, to make one takes long
-database._load_mlflow()
-barrier = os.pipe()
-children = []
-for name in sys.argv[2:]:
-    pid = os.fork()
-    if not pid:
-        os.close(barrier[1])
-        os.read(barrier[0], 1)  # all begin at once
-        try:
-            view = MLflow(Settings(root=root)).open(load(name), None)
-            view.describe(load(name), {})
-            os._exit(0)
-        except BaseException as error:
-            print(repr(error), file=sys.stderr, flush=True)
-            os._exit(1)
-    children.append(pid)
-os.close(barrier[1])
-sys.exit(sum(os.waitpid(pid, 0)[1] != 0 for pid in children))
-"""
-
-
-def test_six_processes_meet_a_fresh_database(make: Any, tmp_path: Path) -> None:
-    """One of them makes it, and all runs are there."""
-    runs = [make() for _ in range(6)]
-    folders = [os.fspath(run.save_dir) for run in runs]
-    done = subprocess.run([sys.executable, "-c", SIX, tmp_path, *folders], timeout=300, capture_output=True)
-    assert done.returncode == 0, done.stderr.decode()
-    tracker = MLflow(Settings(root=tmp_path))
-    for run in runs:
-        view = tracker.open(run, None)
-        assert entity(tracker, view.ref).info.status == "FINISHED"
-
-
 def test_a_database_that_is_gone_is_made_anew(tracker: MLflow, make: Any, tmp_path: Path) -> None:
     """Also by a process that had it open: what it writes does not go to a file that nobody sees."""
     a_database(tracker, tmp_path / "mlflow.db")
@@ -337,14 +302,12 @@ def test_a_database_that_is_gone_is_made_anew(tracker: MLflow, make: Any, tmp_pa
 MAKERS = """
 import os, signal, sys
 from pathlib import Path
-from runctx.places import address_of
 from runctx.settings import Settings
-from runctx.trackers.mlflow import MLflow, database
-database._load_mlflow()
-from mlflow.store.db import utils
+from runctx.trackers.mlflow import MLflow
+import mlflow
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
-root, way, *moments = sys.argv[1:]
+root, *moments = sys.argv[1:]
 for moment in map(int, moments):
     pid = os.fork()
     if not pid:
@@ -353,40 +316,32 @@ for moment in map(int, moments):
         def count(*arguments):
             if next(left, None) is None:
                 os.kill(os.getpid(), signal.SIGKILL)
-        if way == "ours":
-            MLflow(Settings(root=Path(root))).experiment_id
-        else:
-            utils._initialize_tables(utils.create_sqlalchemy_engine(address_of(Path(root, "mlflow.db"))))
+        MLflow(Settings(root=Path(root))).experiment_id
         os._exit(0)
     assert os.WTERMSIG(os.waitpid(pid, 0)[1]) == signal.SIGKILL, moment
-    print(Path(root, "mlflow.db").exists())
+    assert not Path(root, "mlflow.db").exists()
+MLflow(Settings(root=Path(root))).experiment_id
 """
-"""Kills processes that make a database, each before a statement of another number: as MLflow does it, or we."""
-
-
-def kill_makers(root: Path, way: str, *moments: int) -> list[str]:
-    command = [sys.executable, "-c", MAKERS, os.fspath(root), way, *map(str, moments)]
-    done = subprocess.run(command, timeout=300, capture_output=True, text=True, umask=0o002)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.split()
+"""Kills processes that make a database, each before a statement of another number; the last one makes it."""
 
 
 def test_a_kill_while_a_database_is_made_leaves_none(tmp_path: Path) -> None:
     """Whenever it comes; the next process makes it, with the rights that the user's mask leaves to the group."""
-    assert set(kill_makers(tmp_path, "ours", 0, 1, 20, 60, 150, 250, 300)) == {"False"}
-    code = (
-        "import sys; from pathlib import Path; from runctx.settings import Settings;"
-        "from runctx.trackers.mlflow import MLflow; MLflow(Settings(root=Path(sys.argv[1]))).experiment_id"
-    )
-    subprocess.run([sys.executable, "-c", code, tmp_path], timeout=300, check=True, umask=0o002)
+    moments = map(str, (0, 1, 20, 60, 150, 250, 300))
+    command = [sys.executable, "-c", MAKERS, os.fspath(tmp_path), *moments]
+    done = subprocess.run(command, timeout=300, capture_output=True, text=True, umask=0o002)
+    assert done.returncode == 0, done.stderr
     modes = {file.name: oct(file.stat().st_mode & 0o777) for file in tmp_path.iterdir()}
     assert modes == {"mlflow.db": "0o664", "mlflow.db.lock": "0o664"}
 
 
-@pytest.mark.parametrize("moment", [100, 250])
-def test_a_database_that_was_half_made_is_made_anew(tmp_path: Path, moment: int) -> None:
+def test_a_database_that_was_half_made_is_made_anew(tmp_path: Path) -> None:
     """MLflow can neither use nor complete it, and nothing is in it."""
-    assert kill_makers(tmp_path, "mlflow", moment) == ["True"]
+    with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection:
+        connection.executescript(
+            "CREATE TABLE experiments (id INTEGER); CREATE TABLE alembic_version (version_num TEXT);"
+            "INSERT INTO alembic_version VALUES ('451aebb31d03')"
+        )
     assert MLflow(Settings(root=tmp_path)).experiment_id == "1"
     assert not list(tmp_path.glob("*.new*"))
 
@@ -427,9 +382,9 @@ def test_experiments(make: Any, project: Path, monkeypatch: pytest.MonkeyPatch) 
     assert MLflow(Settings(root=project)).experiment == "other"
     tracker = MLflow(Settings(root=project, experiment="a/b: c"))
     publish(make(), tracker)
-    found = tracker.database.store.get_experiment_by_name("a/b: c")
+    found = tracker.database.client.get_experiment_by_name("a/b: c")
     assert (project / "mlruns").as_uri() in found.artifact_location
-    tracker.database.store.delete_experiment(found.experiment_id)
+    tracker.database.client.delete_experiment(found.experiment_id)
     with pytest.raises(TrackingError, match="was deleted"):
         publish(make(), MLflow(Settings(root=project, experiment="a/b: c")))
 
@@ -446,7 +401,7 @@ def test_one_run_for_ever(tracker: MLflow, make: Any) -> None:
     lost = tracker.open(run, None)
     assert (lost.ref, lost.fresh) == (first, True)
     assert tracker.open(run, "no such run").ref == first
-    tracker.database.store.delete_run(first)
+    tracker.database.client.delete_run(first)
     for known in (first, None):
         with pytest.raises(DeletedError, match="was deleted there\nhint: `runctx publish") as caught:
             tracker.open(run, known)
@@ -455,7 +410,7 @@ def test_one_run_for_ever(tracker: MLflow, make: Any) -> None:
     tracker.restore(first)
     assert view_of(run, tracker).ref == first
     assert entity(tracker, first).info.lifecycle_stage == "active"
-    tracker.database.store._hard_delete_run(first)
+    gone(tracker, first)
     again = tracker.open(run, first)
     assert again.fresh and again.ref != first
 
@@ -554,7 +509,7 @@ def test_describing_again_changes_nothing(tracker: MLflow, make: Any) -> None:
     child = make(parent.lock)
     refs = [publish(parent, tracker), publish(child, tracker)]
     before = [everything(tracker, ref) for ref in refs]
-    Publication(parent.save_dir, tracker)._file.unlink()  # what is known of it is lost
+    Publication(parent.save_dir, tracker).file.unlink()  # what is known of it is lost
     assert [publish(parent, tracker), publish(child, tracker)] == refs
     assert [everything(tracker, ref) for ref in refs] == before
 
@@ -636,8 +591,7 @@ def test_lineage_of_what_is_not_there(tracker: MLflow, make: Any) -> None:
     found = entity(tracker, publish(child, tracker))
     assert found.data.tags[f"runctx.parent.{parent.id}"] == "not published"
     assert f"`{parent.id}`" in found.data.tags[described.NOTE]
-    gone = publish(parent, tracker)
-    tracker.database.store._hard_delete_run(gone)
+    gone(tracker, publish(parent, tracker))
     publish(child, tracker)
     again = publish(parent, tracker)
     publish(child, tracker)
@@ -795,8 +749,8 @@ def test_runs_that_a_logging_function_begins_are_replaced(tracker: MLflow, make:
         raise ValueError("half")
 
     def begun() -> list[float]:
-        found = tracker.database.store.search_runs(
-            [tracker.experiment_id], f"tags.mlflow.parentRunId = '{ref}'", 1
+        found = tracker.database.client.search_runs(
+            [tracker.experiment_id], f"tags.mlflow.parentRunId = '{ref}'"
         )
         return sorted(one.data.metrics["fold"] for one in found)
 
@@ -859,8 +813,7 @@ def test_a_logging_function_that_is_killed(tracker: MLflow, make: Any, project: 
     done = subprocess.run([sys.executable, "-c", KILLED, project, run.save_dir], timeout=300)
     assert done.returncode == -signal.SIGKILL
     assert entity(tracker, ref).data.tags["d"] == "4"
-    assert entity(tracker, ref).info.status == "FINISHED"
-    assert len(begun := view_of(run, tracker).begun_runs()) == 1
+    assert len(begun := view_of(run, tracker).entity.begun_runs()) == 1
     publish(run, tracker)
     assert everything(tracker, ref) == before
     assert entity(tracker, begun[0]).info.lifecycle_stage == "deleted"

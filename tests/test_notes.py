@@ -193,7 +193,7 @@ class TestPublished:
 
         def tags() -> dict[str, str]:
             outcome = bring_up_to_date(run, tracker)
-            return dict(tracker.fetched(outcome.ref).data.tags)
+            return dict(tracker.database.client.get_run(outcome.ref).data.tags)
 
         first = tags()
         assert first["runctx.tags"] == "good, x y"
@@ -294,7 +294,9 @@ class TestRemoving:
         command("rm", "-y", "--views", run.id)
         assert not copies(run) and copies(other) and not run.save_dir.exists()
         if kind is MLflow:
-            stages = [tracker.fetched(outcome.ref).info.lifecycle_stage for outcome in outcomes]
+            stages = [
+                tracker.database.client.get_run(outcome.ref).info.lifecycle_stage for outcome in outcomes
+            ]
             assert stages == ["deleted", "active"]
 
     def test_views_that_cannot_be_reached(self, project, monkeypatch):

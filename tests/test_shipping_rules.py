@@ -18,7 +18,7 @@ from runctx.errors import TrackingError
 from runctx.metrics import journal, series, system
 from runctx.metrics.follower import Number
 from runctx.settings import Settings
-from runctx.trackers.shipper import delivery, process, spool
+from runctx.trackers import shipper, spool
 from tests.pastruns import make_lock, write_run
 
 TRACKER = "tests.test_shipping_rules:Kept"
@@ -59,9 +59,9 @@ class View:
 def wishes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     (tmp_path / "pyproject.toml").write_text("[tool.runctx]\n")
     monkeypatch.setenv("RUNCTX_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(process, "PATIENCE", 0.2)
-    monkeypatch.setattr(process, "LINGER", 0.3)
-    monkeypatch.setattr(delivery, "FIRST_PAUSE", 0.05)
+    monkeypatch.setattr(shipper, "PATIENCE", 0.2)
+    monkeypatch.setattr(shipper, "LINGER", 0.3)
+    monkeypatch.setattr(shipper, "FIRST_PAUSE", 0.05)
     return Settings(root=tmp_path)
 
 
@@ -84,7 +84,7 @@ def announce(wishes: Settings, folder: Path, tracker: str = TRACKER) -> spool.Sp
 
 
 def ship(own: spool.Spool) -> None:
-    process.Shipper(own).work()
+    shipper.Shipper(own).work()
 
 
 def taken(wishes: Settings, number: int, stage: str = "train") -> list[str]:
@@ -136,9 +136,9 @@ def test_what_was_set_aside_is_tried_by_the_next(wishes: Settings) -> None:
         own = announce(wishes, a_run(wishes, number))
     ship(own)
     assert len(own.aside()) == 5
-    tried = own.aside()[: process.MOST_REFUSED]
+    tried = own.aside()[: shipper.MOST_REFUSED]
     ship(own)  # still down: a few are tried, and are the last to be tried again
-    assert {file.name for file in own.aside()[-process.MOST_REFUSED :]} == {file.name for file in tried}
+    assert {file.name for file in own.aside()[-shipper.MOST_REFUSED :]} == {file.name for file in tried}
     (wishes.root / "down").unlink()
     ship(own)
     assert all(delivered(wishes, number) for number in range(5))
@@ -170,20 +170,20 @@ def test_a_run_that_was_submitted(wishes: Settings) -> None:
 def test_a_run_goes_on_after_its_end_was_seen(wishes: Settings) -> None:
     """Announced anew while it is being finished, as a resumed run is, it is followed anew."""
     own = announce(wishes, folder := a_run(wishes, 1))
-    shipper = process.Shipper(own)
-    shipper._take_in()
-    first = shipper.runs[folder]
+    one = shipper.Shipper(own)
+    one.take_in()
+    first = one.runs[folder]
     announce(wishes, folder)
-    shipper._take_in()
+    one.take_in()
     first.delivered.add(TRACKER)  # by a turn that had begun before
-    assert shipper.runs[folder] is not first and not shipper.runs[folder].over
-    shipper.work()
+    assert one.runs[folder] is not first and not one.runs[folder].over
+    one.work()
     assert delivered(wishes, 1) and own.announced() == []
 
 
 def test_many_numbers_take_turns(wishes: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run with very many numbers is sent in turns, and completely."""
-    monkeypatch.setattr(delivery, "TURN", 1000)
+    monkeypatch.setattr(shipper, "TURN", 1000)
     folder = a_run(wishes, 1)
     own = journal.Journal(folder / layout.METRICS, pytest.fail)
     for n in range(5000):
@@ -224,8 +224,8 @@ def test_no_interpreter(wishes: Settings, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_the_log_stays_short(tmp_path: Path) -> None:
     """However long a server is away, what is said of it has an end; an address is said without its password."""
-    code = "from runctx.trackers.shipper import process; process.LONGEST_LOG = 1000\n"
-    code += "for _ in range(100): process.say('cannot reach http://ada:s3cret-word@host')"
+    code = "from runctx.trackers import shipper; shipper.LONGEST_LOG = 1000\n"
+    code += "for _ in range(100): shipper.say('cannot reach http://ada:s3cret-word@host')"
     with (tmp_path / "log").open("ab") as log:
         subprocess.run([sys.executable, "-c", code], stderr=log, check=True, timeout=60)
     text = (tmp_path / "log").read_text()

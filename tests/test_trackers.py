@@ -294,15 +294,15 @@ class TestMLflow(TrackerContract):
         from runctx.trackers.mlflow import names
 
         assert isinstance(tracker, MLflow)
-        entity = tracker.database.store.get_run(ref)
+        entity = tracker.database.client.get_run(ref)
         for name in entity.data.metrics:
-            for row in tracker.database.store.get_metric_history(ref, name):
+            for row in tracker.database.client.get_metric_history(ref, name):
                 value = math.copysign(math.inf, row.value) if abs(row.value) > 1e308 else row.value
                 yield Number(names.original(name, entity.data.tags), value, row.step, row.timestamp)
 
     def described(self, tracker: Tracker, ref: str) -> Any:
         assert isinstance(tracker, MLflow)
-        entity = tracker.database.store.get_run(ref)
+        entity = tracker.database.client.get_run(ref)
         folder = Path(urllib.parse.urlparse(entity.info.artifact_uri).path)
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         said = entity.info.to_dictionary() if hasattr(entity.info, "to_dictionary") else dict(entity.info)

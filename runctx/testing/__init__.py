@@ -1,4 +1,4 @@
-"""Does a launcher or a tracker do what runctx relies on? Tests for whoever writes one.
+"""Tests for whoever writes a launcher or a tracker: does it do what runctx relies on?
 
 Needs pytest, which runctx itself does not.
 """

@@ -1,4 +1,4 @@
-"""Does a launcher do what `run.map` relies on?"""
+"""Test that a launcher does what `run.map` relies on."""
 
 from __future__ import annotations
 
@@ -47,40 +47,27 @@ class LauncherContract:
         where = more if "resume" in more else {"save_dir": folder / "run", **more}
         return Run(stage="contract", console=False, **where)
 
-    # -- results -------------------------------------------------------------------------------------------
-
-    def test_results_are_in_the_order_of_the_tasks(self, folder: Path) -> None:
-        """Many more tasks than workers: every result is there, where its task stood, and the lock counts them."""
-        with self.run(folder) as run:
-            results = run.map(_double, range(60), launcher=self.launcher())
-            assert list(results) == [2 * x for x in range(60)]
-        entry = _only_map(run)
-        assert (entry.total, entry.done, entry.failed) == (60, 60, 0)
-        assert entry.launcher == self.launcher().name
-        assert entry.workers >= 1
-
-    def test_no_tasks_are_no_results(self, folder: Path) -> None:
-        """A list without tasks is done at once."""
-        with self.run(folder) as run:
-            assert list(run.map(_double, [], launcher=self.launcher())) == []
-        assert run.status == "done"
-
-    def test_closures_and_lambdas_arrive(self, folder: Path) -> None:
-        """A function need not be importable, and brings along what it refers to."""
+    @pytest.mark.parametrize("kind", ["many", "none", "closure", "lambda", "large"])
+    def test_results_are_in_the_order_of_the_tasks(self, folder: Path, kind: str) -> None:
+        """Whatever function and results: each is there, as what it was, where its task stood; the lock counts them."""
         factor = 3
 
         def times(x: int) -> int:
             return factor * x
 
+        function, tasks, wanted = {
+            "many": (_double, range(60), [2 * x for x in range(60)]),
+            "none": (_double, [], []),
+            "closure": (times, [1, 2], [3, 6]),
+            "lambda": (lambda x: x - factor, [1, 2], [-2, -1]),
+            "large": (_collected, [1, 300_000], [(bytes(n), {"n": [n]}) for n in (1, 300_000)]),
+        }[kind]
         with self.run(folder) as run:
-            assert list(run.map(times, [1, 2], launcher=self.launcher())) == [3, 6]
-            assert list(run.map(lambda x: x - factor, [1, 2], launcher=self.launcher())) == [-2, -1]
-
-    def test_results_of_any_size_and_type_come_back(self, folder: Path) -> None:
-        """What is no small scalar comes back as what it was."""
-        with self.run(folder) as run:
-            results = run.map(_collected, [1, 300_000], launcher=self.launcher())
-            assert list(results) == [(bytes(n), {"n": [n]}) for n in (1, 300_000)]
+            assert list(run.map(function, tasks, launcher=self.launcher())) == wanted
+        assert run.status == "done"
+        for entry in run.lock.tasks:
+            assert (entry.total, entry.done, entry.failed) == (len(wanted), len(wanted), 0)
+            assert entry.launcher == self.launcher().name
 
     def test_two_maps_of_a_run_are_apart(self, folder: Path) -> None:
         """The same function mapped twice has two entries in the lock, and results of its own."""
@@ -90,26 +77,32 @@ class LauncherContract:
             assert (list(first), list(second)) == ([2, 4], [2, 10])
         assert [entry.name for entry in run.lock.tasks] == ["_double", "_double-2"]
 
-    # -- failures ------------------------------------------------------------------------------------------
-
     def test_failures_are_told_and_the_rest_is_done(self, folder: Path) -> None:
         """One error lists what failed, of the class it had, and holds the results of all others."""
         with self.run(folder) as run:
             with pytest.raises(TaskError, match="2 of 12 tasks failed") as caught:
                 run.map(_odd_ones, range(12), launcher=self.launcher())
             results = list(caught.value.results)
-        assert [type(result) for result in results].count(ValueError) == 2
-        assert [results[x] for x in range(12) if x not in (3, 7)] == [x for x in range(12) if x not in (3, 7)]
+        assert [str(result) if x in (3, 7) else result for x, result in enumerate(results)] == [
+            f"{x} is odd" if x in (3, 7) else x for x in range(12)
+        ]
         assert isinstance(caught.value.__cause__, ValueError)
         entry = _only_map(run)
         assert (entry.done, entry.failed, len(entry.failed_keys)) == (10, 2, 2)
 
-    def test_failures_can_be_returned(self, folder: Path) -> None:
-        """`on_error="return"` puts exceptions where results would be."""
+    @pytest.mark.parametrize(
+        ("task", "kind", "text"),
+        [(1, SystemExit, "3"), (2, Exception, "cannot be pickled"), (3, ValueError, "3")],
+    )
+    def test_failures_of_every_kind_can_be_returned(
+        self, folder: Path, task: int, kind: type[BaseException], text: str
+    ) -> None:
+        """An error, `sys.exit` and a result that cannot be pickled are failures of their tasks, and of no others."""
         with self.run(folder) as run:
-            results = run.map(_odd_ones, [1, 3], launcher=self.launcher(), on_error="return")
-            assert results[0] == 1
-            assert str(results[1]) == "3 is odd"
+            results = run.map(_ends_oddly, [0, task, 5], launcher=self.launcher(), on_error="return")
+            assert (results[0], results[2]) == (0, 5)
+            assert isinstance(results[1], kind)
+            assert text in str(results[1])
 
     def test_tracebacks_name_the_file_and_quote_the_line(self, folder: Path) -> None:
         """A function that travels by value fails in the file and line where it was written."""
@@ -145,19 +138,6 @@ class LauncherContract:
             assert list(run.map(_second_time, tasks, launcher=self.launcher(), retries=1)) == ["ok"] * 4
         assert (_only_map(run).done, _only_map(run).failed) == (4, 0)
 
-    def test_a_result_that_cannot_be_pickled_is_a_failure(self, folder: Path) -> None:
-        """The task that returned it failed, and says why; the others are done."""
-        with self.run(folder) as run:
-            results = run.map(_generator, [0, 1, 2], launcher=self.launcher(), on_error="return")
-            assert (results[0], results[2]) == (0, 2)
-            assert "cannot be pickled" in str(results[1])
-
-    def test_a_task_may_not_end_its_worker(self, folder: Path) -> None:
-        """`sys.exit` in a task is a failure of the task."""
-        with self.run(folder) as run:
-            results = run.map(_leave, range(6), launcher=self.launcher(), on_error="return")
-            assert [type(result) for result in results] == [int, int, SystemExit, int, int, int]
-
     def test_the_death_of_a_worker_is_a_failed_task(self, folder: Path) -> None:
         """A worker that is killed takes the task with it that it was at, and no other."""
         if not self.survives_deaths:
@@ -168,23 +148,17 @@ class LauncherContract:
         assert results == [0, 1, 2, 3, 4, 6, 7]
         assert (_only_map(run).done, _only_map(run).failed) == (7, 1)
 
-    # -- the run inside ------------------------------------------------------------------------------------
-
     def test_a_run_in_a_task_joins_the_run_that_maps(self, folder: Path) -> None:
-        """It has the same folder and no lock of its own, and what it logs arrives."""
-        with self.run(folder) as run:
+        """It has the same folder and no lock of its own, what it logs arrives, and `into` sets a key for each task."""
+        with Run({"lr": 0.1, "data": {"size": 1}}, save_dir=folder / "run", console=False) as run:
             places = run.map(_run_inside, ["a", "b"], launcher=self.launcher())
             assert set(places) == {os.fspath(run.save_dir)}
+            results = run.map(_configured, [1, 2], into="data.size", launcher=self.launcher())
+            assert list(results) == [0.1, 0.2]
         logs = "".join(path.read_text() for path in sorted(run.save_dir.rglob("*.log")))
         assert "this is a" in logs
         assert "this is b" in logs
         assert len(list(folder.rglob("run.lock"))) == 1
-
-    def test_tasks_can_be_laid_on_the_configuration(self, folder: Path) -> None:
-        """`into` gives each task a configuration with the task in it."""
-        with Run({"lr": 0.1, "data": {"size": 1}}, save_dir=folder / "run", console=False) as run:
-            results = run.map(_configured, [1, 2], into="data.size", launcher=self.launcher())
-            assert list(results) == [0.1, 0.2]
 
 
 def _only_map(run: Run) -> Tasks:
@@ -221,14 +195,12 @@ def _second_time(task: str) -> str:
     return "ok"
 
 
-def _generator(x: int) -> Any:
-    return (y for y in range(x)) if x == 1 else x
-
-
-def _leave(x: int) -> int:
-    if x == 2:
+def _ends_oddly(x: int) -> Any:
+    if x == 1:
         raise SystemExit(3)
-    return x
+    if x == 3:
+        raise ValueError(x)
+    return (y for y in range(x)) if x == 2 else x
 
 
 def _die(x: int) -> int:

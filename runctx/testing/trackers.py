@@ -1,4 +1,4 @@
-"""Does a tracker show what was logged, all of it and once?"""
+"""Test that a tracker shows what was logged, all of it and once."""
 
 from __future__ import annotations
 
@@ -84,8 +84,6 @@ class TrackerContract:
         assert list(expected - found) == []
         assert list(found - expected) == []
 
-    # -- numbers -------------------------------------------------------------------------------------------
-
     def test_numbers_arrive(self, root: Path, folder: Path) -> None:
         """All of them, at their steps and moments, in several batches; sending again sends nothing."""
         tracker, run = self.tracker(root), _run(folder, MANY)
@@ -96,41 +94,27 @@ class TrackerContract:
             assert sending.send() == 0
         self.check(tracker, sending.view.ref, _logged(run))
 
-    def test_any_number_of_numbers_at_once(self, root: Path, folder: Path) -> None:
-        """A view makes batches of its own where it needs smaller ones; none at all are fine, too."""
-        tracker, run = self.tracker(root), _run(folder, MANY)
-        view = tracker.open(run, None)
-        view.log([])
-        view.log(_logged(run))
-        view.close()
-        self.check(tracker, view.ref, _logged(run))
-
     def test_numbers_arrive_while_the_run_goes_on(self, root: Path, folder: Path) -> None:
-        """What was logged so far is there, and is not sent again with the rest."""
+        """What was logged so far is there, and is not sent again with the rest; a run that has ended is said to."""
         tracker = self.tracker(root)
-        with Run(stage="contract", save_dir=folder / "run", console=False) as run:
+        with Run({"lr": 0.5}, stage="contract", save_dir=folder / "run", console=False) as run:
             for step in range(5):
                 run.log_async(loss=step, step=step)
                 ref = _published(Run.load(run.save_dir), tracker)
                 self.check(tracker, ref, _logged(run))
+            before = self.described(tracker, ref)
         ref = _published(Run.load(run.save_dir), tracker)
         self.check(tracker, ref, _logged(run))
+        assert self.described(tracker, ref) != before
 
-    def test_all_kinds_of_values(self, root: Path, folder: Path) -> None:
-        """NaN and infinities are numbers; steps may be large, negative, repeated, and go back."""
+    def test_all_kinds_of_numbers(self, root: Path, folder: Path) -> None:
+        """NaN and infinities are numbers; steps may be large, negative, repeated, and go back; any text is a name."""
         tracker = self.tracker(root)
         with Run(stage="contract", save_dir=folder / "run", console=False) as run:
             for value in (math.nan, math.inf, -math.inf, 0.0, -0.25, 3):
                 run.log_async(value=value)
             for value, step in enumerate((7, 1 << 40, -1, 7, 7, 3)):
                 run.log_async(going=value, step=step)
-        ref = _published(Run.load(run.save_dir), tracker)
-        self.check(tracker, ref, _logged(run))
-
-    def test_all_kinds_of_names(self, root: Path, folder: Path) -> None:
-        """Any text is a name, and no two are taken for one."""
-        tracker = self.tracker(root)
-        with Run(stage="contract", save_dir=folder / "run", console=False) as run:
             for number, name in enumerate(NAMES):
                 run.log_async({name: number}, step=1)
             run.log_async(dict.fromkeys(NAMES, 1), step=2)
@@ -148,8 +132,6 @@ class TrackerContract:
         for run, view in zip(runs, views, strict=True):
             view.close()
             self.check(tracker, view.ref, _logged(run))
-
-    # -- interrupted ---------------------------------------------------------------------------------------
 
     def test_what_is_sent_again_is_there_once(self, root: Path, folder: Path) -> None:
         """Whoever goes on from a `ref` that was kept sends the rest once more; all, where it is fresh."""
@@ -171,26 +153,31 @@ class TrackerContract:
     def test_a_killed_publisher_leaves_nothing_twice(self, root: Path, folder: Path) -> None:
         """Killed between a batch and the note that it was sent; the next one goes on, and all is there once."""
         run = _run(folder, MANY)
-        died = self._in_a_process_of_its_own(root, run)
+        file = sys.modules[type(self).__module__].__file__
+        assert file is not None
+        died = subprocess.run(
+            [sys.executable, "-c", _SENDS_AND_DIES, file, type(self).__qualname__, root, run.save_dir],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            capture_output=True,
+            text=True,
+        )
         assert died.returncode == -signal.SIGKILL, died.stderr
         tracker = self.tracker(root)
         ref = _published(run, tracker)
         self.check(tracker, ref, _logged(run))
 
     def test_what_was_kept_may_be_lost(self, root: Path, folder: Path) -> None:
-        """A run has one view all the same: it is found again, and nothing is there twice."""
-        tracker, run = self.tracker(root), _run(folder, 100)
-        first = tracker.open(run, None)
-        first.log(_logged(run))
-        first.describe(run, {})
-        first.close()
-        tracker = self.tracker(root)
-        again = tracker.open(run, None)
-        assert again.fresh
-        again.log(_logged(run))
-        again.describe(run, {})
-        again.close()
-        self.check(tracker, again.ref, _logged(run))
+        """A run has one view all the same: it is found again, and nothing is there twice, however many come at once."""
+        run = _run(folder, MANY)
+        for _ in range(2):
+            tracker = self.tracker(root)
+            view = tracker.open(run, None)
+            assert view.fresh
+            view.log([])
+            view.log(_logged(run))
+            view.describe(run, {})
+            view.close()
+            self.check(tracker, view.ref, _logged(run))
         with Publication(run.save_dir, tracker).begun(run) as sending:
             sending.send()
         self.check(tracker, sending.view.ref, _logged(run))
@@ -205,8 +192,6 @@ class TrackerContract:
             view.close()
             self.check(tracker, view.ref, _logged(run))
 
-    # -- all that is not a number --------------------------------------------------------------------------
-
     def test_describing_again_changes_nothing(self, root: Path, folder: Path) -> None:
         """Neither what is said, nor the numbers."""
         tracker, run = self.tracker(root), _run(folder, 10)
@@ -216,14 +201,6 @@ class TrackerContract:
             ref = _published(run, tracker)
             assert self.described(tracker, ref) == said
         self.check(tracker, ref, _logged(run))
-
-    def test_a_description_is_updated(self, root: Path, folder: Path) -> None:
-        """A run that has ended is no longer said to be running."""
-        tracker = self.tracker(root)
-        with Run({"lr": 0.5}, stage="contract", save_dir=folder / "run", console=False) as run:
-            before = self.described(tracker, _published(Run.load(run.save_dir), tracker))
-        after = self.described(tracker, _published(Run.load(run.save_dir), tracker))
-        assert before != after
 
     def test_a_failed_run_with_an_odd_configuration(self, root: Path, folder: Path) -> None:
         """Whatever stands in a lock can be described."""
@@ -253,8 +230,6 @@ class TrackerContract:
         assert parent.id in repr(first)
         assert parent.id in repr(second)
 
-    # -- a destination that is not there -------------------------------------------------------------------
-
     def test_what_cannot_be_reached_is_said(self, root: Path, folder: Path) -> None:
         """By one class of error, in bounded time; the run goes on, and everything can be published later."""
         with Run(stage="contract", save_dir=folder / "run", console=False) as run:
@@ -267,47 +242,22 @@ class TrackerContract:
         tracker = self.tracker(root)
         self.check(tracker, _published(Run.load(run.save_dir), tracker), _logged(run))
 
-    def _in_a_process_of_its_own(self, root: Path, run: Record) -> subprocess.CompletedProcess[str]:
-        module = sys.modules[type(self).__module__]
-        assert module.__file__ is not None
-        program = "import sys; from runctx.testing.trackers import send_and_die; send_and_die(*sys.argv[1:])"
-        arguments = (module.__file__, type(self).__qualname__, os.fspath(root), os.fspath(run.save_dir))
-        environ = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        return subprocess.run(
-            [sys.executable, "-c", program, *arguments], env=environ, capture_output=True, text=True
-        )
 
+_SENDS_AND_DIES = "import sys; from runctx.testing.trackers import send_and_die; send_and_die(*sys.argv[1:])"
 
 NAMES = (
-    "loss",
-    "train/loss",
-    "Loss",
-    "LOSS",
-    "a=b",
-    "a%3Db",
-    "a%b",
-    "a:b",
-    "a.b",
-    "a b",
-    " a b ",
-    "a/./b",
-    "a//b",
-    "/a/b",
-    "a/b/",
-    "../x",
-    ".",
-    "..",
-    "verlust/µ",
-    "\u00e9t\u00e9",
-    "e\u0301te\u0301",
-    "損失",
-    "💥",
-    "{}[]()<>#?&;'\"\\|*",
-    "line\nbreak",
-    "tab\tnul\0",
-    "n" * 300,
-    "n" * 299 + "m",
-    "µ" * 300,
+    *("loss", "train/loss", "Loss", "LOSS", "a=b", "a%3Db", "a%b", "a:b", "a.b", "a b", " a b "),
+    *("a/./b", "a//b", "/a/b", "a/b/", "../x", ".", "..", "verlust/µ", "\u00e9t\u00e9", "e\u0301te\u0301"),
+    *(
+        "損失",
+        "💥",
+        "{}[]()<>#?&;'\"\\|*",
+        "line\nbreak",
+        "tab\tnul\0",
+        "n" * 300,
+        "n" * 299 + "m",
+        "µ" * 300,
+    ),
 )
 """Of metrics; some differ by case, by one odd character, or at the end only."""
 

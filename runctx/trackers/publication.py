@@ -1,14 +1,13 @@
-"""How far has one run come in one tracker, and how does it go on from there?
+"""Send one run to one tracker, and keep in the run's folder how far that has come.
 
-Whoever publishes, the shipper or a command, holds the run's lock for this tracker meanwhile, and keeps how far it
-has come in the run's folder. What is kept can be lost: then everything is sent again.
+Whoever publishes, the shipper or a command, holds the run's lock for this tracker meanwhile. What is kept can be lost:
+then everything is sent again.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import os
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
@@ -55,12 +54,12 @@ class Publication:
     def __init__(self, save_dir: Path, tracker: Tracker) -> None:
         self.save_dir, self.tracker = save_dir, tracker
         name = f"{tracker.name}-{blake3.blake3(tracker.destination.encode()).hexdigest()[:8]}"
-        self._file = layout.RunFiles(save_dir).published(name)
+        self.file = layout.RunFiles(save_dir).published(name)
 
     def state(self) -> State:
         """What is known; nothing, if it was lost or is broken."""
         try:
-            return msgspec.json.decode(layout.read_regular(self._file), type=State)
+            return msgspec.json.decode(layout.read_regular(self.file), type=State)
         except (OSError, ValueError):
             return State()
 
@@ -76,7 +75,7 @@ class Publication:
         ------
         TrackingError: the destination cannot be reached, or another has been writing all the time.
         """
-        if self._file in _calling.get():
+        if self.file in _calling.get():
             raise TrackingError(
                 f"{self.save_dir}: the logging function publishes the run that it is called with",
                 hint="leave run.publish() out of it; the run is being published already",
@@ -88,13 +87,13 @@ class Publication:
                 if view.fresh:
                     state = State()
                 state.ref = view.ref
-                self._keep(state)
+                self.keep(state)
                 yield Sending(self, run, view, state)
             finally:
                 view.close()
             if view.ref != state.ref:  # it was put in order at the end
                 state.ref = view.ref
-                self._keep(state)
+                self.keep(state)
 
     def removed(self, run: Record, patience: float = 60.0) -> bool:
         """Remove the view of the run; whether there was one. Raises as `begun`."""
@@ -108,7 +107,7 @@ class Publication:
 
         try:
             self._make_room()
-            held = FileLock(self._file.with_suffix(".lock"), timeout=patience, thread_local=False)
+            held = FileLock(self.file.with_suffix(".lock"), timeout=patience, thread_local=False)
             held.acquire()
         except Timeout:
             raise TrackingError(
@@ -124,35 +123,29 @@ class Publication:
             held.release()
 
     def _make_room(self) -> None:
-        self._refuse_links()
         state = layout.RunFiles(self.save_dir).state
+        if link := layout.find_link(self.save_dir, (layout.STATE,)):
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), link)
         if not state.exists():  # a folder from before runctx, which git may hold
             state.mkdir(exist_ok=True)
             (state / ".gitignore").write_text("*\n")
-        self._file.parent.mkdir(exist_ok=True)
+        self.file.parent.mkdir(exist_ok=True)
 
-    def _refuse_links(self) -> None:
-        if link := layout.find_link(self.save_dir, (layout.STATE,)):
-            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), link)
-
-    def _keep(self, state: State) -> None:
+    def keep(self, state: State) -> None:
+        """Write down how far it has come, if the folder can be written to."""
         with contextlib.suppress(OSError):
-            self._refuse_links()
-            layout.write_atomically(self._file, msgspec.json.encode(state))
+            self._make_room()
+            layout.write_atomically(self.file, msgspec.json.encode(state))
 
 
 class Sending:
     """What can be done while a view is held."""
 
     def __init__(self, publication: Publication, run: Record, view: View, state: State) -> None:
-        self._publication, self.run, self.view, self._state = publication, run, view, state
-        folder = publication.save_dir
-        position = functools.partial(_position, folder, {})
-        self._follower = Follower(folder / layout.METRICS, state.places, position)
-
-    @property
-    def state(self) -> State:
-        return self._state
+        self._publication, self.run, self.view, self.state = publication, run, view, state
+        self._places: dict[str, int | None] = {}
+        folder = publication.save_dir / layout.METRICS
+        self._follower = Follower(folder, state.places, self._place_of_task)
 
     def send(self, most: int | None = None) -> int:
         """Send the numbers that are new, in batches; how many they were.
@@ -170,55 +163,54 @@ class Sending:
             if not numbers:
                 break
             self.view.log(numbers)
-            self._kept()
+            self.keep()
             sent += len(numbers)
         return sent
 
     def describe(self, digest: str) -> None:
         """Say all that is not a number, and keep the digest of it."""
-        self.view.describe(self.run, self._parents())
-        self._state.described = digest
-        self._kept()
-
-    def call(self, function: Callable[[Record], Any], digest: str) -> None:
-        """Call the user's logging function, and keep its digest once it has returned."""
-        if not isinstance(self.view, Extensible):
-            raise TrackingError(f"{self._publication.tracker.name} does not support logging functions")
-        self._state.function = ""
-        self._kept()
-        outer = _calling.set(_calling.get() | {self._publication._file})
-        try:
-            self.view.call(function, self.run)
-        finally:
-            _calling.reset(outer)
-        self._state.function = digest
-        self._kept()
-
-    def _kept(self) -> None:
-        self._state.ref = self.view.ref
-        self._publication._keep(self._state)
-
-    def _parents(self) -> dict[str, str]:
-        found = {}
+        parents = {}
         for parent in self.run.upstream:
             if parent.found:
                 with contextlib.suppress(RunctxError):
                     ref = Publication(parent.save_dir, self._publication.tracker).state().ref
                     if ref is not None:
-                        found[parent.id] = ref
-        return found
+                        parents[parent.id] = ref
+        self.view.describe(self.run, parents)
+        self.state.described = digest
+        self.keep()
+
+    def call(self, function: Callable[[Record], Any], digest: str) -> None:
+        """Call the user's logging function, and keep its digest once it has returned."""
+        if not isinstance(self.view, Extensible):
+            raise TrackingError(f"{self._publication.tracker.name} does not support logging functions")
+        described, self.state.described, self.state.function = self.state.described, "", ""
+        self.keep()  # whoever goes on after a kill describes the run again, and so undoes what the function had left
+        outer = _calling.set(_calling.get() | {self._publication.file})
+        try:
+            self.view.call(function, self.run)
+            self.state.function = digest
+        finally:
+            _calling.reset(outer)
+            self.state.described = described
+            self.keep()
+
+    def keep(self) -> None:
+        """Write down how far it has come."""
+        self.state.ref = self.view.ref
+        self._publication.keep(self.state)
+
+    def _place_of_task(self, key: str) -> int | None:
+        """The place of a task among the tasks of its map; maps may begin while their run is followed."""
+        if key not in self._places:
+            self._places[key] = None
+            save_dir = self._publication.save_dir
+            for todo in sorted((save_dir / layout.TASKS).glob("*/" + layout.TODO)):
+                with contextlib.suppress(RunctxError):
+                    keys = read_labels(layout.TaskFiles(save_dir, todo.parent.name))
+                    self._places.update((key, place) for place, key in enumerate(keys))
+        return self._places[key]
 
 
 _calling: ContextVar[frozenset[Path]] = ContextVar("calling", default=frozenset())
-"""What is kept of the runs whose logging functions are being called: to wait for their ends would be in vain."""
-
-
-def _position(save_dir: Path, known: dict[str, int | None], key: str) -> int | None:
-    """The place of a task among the tasks of its map; maps may begin while their run is followed."""
-    if key not in known:
-        known[key] = None
-        for todo in sorted((save_dir / layout.TASKS).glob("*/" + layout.TODO)):
-            with contextlib.suppress(RunctxError):
-                names = read_labels(layout.TaskFiles(save_dir, todo.parent.name))
-                known.update((name, place) for place, name in enumerate(names))
-    return known[key]
+"""Runs whose logging functions are being called: to wait for their ends would be in vain."""

@@ -1,14 +1,14 @@
-"""How is a run brought up to date where it can be looked at? What it read from first, and only what has changed.
+"""Bring runs up to date in trackers: those that a run read from first, and only what has changed.
 
-Whoever publishes does it by this module: `run.publish`, the commands, and the shipper. Doing it again changes nothing,
-and what was interrupted goes on.
+`run.publish`, the commands and the shipper all publish by this module. Doing it again changes nothing, and what was
+interrupted goes on.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from ..errors import DeletedError, TrackingError
 from ..interrupts import held_back
 from ..metrics import journal
 from . import logging_function, names_of, tracker_of
-from .publication import Publication, Sending, State
+from .publication import Publication
 from .tracker import Extensible, Identified, Restorable, Tracker
 
 if TYPE_CHECKING:
@@ -44,15 +44,15 @@ class Outcome:
     ref: str | None = None
     """What it calls the view of the run."""
     described: bool = False
-    """Whether anything but numbers was said."""
+    """True if anything but numbers was said."""
     numbers: int = 0
     """How many were sent."""
     called: bool = False
-    """Whether the logging function was."""
+    """True if the logging function was called."""
     restored: bool = False
-    """Whether the view had been deleted there, and is back."""
+    """True if the view had been deleted there, and is back."""
     deleted: bool = False
-    """Whether the view was deleted there, and was left so."""
+    """True if the view was deleted there, and was left so."""
     error: BaseException | None = None
     """Why it was not published, or not to the end."""
 
@@ -62,6 +62,11 @@ class Outcome:
 
 
 # -- one run in one tracker --------------------------------------------------------------------------------
+
+_MAY_HAVE_ENDED = re.compile(rb"^status: *['\"]?running", re.MULTILINE)
+"""Only then may the status be another than the lock's own word."""
+_UNFINISHED = "unfinished"
+"""In place of a digest: to be described again when all numbers are there."""
 
 
 def bring_up_to_date(
@@ -100,31 +105,37 @@ def bring_up_to_date(
     """
     said = digest(run, tracker)  # before its lock is read: what will be described is at least as new
     _bring_parents(run, tracker, patience, {run.id})
-    restored = False
+    outcome = _nothing(run, tracker)
     while True:
         try:
-            with _held(run, tracker, said, again, patience, most) as (sending, outcome):
-                outcome = replace(outcome, restored=restored)
-                if function is None or not isinstance(sending.view, Extensible):
-                    return outcome
-                call = function if given is None else lambda _: function(given)
-                sending.call(call, _call_digest(known_as or logging_function.digest(function), said))
-                return replace(outcome, called=True)
+            with Publication(run.save_dir, tracker).begun(run, patience) as sending:
+                numbers = sending.send(most)  # before anybody is told that the run has ended
+                finished = most is None or numbers < most
+                before = sending.state.described
+                describe = again or (before != said and (finished or not before))
+                if describe:
+                    sending.describe(said if finished else _UNFINISHED)
+                called = function is not None and isinstance(sending.view, Extensible)
+                if function is not None and called:
+                    call = function if given is None else lambda _: function(given)
+                    sending.call(call, _call_digest(known_as or logging_function.digest(function), said))
+                ref = sending.view.ref
+                return replace(outcome, ref=ref, described=describe, numbers=numbers, called=called)
         except DeletedError as error:
-            if not restore or restored or not isinstance(tracker, Restorable):
-                return replace(_nothing(run, tracker), ref=error.ref, deleted=True)
+            if not restore or outcome.restored or not isinstance(tracker, Restorable):
+                return replace(outcome, ref=error.ref, deleted=True)
             tracker.restore(error.ref)
-            restored = True
+            outcome = replace(outcome, restored=True)
 
 
 def is_current(run: Record, tracker: Tracker, function: str | None = None) -> bool:
-    """Whether nothing is to be done, as far as can be known without looking at the view.
+    """True if nothing is to be done, as far as can be known without looking at the view.
 
     For many runs: the lock is read, and not understood.
 
     Parameters
     ----------
-    function: digest of a logging function; whether it was the last to be called, with the run as it is now.
+    function: digest of a logging function; it was the last to be called, with the run as it is now.
 
     Raises
     ------
@@ -137,52 +148,31 @@ def is_current(run: Record, tracker: Tracker, function: str | None = None) -> bo
         return False
     if function is not None and state.function != _call_digest(function, said):
         return False
-    return all(_is_followed(path, state) for path in journal.files(run.save_dir / layout.METRICS))
+    try:
+        return all(
+            path.name in state.places and state.places[path.name].offset >= path.stat().st_size
+            for path in journal.files(run.save_dir / layout.METRICS)
+        )
+    except OSError:
+        return False
 
 
 def digest(run: Record, tracker: Tracker) -> str:
     """Of all that a tracker is told of a run, but for its numbers."""
+    files = layout.RunFiles(run.save_dir)
     try:
-        told = layout.read_regular(layout.RunFiles(run.save_dir).lock)
+        told = layout.read_regular(files.lock)
     except OSError:
         told = lock.encode(run.lock)  # from before there were locks
     status = run.status if _MAY_HAVE_ENDED.search(told) else ""
     place = tracker.identity() if isinstance(tracker, Identified) else ""
+    parts = [place.encode(), status.encode(), told]
+    with suppress(OSError):
+        parts += filter(None, [layout.read_regular(files.notes)])
     hasher = blake3()
-    try:
-        noted = layout.read_regular(layout.RunFiles(run.save_dir).notes)
-    except OSError:
-        noted = b""
-    for part in (place.encode(), status.encode(), told, *filter(None, [noted])):
+    for part in parts:
         hasher.update(b"%d:" % len(part) + part)
     return hasher.hexdigest(length=16)
-
-
-_MAY_HAVE_ENDED = re.compile(rb"^status: *['\"]?running", re.MULTILINE)
-"""Only then may the status be another than the lock's own word."""
-
-
-@contextmanager
-def _held(
-    run: Record, tracker: Tracker, said: str, again: bool, patience: float, most: int | None = None
-) -> Iterator[tuple[Sending, Outcome]]:
-    """The view of a run, with all there is to say and to send of it."""
-    with Publication(run.save_dir, tracker).begun(run, patience) as sending:
-        numbers = sending.send(most)  # before anybody is told that the run has ended
-        finished = most is None or numbers < most
-        describe = again or (sending.state.described != said and (finished or not sending.state.described))
-        if describe:
-            sending.describe(said if finished else _UNFINISHED)
-        outcome = replace(_nothing(run, tracker), described=describe, numbers=numbers)
-        yield sending, replace(outcome, ref=sending.view.ref)
-
-
-_UNFINISHED = "unfinished"
-"""In place of a digest: to be described again when all numbers are there."""
-
-
-def _nothing(run: Record, tracker: Tracker) -> Outcome:
-    return Outcome(path=run.save_dir, tracker=tracker.name, destination=tracker.destination)
 
 
 def _bring_parents(run: Record, tracker: Tracker, patience: float, begun: set[str]) -> None:
@@ -191,26 +181,19 @@ def _bring_parents(run: Record, tracker: Tracker, patience: float, begun: set[st
         if not parent.found:
             continue
         with suppress(Exception):  # a tracker of the project's may raise anything
-            said = digest(parent, tracker)
-            if parent.id in begun or _has_view(parent, tracker, said):
-                continue
-            begun.add(parent.id)
-            _bring_parents(parent, tracker, patience, begun)
-            with _held(parent, tracker, said, False, patience):
-                pass
+            said, state = digest(parent, tracker), Publication(parent.save_dir, tracker).state()
+            known = state.described == said if isinstance(tracker, Identified) else state.ref is not None
+            if parent.id not in begun and not known:
+                begun.add(parent.id)
+                _bring_parents(parent, tracker, patience, begun)
+                with Publication(parent.save_dir, tracker).begun(parent, patience) as sending:
+                    sending.send()
+                    if sending.state.described != said:
+                        sending.describe(said)
 
 
-def _has_view(run: Record, tracker: Tracker, said: str) -> bool:
-    state = Publication(run.save_dir, tracker).state()
-    return state.described == said if isinstance(tracker, Identified) else state.ref is not None
-
-
-def _is_followed(path: Path, state: State) -> bool:
-    place = state.places.get(path.name)
-    try:
-        return place is not None and place.offset >= path.stat().st_size
-    except OSError:
-        return False
+def _nothing(run: Record, tracker: Tracker) -> Outcome:
+    return Outcome(path=run.save_dir, tracker=tracker.name, destination=tracker.destination)
 
 
 def _call_digest(function: str, said: str) -> str:
@@ -297,7 +280,11 @@ def publish(run: Record, wishes: Settings, function: Callable[[Any], Any] | None
         for tracker in trackers
     ]
     if function is not None and not any(outcome.called for outcome in outcomes):
-        raise _takes_none(trackers)
+        names = ", ".join(tracker.name for tracker in trackers)
+        raise TrackingError(
+            f"the logging function was not called: {names} does not support logging functions",
+            hint='add MLflow to the trackers: tracking = ["mlflow", ...] in [tool.runctx]',
+        )
 
 
 def publish_all(
@@ -324,51 +311,31 @@ def publish_all(
     SettingsError, TrackingError: the trackers of a project cannot be had.
     """
     trackers = Trackers()
-    called = None if function is None else logging_function.digest(function)
+    known_as = None if function is None else logging_function.digest(function)
+    asked = stale or (quick and function is None)
+
+    def tried(run: Record, tracker: Tracker) -> Outcome:
+        nothing = _nothing(run, tracker)
+        if (lost := trackers.lost(tracker)) is not None:
+            return replace(nothing, error=lost)
+        try:
+            if asked and is_current(run, tracker, known_as):
+                ref = Publication(run.save_dir, tracker).state().ref
+                if ref is None or not isinstance(tracker, Restorable) or not tracker.is_missing(ref):
+                    return nothing
+            back = run.save_dir in restore
+            return bring_up_to_date(run, tracker, function=function, known_as=known_as, restore=back)
+        except (Exception, SystemExit) as error:  # the user's function, or tracker, may raise anything
+            if isinstance(error, TrackingError):
+                trackers.note(tracker, error)
+            return replace(nothing, error=error)
+
     for run in runs:
         for tracker in trackers.of_run(run.save_dir):
             outcome = None
             try:
                 with held_back():
-                    back = run.save_dir in restore
-                    outcome = _tried(run, tracker, trackers, function, called, stale, quick, back)
+                    outcome = tried(run, tracker)
             finally:
                 if outcome is not None:  # of a run that was finished after Ctrl-C, too
                     yield outcome
-
-
-def _tried(
-    run: Record,
-    tracker: Tracker,
-    trackers: Trackers,
-    function: Callable[[Any], Any] | None,
-    called: str | None,
-    stale: bool,
-    quick: bool,
-    restore: bool,
-) -> Outcome:
-    nothing = _nothing(run, tracker)
-    if (lost := trackers.lost(tracker)) is not None:
-        return replace(nothing, error=lost)
-    try:
-        asked = stale or (quick and function is None)
-        if asked and is_current(run, tracker, called) and not _is_missing(run, tracker):
-            return nothing
-        return bring_up_to_date(run, tracker, function=function, known_as=called, restore=restore)
-    except (Exception, SystemExit) as error:  # the user's function, or tracker, may raise anything
-        if isinstance(error, TrackingError):
-            trackers.note(tracker, error)
-        return replace(nothing, error=error)
-
-
-def _is_missing(run: Record, tracker: Tracker) -> bool:
-    ref = Publication(run.save_dir, tracker).state().ref
-    return ref is not None and isinstance(tracker, Restorable) and tracker.is_missing(ref)
-
-
-def _takes_none(trackers: Sequence[Tracker]) -> TrackingError:
-    names = ", ".join(tracker.name for tracker in trackers)
-    return TrackingError(
-        f"the logging function was not called: {names} does not support logging functions",
-        hint='add MLflow to the trackers: tracking = ["mlflow", ...] in [tool.runctx]',
-    )

@@ -1,20 +1,19 @@
-"""Which files of a run does MLflow show, and which of them does it have?
+"""Copy files of a run to MLflow, and keep track of what it has.
 
-Copied is what lies in the run's folder and nothing else: no link leads out of it, and what looks like a secret stays.
-What MLflow has, from us and from the user's function, is kept beside it in a file of ours.
+Nothing is copied but what lies in the run's folder: no link leads out of it, and what looks like a secret stays. What
+MLflow has, from us and from the user's function, is kept beside it in a file of ours.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import blake3
@@ -138,10 +137,10 @@ class Artifacts:
         self._inventory: Inventory | None = None
 
     @cached_property
-    def _there(self) -> Any:
-        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
+    def _repository(self) -> Any:
         with self._database.asked():
+            from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
             return get_artifact_repository(self._uri, tracking_uri=self._database.uri)
 
     @property
@@ -176,14 +175,15 @@ class Artifacts:
         with self._database.asked():
             for name in [name for name in signs if self.inventory.files[name] is None]:
                 self._put(name, chosen[name])
-            self._delete(gone)
+        self.delete(gone)
         self.inventory.files = signs
         self.keep()
 
-    def delete(self, names: Iterator[str] | list[str] | set[str]) -> None:
+    def delete(self, names: Iterable[str]) -> None:
         """Delete these, as far as they are there."""
-        with self._database.asked():
-            self._delete(names)
+        for name in names:
+            with self._database.asked():
+                self._repository.delete_artifacts(name)
 
     def names(self) -> set[str]:
         """All files that are there, but ours that says so."""
@@ -191,35 +191,26 @@ class Artifacts:
             return set(self._walk(None)) - {KEPT}
 
     def _walk(self, folder: str | None) -> Iterator[str]:
-        for entry in self._there.list_artifacts(folder):
+        for entry in self._repository.list_artifacts(folder):
             if entry.is_dir:
                 yield from self._walk(entry.path)
             else:
                 yield entry.path
 
     def _read(self, name: str) -> bytes:
-        if name not in {entry.path for entry in self._there.list_artifacts(None)}:
+        if name not in {entry.path for entry in self._repository.list_artifacts(None)}:
             return b""
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, "content")
-            self._there._download_file(
-                name, os.fspath(path)
-            )  # what `download_artifacts` does with a bar for each
-            return layout.read_regular(path)
+            return layout.read_regular(self._repository.download_artifacts(name, folder))
 
     def _put(self, name: str, source: Path | bytes) -> None:
-        folder = PurePosixPath(name).parent.as_posix()
-        if isinstance(source, Path):
-            self._there.log_artifact(os.fspath(source), None if folder == "." else folder)
-            return
+        folder, _, last = name.rpartition("/")
         with tempfile.TemporaryDirectory() as temporary:
-            path = Path(temporary, PurePosixPath(name).name)
-            path.write_bytes(source)
-            self._there.log_artifact(os.fspath(path), None if folder == "." else folder)
-
-    def _delete(self, names: Any) -> None:
-        for name in names:
-            self._there.delete_artifacts(name)
+            if isinstance(source, bytes):
+                path = Path(temporary, last)
+                path.write_bytes(source)
+                source = path
+            self._repository.log_artifact(os.fspath(source), folder or None)
 
 
 def _sign(source: Path | bytes) -> Sign | None:
@@ -227,8 +218,3 @@ def _sign(source: Path | bytes) -> Sign | None:
         return len(source), blake3.blake3(source).hexdigest()
     found = _look(source)
     return None if found is None else (found.st_size, found.st_mtime_ns)
-
-
-def as_json(value: Any) -> bytes:
-    """For people, too."""
-    return json.dumps(value, indent=1, ensure_ascii=False).encode("utf-8", "backslashreplace")

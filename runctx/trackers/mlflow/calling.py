@@ -1,9 +1,8 @@
-"""How does a logging function of the user's write into a run in MLflow, such that calling it again changes nothing?
+"""Call a logging function of the user's while a run is MLflow's active one, such that calling it again changes nothing.
 
-The MLflow run is made the active one of this thread, by the stack that `mlflow.active_run` reads: its status stays
-what it is. Numbers and parameters are held back until the function has returned, for MLflow can delete neither, and
-numbers that are there already are not added again. Files, tags and further runs, which it can delete, are written at
-once; what was there before is noted first, so that they are undone after an exception, or when a kill has left them.
+Numbers and parameters are held back until the function has returned, for MLflow can delete neither, and numbers that
+are there already are not added again. Files, tags and further runs are written at once; what was there before is noted
+first, so that they are undone after an exception, or when a kill has left them.
 """
 
 from __future__ import annotations
@@ -12,22 +11,25 @@ import contextlib
 import math
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ...errors import TrackingError
-from .artifacts import Called
-from .described import BEGUN_BY, OURS
+from .artifacts import Artifacts, Called
+from .description import BEGUN_BY, OURS
+from .entity import Entity
+from .names import is_taken
 
 if TYPE_CHECKING:
     from ...past.record import Record
-    from .tracker import MLflowView
 
 _one_at_a_time = threading.RLock()
-"""Which tracking server MLflow speaks to is a matter of the whole process."""
+"""The server that MLflow speaks to is a matter of the whole process."""
+_VARIABLES = ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID")
 
 
-def called(view: MLflowView, function: Callable[[Record], Any], run: Record) -> None:
+def call(function: Callable[[Record], Any], run: Record, entity: Entity, artifacts: Artifacts) -> None:
     """Call it, and keep what it has left.
 
     Raises
@@ -35,89 +37,188 @@ def called(view: MLflowView, function: Callable[[Record], Any], run: Record) -> 
     TrackingError: it changes a parameter, or MLflow does not take what it logs.
     Whatever the function raises: then nothing is left of it, nor of the call before.
     """
-    view.changed()
-    view.revert()
-    _undo(view)
-    inventory, entity = view.artifacts.inventory, view.entity
-    before = Called(
-        files=sorted(view.artifacts.names()), tags={key: [value] for key, value in entity.data.tags.items()}
-    )
-    inventory.begun = before
-    view.artifacts.keep()
-    held = _Held(entity)
+    entity.changed()
+    revert(entity, artifacts)
+    _undo(entity, artifacts)
+    inventory, found = artifacts.inventory, entity.now
+    tags: dict[str, list[str | None]] = {key: [value] for key, value in found.data.tags.items()}
+    inventory.begun = before = Called(files=sorted(artifacts.names()), tags=tags)
+    artifacts.keep()
+    held = _Held(entity, artifacts)
     try:
-        with _one_at_a_time, _active(view, entity), _held_back(view, held):
+        with _one_at_a_time, held.intercepting(), _active(entity):
             function(run)
-        held.release(view)
+        held.release()
     except BaseException:
         with contextlib.suppress(TrackingError):  # it is undone later, and what happened first is told
-            _keep_status(view, entity.info)
-            revert(view)
+            _restore_status(entity, found)
+            revert(entity, artifacts)
         raise
-    _keep_status(view, entity.info)
-    inventory.function = _left(view, before, held)
+    _restore_status(entity, found)
+    inventory.function = _left(entity, artifacts, before, held.params)
     inventory.begun = None
-    view.artifacts.keep()
+    artifacts.keep()
 
 
-def revert(view: MLflowView) -> None:
+def revert(entity: Entity, artifacts: Artifacts) -> None:
     """Undo what a function has left that did not come to its end."""
-    inventory = view.artifacts.inventory
+    inventory = artifacts.inventory
     if inventory.begun is not None:
-        view.changed()
-        inventory.function = _left(view, inventory.begun, None)
-        inventory.function.runs += view.begun_runs()
-        _undo(view)
+        entity.changed()
+        inventory.function = _left(entity, artifacts, inventory.begun, ())
+        inventory.function.runs += entity.begun_runs()
+        _undo(entity, artifacts)
         inventory.begun = None
-        view.artifacts.keep()
+        artifacts.keep()
 
 
-def _keep_status(view: MLflowView, before: Any) -> None:
-    """A function may well have ended the run."""
-    view.changed()
-    now = view.entity.info
-    if (now.status, now.end_time) != (before.status, before.end_time):
-        view.set_status(before.status, before.end_time)
-        view.changed()
+def _restore_status(entity: Entity, before: Any) -> None:
+    """To be the active run is to be running; the end that is there stays."""
+    entity.set_status(before.info.status)
+    entity.changed()
 
 
-def _left(view: MLflowView, before: Called, held: _Held | None) -> Called:
+def _left(entity: Entity, artifacts: Artifacts, before: Called, params: Any) -> Called:
     was = {key: values[0] for key, values in before.tags.items()}
     # a child may have told of itself meanwhile
-    now = {key: value for key, value in view.entity.data.tags.items() if not key.startswith(OURS)}
+    now = {key: value for key, value in entity.now.data.tags.items() if not key.startswith(OURS)}
     return Called(
-        files=sorted(view.artifacts.names() - set(before.files)),
-        params=sorted({*view.artifacts.inventory.function.params, *(held.params if held else ())}),
+        files=sorted(artifacts.names() - set(before.files)),
+        params=sorted({*artifacts.inventory.function.params, *params}),
         tags={key: [was.get(key), value] for key, value in now.items() if was.get(key) != value},
-        runs=view.artifacts.inventory.function.runs,
+        runs=artifacts.inventory.function.runs,
     )
 
 
-def _undo(view: MLflowView) -> None:
+def _undo(entity: Entity, artifacts: Artifacts) -> None:
     """Delete what the function has left that was called last; parameters stay, for MLflow cannot delete them."""
-    function = view.artifacts.inventory.function
-    if function.files:
-        view.artifacts.delete(function.files)
-    view.discard(function.runs)
-    now = view.entity.data.tags
+    function = artifacts.inventory.function
+    artifacts.delete(function.files)
+    entity.delete_runs(function.runs)
+    now = entity.now.data.tags
     mine = {key: was for key, (was, since) in function.tags.items() if now.get(key) == since}
-    view.say(tags={key: was for key, was in mine.items() if was is not None})
-    view.unsay([key for key, was in mine.items() if was is None])
-    view.artifacts.inventory.function = Called(params=function.params)
+    entity.set(tags={key: was for key, was in mine.items() if was is not None})
+    entity.delete_tags([key for key, was in mine.items() if was is None])
+    artifacts.inventory.function = Called(params=function.params)
     if mine:
-        view.changed()
+        entity.changed()
 
 
-# -- while it is called ------------------------------------------------------------------------------------
+@contextlib.contextmanager
+def _active(entity: Entity) -> Iterator[None]:
+    """Make it the active run of this thread, within one of the user's own, if there is one."""
+    import mlflow
+    from mlflow.tracking import fluent
+
+    variables = {name: os.environ.get(name) for name in _VARIABLES}
+    outer = mlflow.active_run()
+    # private: `set_experiment` cannot be taken back, and a run of another experiment than it said cannot be started
+    experiment = fluent._active_experiment_id
+    try:
+        mlflow.set_tracking_uri(entity.database.uri)
+        fluent._active_experiment_id = entity.now.info.experiment_id
+        with entity.database.asked(write=True):
+            mlflow.start_run(run_id=entity.ref, nested=True, log_system_metrics=False)
+        try:
+            yield
+        finally:
+            if (run := mlflow.active_run()) and run.info.run_id == entity.ref:
+                mlflow.flush_artifact_async_logging()  # which would start a run if there were none
+            while (run := mlflow.active_run()) and (outer is None or run.info.run_id != outer.info.run_id):
+                mlflow.end_run()
+    finally:
+        fluent._active_experiment_id = experiment
+        mlflow.set_tracking_uri(None)  # what the user has set stands in the variable as well
+        for name, value in variables.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 class _Held:
     """Numbers and parameters of one run, until the function has returned."""
 
-    def __init__(self, entity: Any) -> None:
-        self._known: dict[str, str] = dict(entity.data.params)
+    def __init__(self, entity: Entity, artifacts: Artifacts) -> None:
+        self._entity, self._artifacts = entity, artifacts
+        self._known: dict[str, str] = dict(entity.now.data.params)
         self.metrics: list[Any] = []
         self.params: dict[str, str] = {}
+
+    @contextlib.contextmanager
+    def intercepting(self) -> Iterator[None]:
+        """Hold back what is logged to this run, by whichever of MLflow's ways: all of them lead through its client."""
+        from mlflow import MlflowClient
+        from mlflow.entities import Metric, Param
+        from mlflow.utils.async_logging.run_operations import RunOperations
+
+        ref, alone = self._entity.ref, self._entity.database.alone
+        log_batch, create_run = MlflowClient.log_batch, MlflowClient.create_run
+        set_terminated = MlflowClient.set_terminated
+
+        def batch(
+            client: Any,
+            run_id: str,
+            metrics: Any = (),
+            params: Any = (),
+            tags: Any = (),
+            synchronous: Any = None,
+        ) -> Any:
+            if run_id == ref:
+                self.hold(metrics, params)
+                metrics = params = ()
+            if metrics or params or tags:
+                with alone():
+                    return log_batch(client, run_id, metrics, params, tags, synchronous)
+            return None if synchronous in (None, True) else RunOperations([])
+
+        def metric(
+            client: Any,
+            run_id: str,
+            key: str,
+            value: float,
+            timestamp: int | None = None,
+            step: int | None = None,
+            synchronous: Any = None,
+            **more: Any,
+        ) -> Any:
+            one = Metric(key, value, timestamp or time.time_ns() // 1_000_000, step or 0, **more)
+            return batch(client, run_id, [one], synchronous=synchronous)
+
+        def param(client: Any, run_id: str, key: str, value: Any, synchronous: Any = None) -> Any:
+            done = batch(client, run_id, params=[Param(key, str(value))], synchronous=synchronous)
+            return value if done is None else done
+
+        def create(
+            client: Any, experiment_id: str, start_time: Any = None, tags: Any = None, run_name: Any = None
+        ) -> Any:
+            told = {**(tags or {}), BEGUN_BY: ref}  # by which it is found after a kill
+            with alone():
+                made = create_run(client, experiment_id, start_time, told, run_name)
+            self._artifacts.inventory.function.runs.append(made.info.run_id)
+            return made
+
+        def terminated(
+            client: Any, run_id: str, status: str | None = None, end_time: int | None = None
+        ) -> None:
+            if run_id != ref:
+                set_terminated(client, run_id, status, end_time)
+
+        ours = {
+            "create_run": create,
+            "log_batch": batch,
+            "log_metric": metric,
+            "log_param": param,
+            "set_terminated": terminated,
+        }
+        before = {name: getattr(MlflowClient, name) for name in ours}
+        for name, method in ours.items():
+            setattr(MlflowClient, name, method)
+        try:
+            yield
+        finally:
+            for name, method in before.items():
+                setattr(MlflowClient, name, method)
 
     def hold(self, metrics: Sequence[Any], params: Sequence[Any]) -> None:
         """
@@ -125,9 +226,20 @@ class _Held:
         ------
         TrackingError: a parameter has another value already. MlflowException: what MLflow takes from nobody.
         """
-        from mlflow.utils.validation import _validate_batch_log_data
+        from mlflow import MlflowException
 
-        _validate_batch_log_data(metrics, params, [])
+        for one in (*metrics, *params):
+            if not is_taken(one.key):
+                raise MlflowException(
+                    f"invalid name {one.key!r}: MLflow takes letters, digits and _ - . : / space"
+                )
+        for one in metrics:
+            try:
+                float(one.value)
+            except (TypeError, ValueError) as error:
+                raise MlflowException(
+                    f"metric {one.key!r} must be a number; got {one.value!r:.80}"
+                ) from error
         for param in params:
             was = self._known.setdefault(param.key, param.value)
             if was != param.value:
@@ -138,25 +250,24 @@ class _Held:
             self.params[param.key] = param.value
         self.metrics += metrics
 
-    def release(self, view: MLflowView) -> None:
+    def release(self) -> None:
         """Write what is new."""
-        there = view.entity.data.params
-        view.say({key: value for key, value in self.params.items() if key not in there})
+        there = self._entity.now.data.params
+        self._entity.set({key: value for key, value in self.params.items() if key not in there})
         by_name: dict[str, dict[int, list[Any]]] = {}
         for metric in self.metrics:
             by_name.setdefault(metric.key, {}).setdefault(metric.step, []).append(metric)
-        view.add([metric for name, steps in by_name.items() for metric in _new(view, name, steps)])
+        self._entity.add([new for name, steps in by_name.items() for new in _new(self._entity, name, steps)])
 
 
-def _new(view: MLflowView, name: str, steps: dict[int, list[Any]]) -> Iterator[Any]:
+def _new(entity: Entity, name: str, steps: dict[int, list[Any]]) -> Iterator[Any]:
     """Of one metric, those that are not the newest of their step already; they become so."""
-    from mlflow import MlflowClient
     from mlflow.entities import Metric
 
     there: dict[int, list[Any]] = {}
-    if name in view.entity.data.metrics:
-        with view.database.asked():
-            for metric in MlflowClient(view.database.uri).get_metric_history(view.ref, name):
+    if name in entity.now.data.metrics:
+        with entity.database.asked():
+            for metric in entity.database.client.get_metric_history(entity.ref, name):
                 there.setdefault(metric.step, []).append(metric)
     for step, metrics in steps.items():
         newest = sorted(there.get(step, ()), key=lambda metric: metric.timestamp)[-len(metrics) :]
@@ -165,7 +276,9 @@ def _new(view: MLflowView, name: str, steps: dict[int, list[Any]]) -> Iterator[A
         moment = newest[-1].timestamp if newest else -1
         for one in metrics:
             moment = max(one.timestamp, moment + 1)
-            yield Metric(name, one.value, moment, step, one.model_id, one.dataset_name, one.dataset_digest)
+            yield Metric(
+                name, float(one.value), moment, step, one.model_id, one.dataset_name, one.dataset_digest
+            )
 
 
 def _values(metrics: Sequence[Any]) -> list[float | None]:
@@ -174,84 +287,3 @@ def _values(metrics: Sequence[Any]) -> list[float | None]:
     return [
         None if math.isnan(one.value) else min(max(float(one.value), -largest), largest) for one in metrics
     ]
-
-
-@contextlib.contextmanager
-def _held_back(view: MLflowView, held: _Held) -> Iterator[None]:
-    """What the function logs to this run goes to `held`, by whichever of MLflow's ways; tags are written at once."""
-    from mlflow.entities import RunTag
-    from mlflow.tracking._tracking_service.utils import _get_store
-    from mlflow.utils.async_logging.run_operations import RunOperations
-
-    store, ref = _get_store(view.database.uri), view.ref  # the one that MLflow's functions use
-    log_batch, set_tag, create_run = store.log_batch, store.set_tag, store.create_run
-
-    def batch(run_id: str, metrics: Any = (), params: Any = (), tags: Any = ()) -> None:
-        if run_id == ref:
-            held.hold(metrics, params)
-            metrics = params = ()
-        if metrics or params or tags:
-            with view.database.alone():
-                log_batch(run_id, list(metrics), list(params), list(tags))
-
-    def tag(run_id: str, tag: Any) -> None:
-        with view.database.alone():
-            set_tag(run_id, tag)
-
-    def later(run_id: str, metrics: Any = (), params: Any = (), tags: Any = ()) -> Any:
-        batch(run_id, metrics, params, tags)
-        return RunOperations([])
-
-    def create(experiment_id: str, user_id: str, start_time: int, tags: Any, run_name: str) -> Any:
-        told = [*(tags or ()), RunTag(BEGUN_BY, ref)]  # by which it is found after a kill
-        with view.database.alone():
-            made = create_run(experiment_id, user_id, start_time, told, run_name)
-        view.artifacts.inventory.function.runs.append(made.info.run_id)
-        return made
-
-    ours = {
-        "create_run": create,
-        "log_batch": batch,
-        "log_batch_async": later,
-        "log_metric": lambda run_id, metric: batch(run_id, [metric]),
-        "log_param": lambda run_id, param: batch(run_id, (), [param]),
-        "set_tag": tag,
-    }
-    before = {name: store.__dict__[name] for name in ours if name in store.__dict__}
-    store.__dict__.update(ours)
-    try:
-        yield
-    finally:
-        for name in ours:
-            del store.__dict__[name]
-        store.__dict__.update(before)
-
-
-@contextlib.contextmanager
-def _active(view: MLflowView, entity: Any) -> Iterator[None]:
-    """Make it the active run of this thread, within one of the user's own, if there is one."""
-    import mlflow
-    from mlflow.tracking import fluent
-    from mlflow.tracking._tracking_service import utils
-
-    uri, variables = utils._tracking_uri, {name: os.environ.get(name) for name in _VARIABLES}
-    stack, experiment = fluent._active_run_stack.get(), fluent._active_experiment_id
-    runs = list(stack)
-    try:
-        mlflow.set_tracking_uri(view.database.uri)
-        fluent._active_experiment_id = entity.info.experiment_id
-        stack.append(mlflow.ActiveRun(entity))
-        yield
-        mlflow.flush_artifact_async_logging()
-    finally:
-        stack[:] = runs
-        fluent._active_experiment_id = experiment
-        mlflow.set_tracking_uri(uri)
-        for name, value in variables.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
-_VARIABLES = ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID")

@@ -1,7 +1,7 @@
-"""Where does MLflow keep the runs of this project, and how is it asked?
+"""Connect to the place where MLflow keeps the runs of a project, and say what is wrong with it.
 
-The only module that connects to MLflow. A sqlite file is written by one process at a time, for it breaks if two
-create it at once; what is wrong with a destination is known in seconds, and said without its credentials.
+A sqlite file is written by one of our processes at a time, for it breaks if two create it at once. What is wrong with a
+destination is known in seconds, and said without its credentials.
 """
 
 from __future__ import annotations
@@ -11,9 +11,7 @@ import logging
 import os
 import re
 import sqlite3
-import sys
 from collections.abc import Iterator, Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode
@@ -27,51 +25,58 @@ if TYPE_CHECKING:
 
     from ...settings import Settings
 
-_BEFORE_IMPORT = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_LOGGING_LEVEL": "ERROR"}
-_IMPATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
-"""By default, a server that is gone is waited for for 45 s."""
-_REFUSED = ("UNAUTHENTICATED", "PERMISSION_DENIED")
-"""MLflow's words for 401 and 403."""
+_VARIABLES = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_SQLALCHEMYSTORE_POOLCLASS": "NullPool",  # a connection that is kept goes on to a file that was replaced
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # by default, a server that is gone is waited for for 45 s
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+}
+"""What MLflow is to do while we ask it, unless the user has set it."""
 _PATIENCE = 20.0
 """Seconds to wait for others who hold a database: as long as MLflow itself waits for sqlite."""
 _LONGEST = 500
 """Bytes of a path that SQLite opens: 512 on Linux, less the endings of the names of files beside it."""
+_ACCOUNT = re.compile(r"(?<=://)[^:/@]*(?::(?!\d+/)[^@]*)?@(?:[^/@]*@)*")
+"""User and password of an address. As SQLAlchemy reads them, a password may have `/`, `?`, `#` and brackets in it."""
+_LOGIN = re.compile(
+    r"error code 40[13]\b|authenticated|PERMISSION_DENIED|<form|<html|text/html", re.IGNORECASE
+)
+"""Of MLflow's message, where a server answers 401, 403 or with a page for people to log in."""
 
 
 class Database:
-    """One destination; nothing is loaded or asked before `store` is needed."""
+    """One destination; nothing is loaded or asked before `client` is needed."""
 
     def __init__(self, wishes: Settings) -> None:
         self.root = wishes.root.absolute()
         self.uri, self.file = places.tracking_uri(wishes), places.database(wishes)
         self.destination = _without_credentials(self.uri)
-        self._store: Any = None
-        self._made: int | None = None
-
-    @property
-    def artifacts(self) -> Path | None:
+        self._is_server = self.uri.lower().startswith(("http://", "https://"))
+        self.artifacts = None if self._is_server else self.root / layout.ARTIFACTS
         """The folder of files; None where a server chooses."""
-        return None if self._is_server else self.root / layout.ARTIFACTS
+        self._client: Any = None
+        self._inode: int | None = None
+        self._lock: BaseFileLock | None = None
 
     @property
-    def store(self) -> Any:
-        """MLflow's own access to it, which is made if there is none yet, or the file was replaced meanwhile."""
-        if self._store is None or self._made != _inode(self.file):
-            _load_mlflow()
+    def client(self) -> Any:
+        """MLflow's client; another one, and a new file if there is none, once the file is not what it was."""
+        if self._client is None or self._inode != _inode(self.file):
             with self.asked(write=True):
                 self._check()
-                self._store = self._opened()
-                self._made = _inode(self.file)
-        return self._store
+                self._client, self._inode = self._connected(), _inode(self.file)
+        return self._client
 
     @contextlib.contextmanager
     def asked(self, *, write: bool = False) -> Iterator[None]:
         """For MLflow's doing alone: whatever goes wrong there is a TrackingError."""
-        with contextlib.ExitStack() as held:
+        with contextlib.ExitStack() as stack:
             if write:
-                held.enter_context(self.alone())
-            if self._is_server:
-                held.enter_context(_variables(_IMPATIENCE))
+                stack.enter_context(self.alone())
+            stack.enter_context(_variables(_VARIABLES))
             try:
                 yield
             except TrackingError:
@@ -87,46 +92,39 @@ class Database:
         ------
         TrackingError: somebody has been writing all the time.
         """
-        from filelock import Timeout
+        from filelock import FileLock, Timeout
 
-        if self._guard is None:
+        if self.file is None:
             yield
             return
+        self._lock = self._lock or FileLock(f"{self.file}.lock", timeout=3 * _PATIENCE)
         try:
-            self._guard.acquire()
+            self._lock.acquire()
         except (OSError, Timeout) as error:
             raise self._told(error) from error
         try:
             yield
         finally:
-            self._guard.release()
-
-    @property
-    def _is_server(self) -> bool:
-        return self.uri.lower().startswith(("http://", "https://"))
-
-    @cached_property
-    def _guard(self) -> BaseFileLock | None:
-        from filelock import FileLock
-
-        return None if self.file is None else FileLock(f"{self.file}.lock", timeout=3 * _PATIENCE)
+            self._lock.release()
 
     def _check(self) -> None:
-        """What is wrong with a file is known at once: MLflow tries for minutes."""
-        if self.file is None:
-            if self.uri.startswith("sqlite:"):
-                raise sqlite3.DatabaseError("a database in memory would be lost with the process")
-            return
-        from sqlalchemy.engine import make_url
+        """What is wrong is known at once: MLflow tries for minutes."""
+        from sqlalchemy.engine import create_engine, make_url
+        from sqlalchemy.pool import NullPool
 
-        if (length := len(os.fsencode(self.file))) > _LONGEST:
-            raise self._elsewhere(f"its path has {length} bytes; SQLite opens at most {_LONGEST}")
-        if Path(make_url(self.uri).database or "") != self.file:
-            raise self._elsewhere("SQLAlchemy before 2.1 takes no path with a question mark or `%`")
-        if self.file.exists():
-            with open(layout.open_regular(self.file), "rb") as stream:
-                if stream.read(16) not in (b"", b"SQLite format 3\0"):
-                    raise sqlite3.DatabaseError("file is not a database")
+        if self.file is not None:
+            if (length := len(os.fsencode(self.file))) > _LONGEST:
+                raise self._elsewhere(f"its path has {length} bytes; SQLite opens at most {_LONGEST}")
+            if Path(make_url(self.uri).database or "") != self.file:
+                raise self._elsewhere("SQLAlchemy before 2.1 takes no path with a question mark or `%`")
+            if self.file.exists():
+                with open(layout.open_regular(self.file), "rb") as stream:
+                    if stream.read(16) not in (b"", b"SQLite format 3\0"):
+                        raise sqlite3.DatabaseError("file is not a database")
+        elif self.uri.startswith("sqlite:"):
+            raise sqlite3.DatabaseError("a database in memory would be lost with the process")
+        elif re.match(r"(postgresql|mysql|mssql)\b", self.uri):
+            create_engine(self.uri, poolclass=NullPool).connect().close()
 
     def _elsewhere(self, why: str) -> TrackingError:
         return TrackingError(
@@ -134,31 +132,25 @@ class Database:
             hint="set `tracking_uri` in [tool.runctx] to another place, e.g. sqlite:////home/me/runs.db",
         )
 
-    def _opened(self) -> Any:
-        from mlflow.tracking._tracking_service import utils
-
-        if self.file is not None and _is_empty(self.file):
-            _make(self.file)
-        if self._store is not None:  # connections that are open go to the file that was there before
-            self._store.engine.dispose()
-            utils._tracking_store_registry._get_store_with_resolved_uri.cache_clear()
-        return utils._get_store(self.uri, None if self.artifacts is None else self.artifacts.as_uri())
-
-    def _asks_for_credentials(self) -> bool:
-        """Whether a server answers 401, 403 or with a page for people to log in, where MLflow answers with JSON."""
-        from mlflow.tracking._tracking_service.utils import get_default_host_creds
-        from mlflow.utils.rest_utils import http_request
-
+    def _connected(self) -> Any:
         try:
-            question = "/api/2.0/mlflow/experiments/get?experiment_id=0"
-            answer = http_request(get_default_host_creds(self.uri), question, "GET")
-        except Exception:  # gone, or too busy: MLflow raises what it likes
-            return False
-        is_page = "html" in answer.headers.get("content-type", "")
-        return answer.status_code in (401, 403) or (answer.status_code == 200 and is_page)
+            with _variables(layout.variables_of_home()):
+                from mlflow import MlflowClient
+        except ImportError as error:
+            raise TrackingError(f"mlflow cannot be imported: {error}", hint="pip install mlflow") from error
+        logging.getLogger("mlflow.store.db.utils").setLevel(
+            logging.CRITICAL
+        )  # its tracebacks: ours say it in a line
+        if self.file is not None and _is_empty(self.file):
+            _make(self.file, self.root / layout.ARTIFACTS)
+        client = MlflowClient(self.uri)
+        if self.file is not None:
+            _remove_misread(self.file)
+        return client
 
     def _told(self, error: Exception) -> TrackingError:
         text = str(getattr(error, "message", None) or error or type(error).__name__)
+        asks_for_credentials = _LOGIN.search(f"{text} {getattr(error, 'error_code', '')}") is not None
         text = Redactor().text(text.replace(self.uri, self.destination))
         text = re.sub(r"\s+", " ", re.split(r"\n\[SQL|\n\(Background", text)[0])
         if "locked" in text.lower() or type(error).__name__ == "Timeout":
@@ -168,31 +160,16 @@ class Database:
             hint = next(filter(None, map(permissions.hint, needed)), None) or (
                 "check that MLflow of this version made it, and that the disk has room"
             )
-        elif self._is_server:
-            hint = "check that the server runs; nothing is lost, and `runctx publish` sends the run later"
-            if getattr(error, "error_code", None) in _REFUSED or self._asks_for_credentials():
-                hint = (
-                    "the server asks for credentials, or for others: set MLFLOW_TRACKING_USERNAME and "
-                    "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
-                )
-        else:
+        elif not self._is_server:
             hint = "`tracking_uri` can be sqlite:///FILE, an address such as http://localhost:5000, or a database"
+        elif asks_for_credentials:
+            hint = (
+                "the server asks for credentials, or for others: set MLFLOW_TRACKING_USERNAME and "
+                "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+            )
+        else:
+            hint = "check that the server runs; nothing is lost, and `runctx publish` sends the run later"
         return TrackingError(f"MLflow at {self.destination}: {text[:500]}", hint)
-
-
-def _load_mlflow() -> None:
-    if "mlflow" not in sys.modules:
-        for name, value in _BEFORE_IMPORT.items():
-            os.environ.setdefault(name, value)
-    try:
-        with _variables(layout.variables_of_home()):
-            import mlflow  # noqa: F401
-            from mlflow.store.db import utils
-    except ImportError as error:
-        raise TrackingError(f"mlflow cannot be imported: {error}", hint="pip install mlflow") from error
-    logging.getLogger(utils.__name__).setLevel(logging.CRITICAL)  # its tracebacks: ours say it in a line
-    utils.MAX_RETRY_COUNT = 3  # a database that is gone is waited for for 100 s otherwise
-    utils._make_parent_dirs_if_sqlite = lambda uri: None  # it takes the quoted path for the path
 
 
 @contextlib.contextmanager
@@ -220,21 +197,25 @@ def _is_empty(file: Path) -> bool:
         )
 
 
-def _make(file: Path) -> None:
+def _make(file: Path, artifacts: Path) -> None:
     """Make MLflow's tables under another name first: half of them can be neither used nor completed."""
-    from mlflow.store.db import utils
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     new = file.with_name(f"{file.name}.new")
     for half in (new, file):
         for left in (half, half.with_name(f"{half.name}-journal")):
             left.unlink(missing_ok=True)
     os.close(os.open(new, os.O_CREAT | os.O_EXCL, 0o666))  # SQLite's own mode shuts out the group
-    engine = utils.create_sqlalchemy_engine(places.address_of(new))
-    try:
-        utils._initialize_tables(engine)
-    finally:
-        engine.dispose()
+    SqlAlchemyStore(places.address_of(new), artifacts.as_uri()).engine.dispose()
     os.replace(new, file)
+
+
+def _remove_misread(file: Path) -> None:
+    """MLflow makes the folder of a database as it is quoted in the address: remove that, if it is another."""
+    quoted = Path(places.address_of(file).removeprefix("sqlite:///"))
+    if quoted != file:
+        with contextlib.suppress(OSError):
+            os.removedirs(quoted.parent)
 
 
 def _inode(file: Path | None) -> int | None:
@@ -249,7 +230,3 @@ def _without_credentials(uri: str) -> str:
     secret = Redactor().is_secret
     shown = [(key, REDACTED if secret(key) else value) for key, value in parse_qsl(query, True)]
     return address + mark + urlencode(shown)
-
-
-_ACCOUNT = re.compile(r"(?<=://)[^:/@]*(?::(?!\d+/)[^@]*)?@(?:[^/@]*@)*")
-"""User and password of an address. As SQLAlchemy reads them, a password may have `/`, `?`, `#` and brackets in it."""

@@ -1,4 +1,4 @@
-"""What is a metric, a parameter or a tag called in MLflow, and what was it called before?
+"""Map the names of metrics, parameters and tags to names that MLflow takes, and back.
 
 MLflow takes letters, digits and `_ - . : / space`, in what could be a relative path without detours, up to 250
 characters. Such a name stays as it is. Any other character becomes `_x3d_`, its code in hexadecimal between marks;
@@ -26,6 +26,11 @@ _REFUSED = re.compile(
     r"|(?:(?<=\A)|(?<=/))\.(?=\.?(?:/|\Z))"  # `.` and `..`, as parts
     r"|\A\.(?=\.)"
 )
+
+
+def is_taken(name: str) -> bool:
+    """Whether MLflow takes it as it is."""
+    return 0 < len(name) <= LONGEST and not _REFUSED.search(name)
 
 
 def mapped(name: str) -> str:

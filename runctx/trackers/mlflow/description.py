@@ -1,7 +1,7 @@
-"""What is said of a run in MLflow, beside its numbers and files?
+"""Describe a run in MLflow: parameters, tags, status and the text that its page begins with.
 
-Pure functions of the lock: parameters, tags, status and the text that its page begins with. Whatever comes from the
-run stands in the text as code, so that nothing in it is taken for Markdown or HTML.
+Pure functions of the lock. Whatever comes from the run stands in the text as code, so that nothing in it is taken for
+Markdown or HTML.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ...display import words
 from ...notes import NO_NOTES, Notes
@@ -81,7 +81,7 @@ class Description:
         return told | {names.mapped(CHANGED + names.original(name)): "no longer set" for name in gone}
 
 
-def described(
+def describe(
     lock: Lock,
     status: str,
     parents: Mapping[str, str | None],
@@ -126,11 +126,6 @@ def stale(tags: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
     return [key for key in tags if key.startswith(OURS) and not key.startswith(_KEPT) and key not in wanted]
 
 
-def tag_value(id: str) -> str:
-    """An id as it can be searched for."""
-    return names.mapped(id)
-
-
 def page(experiment: str, run: str) -> str:
     """Address of a run's page, within MLflow."""
     return f"#/experiments/{experiment}/runs/{run}"
@@ -146,18 +141,13 @@ def _params(lock: Lock) -> tuple[dict[str, str], dict[str, str], dict[str, str]]
     for key, given in words.leaves(lock.config):
         if len(params) == _PARAMS:
             break
-        name, value = names.mapped(key), _clean(_text(given))
+        text = given if isinstance(given, str) else json.dumps(given, ensure_ascii=False, default=str)
+        name, value = names.mapped(key), _clean(text)
         if len(value) > _LONGEST_PARAM:
             long_values[key] = value
             value = f"{value[:500]}… ({len(value)} characters, see {LONG_VALUES})"
         params[name], keys[name] = value, key
     return params, keys, long_values
-
-
-def _text(given: Any) -> str:
-    if isinstance(given, str):
-        return given
-    return json.dumps(given, ensure_ascii=False, default=str)
 
 
 # -- tags --------------------------------------------------------------------------------------------------
@@ -167,7 +157,7 @@ def _tags(
     lock: Lock, status: str, parents: Mapping[str, str | None], children: str, notes: Notes
 ) -> Iterator[tuple[str, str]]:
     commit, source = (lock.source.commit or "").removeprefix("git:"), lock.source
-    yield ID, tag_value(lock.id)
+    yield ID, names.mapped(lock.id)  # as it can be searched for
     yield "runctx.version", lock.runctx
     yield "runctx.stage", lock.stage
     yield "runctx.status", status

@@ -1,7 +1,7 @@
-"""Which runs wait for their views, and is somebody there who sees to them?
+"""Announce runs to the shipper, and start one if there is none.
 
-The part of the shipper that the user's process loads: it writes a small file, looks at a lock, and seldom starts a
-process.
+This is what the user's process loads: it writes a small file, looks at a lock, and seldom starts a process. One shipper
+serves all runs of a project on a host; it is in `shipper`.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
-from ... import layout, liveness, places
-from ...errors import TrackingError
-from ...model import VERSION
-from ...redact import Redactor
+from .. import layout, liveness, places
+from ..errors import TrackingError
+from ..model import VERSION
+from ..redact import Redactor
 
 if TYPE_CHECKING:
-    from ...settings import Settings
+    from ..settings import Settings
 
 
 def announce(save_dir: Path, wishes: Settings, trackers: Sequence[str]) -> None:
@@ -78,33 +78,36 @@ class Note:
 
 
 class Spool:
-    """What was announced to one shipper: nobody else's, for it tells paths.
+    """What was announced to one shipper; private, for it tells paths.
 
     Parameters
     ----------
     folder: of its files.
     """
 
-    __slots__ = ("folder",)
-
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.lock = folder / "shipper.lock"
+        """Held by the shipper."""
+        self.log = folder / "log"
+        """What the shipper said."""
 
     @classmethod
     def of(cls, wishes: Settings) -> Spool:
         """The one for runs of a project that are shown at the same place, on this host."""
+        told = (  # all that a shipper takes from settings and environment; without credentials
+            VERSION,
+            sys.executable,
+            wishes.root,
+            wishes.tracking,
+            Redactor().text(places.tracking_uri(wishes)),
+            wishes.experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME", ""),
+            wishes.max_artifact_size,
+            wishes.system_metrics,
+        )
+        name = blake3(repr(told).encode("utf-8", "backslashreplace")).hexdigest(length=4)
         host = re.sub(r"[^\w.-]", "_", platform.node()) or "localhost"
-        return cls(layout.cache_dir() / "shipper" / host / _digest(wishes))
-
-    @property
-    def lock(self) -> Path:
-        """Held by the shipper."""
-        return self.folder / "shipper.lock"
-
-    @property
-    def log(self) -> Path:
-        """What the shipper said."""
-        return self.folder / "log"
+        return cls(layout.cache_dir() / "shipper" / host / name)
 
     def add(self, note: Note) -> None:
         """Put down an announcement, under a name of its own: who has read another one does not remove it.
@@ -150,21 +153,6 @@ class Spool:
         return file.rename(self.folder / "runs" / file.name)
 
 
-def _digest(wishes: Settings) -> str:
-    """Of all that a shipper takes from settings and environment; without credentials, which stay off the disk."""
-    told = (
-        VERSION,
-        sys.executable,
-        wishes.root,
-        wishes.tracking,
-        Redactor().text(places.tracking_uri(wishes)),
-        wishes.experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME", ""),
-        wishes.max_artifact_size,
-        wishes.system_metrics,
-    )
-    return blake3(repr(told).encode("utf-8", "backslashreplace")).hexdigest(length=4)
-
-
 # -- starting it -------------------------------------------------------------------------------------------
 
 _BOOT = """
@@ -174,10 +162,10 @@ if os.fork():
     os._exit(0)
 package, spool, *paths = sys.argv[1:]
 sys.path.insert(0, package)
-from runctx.trackers.shipper import process
+from runctx.trackers import shipper
 sys.path.remove(package)
 sys.path.extend(path for path in paths if path not in sys.path)
-process.main(spool)
+shipper.main(spool)
 """
 """The user's process waits for no child: the one it starts forks another, which belongs to nobody. Modules of hers are
 found after all others, for she may have a tracker there, but also an `email.py`."""
@@ -207,7 +195,7 @@ def _start(spool: Spool, wishes: Settings) -> None:
         environ.setdefault(threads, "1")
     if environ.get("MLFLOW_TRACKING_URI") and not wishes.tracking_uri:
         environ["MLFLOW_TRACKING_URI"] = places.tracking_uri(wishes)
-    package = Path(__file__).parents[3]
+    package = Path(__file__).parents[2]
     paths = [os.path.abspath(path) for path in sys.path if path]
     log = os.open(spool.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     # not by subprocess: a child that is still there when its object goes is a ResourceWarning in the user's process
