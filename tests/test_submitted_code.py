@@ -21,7 +21,7 @@ import pytest
 import runctx
 from runctx import snapshot
 from runctx.errors import LedgerError
-from runctx.launchers import code
+from runctx.launchers import checkout as code
 from runctx.launchers.checkout import LARGE, checkout
 from runctx.redact import SECRET_FILES
 
@@ -44,12 +44,11 @@ def submit(fn, to=os.environ["JOB"]):
 
 WORK = """
 import json, pickle, sys
-from runctx.launchers import code
+from runctx.launchers import checkout
 with open(sys.argv[1], "rb") as file:
     submitted, function = pickle.load(file)
-code.use(submitted)
-result = pickle.loads(function)()
-print(json.dumps([result, code.strangers(submitted)]))
+checkout.use(submitted)
+print(json.dumps(pickle.loads(function)()))
 """
 
 
@@ -73,12 +72,11 @@ class Job:
         path = os.pathsep.join((str(self.folder / "tools"), environ.pop("PYTHONPATH", ""))).rstrip(os.pathsep)
         self._run(arguments, cwd, {"PYTHONPATH": path, "JOB": str(self.folder), **environ})
 
-    def work(self, cwd: Path, **environ: str) -> tuple[Any, list[str]]:
-        """Run the worker; what the function returned, and the strangers."""
+    def work(self, cwd: Path, **environ: str) -> Any:
+        """Run the worker; what the function returned."""
         job = str(self.folder / "job.pickle")
         arguments = ("-c", (self.folder / "tools" / "work.py").read_text(), job)
-        result, strangers = json.loads(self._run(arguments, cwd, environ).splitlines()[-1])
-        return result, strangers
+        return json.loads(self._run(arguments, cwd, environ).splitlines()[-1])
 
     def _run(self, arguments: tuple[str, ...], cwd: Path, environ: dict[str, str]) -> str:
         done = subprocess.run(
@@ -149,7 +147,7 @@ def test_a_script_and_the_modules_beside_it(make_repo: MakeRepo, job: Job) -> No
     for name in ("train", "early", "late"):
         edit(root / f"run/{name}.py")
     for cwd in (root, root / "run"):
-        assert job.work(cwd) == (["early", "late, uncommitted"], [])
+        assert job.work(cwd) == ["early", "late, uncommitted"]
 
 
 def test_a_program_started_as_a_module(make_repo: MakeRepo, job: Job) -> None:
@@ -168,7 +166,7 @@ def test_a_program_started_as_a_module(make_repo: MakeRepo, job: Job) -> None:
     )
     job.submit("-m", "pkg.train", cwd=root)
     shutil.rmtree(root / "pkg")
-    assert job.work(root) == (["one", "two"], [])
+    assert job.work(root) == ["one", "two"]
 
 
 def test_a_notebook(make_repo: MakeRepo, job: Job) -> None:
@@ -180,7 +178,7 @@ def test_a_notebook(make_repo: MakeRepo, job: Job) -> None:
     job.submit("-c", "from submitting import submit\nimport mine\nsubmit(mine.work)", cwd=root / "nb")
     edit(root / "nb/mine.py")
     edit(root / "nb/other.py")
-    assert job.work(root / "nb") == ("other", [])
+    assert job.work(root / "nb") == "other"
 
 
 def test_a_namespace_package_in_two_folders(make_repo: MakeRepo, job: Job) -> None:
@@ -198,7 +196,7 @@ def test_a_namespace_package_in_two_folders(make_repo: MakeRepo, job: Job) -> No
     job.submit("t.py", cwd=root, PYTHONPATH=os.pathsep.join((str(root / "a"), str(root / "b"))))
     edit(root / "a/ns/one.py")
     edit(root / "b/ns/two.py")
-    assert job.work(root) == ([1, 2], [])
+    assert job.work(root) == [1, 2]
 
 
 def test_a_repository_that_is_a_package_itself(make_repo: MakeRepo, job: Job, tmp_path: Path) -> None:
@@ -218,7 +216,7 @@ def test_a_repository_that_is_a_package_itself(make_repo: MakeRepo, job: Job, tm
     job.submit("-c", textwrap.dedent(program), cwd=root)
     edit(root / "one.py")
     edit(root / "two.py")
-    assert job.work(tmp_path) == ([1, 2], [])
+    assert job.work(tmp_path) == [1, 2]
 
 
 HOOK = """
@@ -263,8 +261,8 @@ def test_editable_installs_of_a_src_layout(make_repo: MakeRepo, job: Job, instal
     job.submit("bin/t.py", cwd=root, **environ)
     edit(root / "src/pkg/part.py", "NAME = 'edited'")
     edit(root / "src/pkg/late.py", "NAME = 'edited'")
-    (part, late, said), strangers = job.work(root, **environ)
-    assert (part, late, strangers) == ("submitted", "submitted, too", [])
+    part, late, said = job.work(root, **environ)
+    assert (part, late) == ("submitted", "submitted, too")
     assert said == ("edited" if "before" in install else "submitted, too")  # beyond our reach: see `use`
 
 
@@ -277,10 +275,10 @@ def test_an_installed_module_of_the_same_name_stays_what_it_was(make_repo: MakeR
         "from submitting import submit\nimport both, mine\ndef work():\n    return both.NAME\nsubmit(work)",
     )
     job.submit("t.py", cwd=root)
-    assert job.work(root) == ("installed", [])
+    assert job.work(root) == "installed"
     job.submit("t.py", cwd=root, PYTHONPATH=str(root / "src"))
     edit(root / "src/both.py")
-    assert job.work(root) == ("project", [])
+    assert job.work(root) == "project"
 
 
 def test_workers_of_workers(make_repo: MakeRepo, job: Job) -> None:
@@ -299,11 +297,11 @@ def test_workers_of_workers(make_repo: MakeRepo, job: Job) -> None:
     edit(root / "lib/t.py", textwrap.dedent(program))
     job.submit("lib/t.py", cwd=root)
     edit(root / "lib/mine.py")
-    assert job.work(root) == (["submitted"] * 3, [])
+    assert job.work(root) == ["submitted"] * 3
 
 
 def test_without_a_repository(tmp_path: Path, job: Job) -> None:
-    """Modules that were imported are as they were submitted; what else lies there is found, and told."""
+    """Modules that were imported are as they were submitted; what else lies there is found."""
     lab = tmp_path / "lab"
     edit(lab / "t.py", "from submitting import submit\nimport pkg.one\n")
     with (lab / "t.py").open("a") as file:
@@ -320,7 +318,7 @@ def test_without_a_repository(tmp_path: Path, job: Job) -> None:
     job.submit("t.py", cwd=lab)
     edit(lab / "pkg/one.py")
     edit(lab / "pkg/__init__.py")
-    assert job.work(lab) == (["1,2", "late"], ["pkg.late"])
+    assert job.work(lab) == ["1,2", "late"]
 
 
 def test_modules_that_the_snapshot_leaves_out(make_repo: MakeRepo, job: Job, tmp_path: Path) -> None:
@@ -342,7 +340,7 @@ def test_modules_that_the_snapshot_leaves_out(make_repo: MakeRepo, job: Job, tmp
     job.submit("t.py", cwd=root, PYTHONPATH=str(tmp_path / "elsewhere"))
     edit(root / "pkg/_version.py")
     edit(tmp_path / "elsewhere/other/one.py")
-    assert job.work(root) == ([7, "other", "as it is now"], ["settings"])
+    assert job.work(root) == [7, "other", "as it is now"]
 
 
 def test_modules_of_a_submodule(make_repo: MakeRepo, job: Job) -> None:
@@ -356,7 +354,7 @@ def test_modules_of_a_submodule(make_repo: MakeRepo, job: Job) -> None:
     commit_all(root)
     job.submit("t.py", cwd=root, PYTHONPATH=str(root / "sub"))
     edit(root / "sub/lib.py")
-    assert job.work(root) == ("beside it", [])
+    assert job.work(root) == "beside it"
 
 
 def test_a_worker_with_another_python(make_repo: MakeRepo, job: Job) -> None:
@@ -373,13 +371,13 @@ def test_a_worker_with_another_python(make_repo: MakeRepo, job: Job) -> None:
     made = replace(made, path=(theirs, shared, *made.path), python=made.python | {theirs})
     (job.folder / "job.pickle").write_bytes(pickle.dumps((made, function)))
     edit(root / "lib/mine.py")
-    assert job.work(root) == (["submitted", [shared]], [])
+    assert job.work(root) == ["submitted", [shared]]
 
 
 def test_an_environment_inside_the_repository_is_no_part_of_the_project(
     make_repo: MakeRepo, job: Job
 ) -> None:
-    """Packages of a `.venv` that lies in the work tree are imported from there, and are no strangers."""
+    """Packages of a `.venv` that lies the work tree are imported from there."""
     root = make_repo({".gitignore": "/.venv", "t.py": ""})
     packages = root / ".venv/lib/python3.11/site-packages"
     edit(packages / "tool.py", "")
@@ -388,24 +386,7 @@ def test_an_environment_inside_the_repository_is_no_part_of_the_project(
         "from submitting import submit\nimport tool\nsubmit(lambda: tool.__file__)\n",
     )
     job.submit("t.py", cwd=root, PYTHONPATH=str(packages))
-    assert job.work(root) == (str(packages / "tool.py"), [])
-
-
-def test_what_a_program_imports_by_an_absolute_path_is_told(make_repo: MakeRepo, job: Job) -> None:
-    """A folder of the work tree that a task itself puts in front of the search path gives a stranger."""
-    root = make_repo({"deep/mine.py": "NAME = 1", "t.py": ""})
-    program = f"""
-        from submitting import submit
-        def work():
-            import sys
-            sys.path.insert(0, {str(root / "deep")!r})
-            import mine
-            return mine.NAME
-        submit(work)
-        """
-    edit(root / "t.py", textwrap.dedent(program))
-    job.submit("t.py", cwd=root)
-    assert job.work(root) == (1, ["mine"])
+    assert job.work(root) == str(packages / "tool.py")
 
 
 def test_our_own_repository(make_repo: MakeRepo, tmp_path: Path) -> None:
@@ -426,8 +407,7 @@ def test_our_own_repository(make_repo: MakeRepo, tmp_path: Path) -> None:
         """
     edit(root / "t.py", textwrap.dedent(program))
     job.submit("t.py", cwd=root, PYTHONPATH=str(root))
-    result, strangers = job.work(root, PYTHONPATH=str(root))
-    assert (set(result), strangers) == ({str(root.resolve() / "runctx/__init__.py")}, [])
+    assert set(job.work(root, PYTHONPATH=str(root))) == {str(root.resolve() / "runctx/__init__.py")}
 
 
 # -- what is checked out ----------------------------------------------------------------------------------
@@ -577,10 +557,10 @@ def test_many_processes_check_out_at_once(make_repo: MakeRepo, tmp_path: Path) -
         import sys
         from pathlib import Path
         from runctx import snapshot
-        from runctx.launchers import checkout, code
+        from runctx.launchers import checkout
         root, to = Path(sys.argv[1]), Path(sys.argv[2])
         taken = snapshot.take(root, message="m", cache=to / "cache")
-        code.verify(checkout.checkout(taken.source, taken.root, to / "code"))
+        checkout.verify(checkout.checkout(taken.source, taken.root, to / "code"))
         """
     arguments = [sys.executable, "-c", textwrap.dedent(program), str(root), str(tmp_path)]
     together = [subprocess.Popen(arguments) for _ in range(4)]
@@ -685,7 +665,7 @@ def test_bytecode_that_is_tracked_plays_no_role(make_repo: MakeRepo, job: Job) -
     )
     commit_all(root)
     job.submit("t.py", cwd=root)
-    assert job.work(root) == ("fresh", [])
+    assert job.work(root) == "fresh"
 
 
 def test_the_description_travels(make_repo: MakeRepo, tmp_path: Path) -> None:
@@ -703,13 +683,13 @@ def test_using_it_twice_changes_nothing_more(make_repo: MakeRepo, job: Job) -> N
         from submitting import submit
         def work():
             import os, pickle, sys
-            from runctx.launchers import code
+            from runctx.launchers import checkout
             before = list(sys.path), os.environ.get("PYTHONPATH")
             with open(sys.argv[1], "rb") as file:
-                code.use(pickle.load(file)[0], verified=True)
+                checkout.use(pickle.load(file)[0], verified=True)
             return before == (list(sys.path), os.environ.get("PYTHONPATH"))
         submit(work)
         """
     edit(root / "t.py", textwrap.dedent(program))
     job.submit("t.py", cwd=root)
-    assert job.work(root, PYTHONPATH=str(root)) == (True, [])
+    assert job.work(root, PYTHONPATH=str(root))

@@ -23,7 +23,7 @@ from ..tasks.shifts import Shift, note_jobs, read_all
 from ..tasks.supervisor import Plan, Supervisor
 from ..tasks.worker import SIGNALS
 from . import scheduler
-from .code import Code, use
+from .checkout import Code, use
 from .local import Joblib
 
 RESERVE = 5.0
