@@ -166,7 +166,7 @@ _SHORT = 10**15
 _redactor = Redactor()
 
 
-def label(value: Any, most: int = 80, redactor: Redactor = _redactor, into: str | None = None) -> str:
+def label(value: Any, most: int = 80, redactor: Redactor = _redactor) -> str:
     """A short text of a task: one line, no control characters, no secrets; never raises.
 
     A text or path is shown as it is, a combination by its name, all else much as `repr` does.
@@ -175,15 +175,10 @@ def label(value: Any, most: int = 80, redactor: Redactor = _redactor, into: str 
     ----------
     most: characters; a longer text loses its middle.
     redactor: decides what is secret.
-    into: the key of the configuration at which the task is set; if that is a secret's, nothing is shown.
 
     >>> label("images/0001.png"), label({"lr": 0.1, "api_key": "abc"}), label(range(10**9))
     ('images/0001.png', "{'lr': 0.1, 'api_key': '<redacted>'}", 'range(0, 1000000000)')
-    >>> label("hunter2", into="api_key")
-    '<redacted>'
     """
-    if into and redactor.is_secret(into):
-        return REDACTED
     kind = type(value)
     if kind is float or (kind is int and abs(value) < _SHORT):
         return repr(value)
@@ -194,6 +189,41 @@ def label(value: Any, most: int = 80, redactor: Redactor = _redactor, into: str 
     if not text.isprintable():
         text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return text if len(text) <= most else f"{text[: most // 3]}…{text[most // 3 + 1 - most :]}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Labels:
+    """Short texts of the tasks of one map, without secrets.
+
+    Parameters
+    ----------
+    into: the key of the configuration at which tasks are set; if that is a secret's, nothing is shown.
+
+    >>> labels = Labels.of(Redactor(), "api_key")
+    >>> labels.learn("hunter2")
+    >>> labels.text("hunter2"), labels.redactor.text("refused hunter2")
+    ('<redacted>', 'refused <redacted>')
+    """
+
+    redactor: Redactor
+    into: str | None
+    is_secret: bool
+
+    @classmethod
+    def of(cls, redactor: Redactor, into: str | None) -> Labels:
+        return cls(redactor, into, bool(into) and redactor.is_secret(into or ""))
+
+    def learn(self, task: Any) -> None:
+        """Remember the secrets in a task, before anything is said of it."""
+        if self.is_secret or type(task) not in _NUMBERS:
+            self.redactor.learn({self.into: task} if self.into else task)
+
+    def text(self, task: Any) -> str:
+        return REDACTED if self.is_secret else label(task, redactor=self.redactor)
+
+
+_NUMBERS = frozenset({int, float, bool, NoneType})
+"""Types of which a value is no secret, unless its key says so."""
 
 
 def kind_of(value: Any) -> str:

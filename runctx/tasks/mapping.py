@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 import secrets
@@ -20,7 +21,7 @@ from ..model import Omission, Source, Tasks
 from ..redact import Redactor
 from . import ledger, progress, worker
 from .attached import Parent
-from .keys import digest, kind_of, label
+from .keys import Labels, digest, kind_of, label
 from .ledger import Fault, Final, Rows
 from .results import Results, summary, unfinished
 from .supervisor import Plan
@@ -59,9 +60,9 @@ class Order:
     show: bool
     """Whether there may be a progress bar."""
 
-    def label(self, task: Any) -> str:
-        """A short text of a task, without secrets."""
-        return label(task, redactor=self.parent.redactor, into=self.into)
+    @functools.cached_property
+    def labels(self) -> Labels:
+        return Labels.of(self.parent.redactor, self.into)
 
 
 def checked(function: Any, tasks: Any, into: Any, n_jobs: Any, retries: Any, on_error: Any) -> None:
@@ -184,7 +185,7 @@ def fan_out(order: Order) -> Results:
     if launcher.waits:
         shutil.rmtree(files.state, ignore_errors=True)
         if order.on_error != "return" and (entry.failed or unfinished(entry)):
-            labels = {key: order.label(task) for key, task in zip(keys, order.tasks, strict=True)}
+            labels = {key: order.labels.text(task) for key, task in zip(keys, order.tasks, strict=True)}
             raise failure(entry, labels, rows, results, why)
     return results
 
@@ -206,7 +207,7 @@ def _check_same(order: Order) -> None:
 def _work(order: Order) -> worker.Work:
     return worker.Work(
         function=order.function,
-        into=order.into,
+        labels=order.labels,
         config=order.config,
         retries=order.retries,
         stop_on_error=order.on_error == "stop",
@@ -221,7 +222,7 @@ def _write(files: TaskFiles, order: Order, keys: Sequence[str], wanted: Sequence
         from .. import config
 
         first = order.tasks[0]  # a mistake is said before anything starts
-        config.with_task(order.config, order.into, first, order.label(first))
+        config.with_task(order.config, order.into, first, order.labels.text(first))
     # what an earlier session has left goes at once, so that no worker of its can stray into the new one
     gone = files.state.with_name(f".{files.name}.{secrets.token_hex(4)}.tmp")
     try:
@@ -242,9 +243,9 @@ def _write(files: TaskFiles, order: Order, keys: Sequence[str], wanted: Sequence
     files.kept.mkdir(parents=True, exist_ok=True)
     # a worker learns the secrets of its own tasks; what all of them print, and their errors, come here
     for task in order.tasks:
-        order.parent.redactor.learn({order.into: task} if order.into else task)
+        order.labels.learn(task)
     order.parent.log.renew_redaction()
-    return ledger.write_tasks(files, order.tasks, keys, wanted, order.label)
+    return ledger.write_tasks(files, order.tasks, keys, wanted, order.labels.text)
 
 
 @contextmanager
@@ -351,13 +352,15 @@ def inside_a_task(
     """
     from ..config import with_task
 
+    labels = Labels.of(redactor, into)
+
     def result(task: Any) -> Any:
-        redactor.learn({into: task} if into else task)
+        labels.learn(task)
         for left in range(retries, -1, -1):
             try:
                 if into is None:
                     return function(task)
-                return function(with_task(config, into, task, label(task, redactor=redactor, into=into)))
+                return function(with_task(config, into, task, labels.text(task)))
             except Exception as error:
                 if not left and on_error != "return":
                     raise

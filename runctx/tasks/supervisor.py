@@ -30,7 +30,7 @@ from ..redact import Redactor
 from .ledger import Author, Fault, Ledger, Row, Writer
 from .serialization import dump_error
 from .shifts import Shift, dead_ones, read_all
-from .worker import Terms, here, load_work
+from .worker import Terms, load_work
 
 Start = Callable[[Terms, int], Iterable[str]]
 """Calls the terms that many times at once, each in a worker; returns what they returned."""
@@ -131,7 +131,7 @@ class Supervisor:
             elsewhere=elsewhere,
             prepare=prepare,
             original=original,
-            cwd=here(),
+            cwd=os.fspath(layout.here() or ""),
         )
         self._halted: float | None = None
         self._killed = threading.Event()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import functools
 import multiprocessing
@@ -27,7 +28,7 @@ from .. import layout, said
 from ..capture import seeding
 from ..layout import TaskFiles
 from .attached import Parent, Task, current, write_notes
-from .keys import digest, label
+from .keys import Labels, digest
 from .ledger import Author, Claims, Fault, Read, Row, Todo, Writer
 from .serialization import dump_error, dumps, small
 
@@ -46,7 +47,7 @@ class Work:
     """What to do with each task; travels to the workers by cloudpickle."""
 
     function: Callable[[Any], Any]
-    into: str | None
+    labels: Labels
     config: Any
     """What the run was given, unresolved; None where tasks are not laid on a configuration."""
     retries: int
@@ -56,14 +57,13 @@ class Work:
 
     def call(self, task: Any) -> Any:
         """The function of the task."""
-        redactor, into = self.parent.redactor, self.into
-        redactor.learn({into: task} if into else task)  # before anything is said of it
-        if into is None:
+        self.labels.learn(task)
+        if self.labels.into is None:
             return self.function(task)
         from .. import config
 
-        text = label(task, redactor=redactor, into=into)
-        return self.function(config.with_task(self.config, into, task, text))
+        text = self.labels.text(task)
+        return self.function(config.with_task(self.config, self.labels.into, task, text))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -285,11 +285,17 @@ class Worker:
         return True
 
     def _go_home(self) -> None:
-        if self._cwd and here() != self._cwd:
-            try:
+        if not self._cwd:
+            return
+        try:
+            away = os.getcwd() != self._cwd
+        except OSError:  # it was deleted
+            away = True
+        if away:
+            with contextlib.suppress(
+                OSError
+            ):  # not there, on this machine or any more: the tasks' own affair
                 os.chdir(self._cwd)
-            except OSError:
-                pass  # it is not there, on this machine or any more: relative paths are the tasks' own affair
 
     def _leave_task(self) -> list[Read]:
         """End the runs inside the task that are still open; what they read."""
@@ -344,14 +350,6 @@ class Worker:
 
 _FILE = re.compile(r'^([ |]*File ")([^"\n]+)', re.MULTILINE)
 """In a traceback."""
-
-
-def here() -> str:
-    """The current folder; empty if it was deleted."""
-    try:
-        return os.getcwd()
-    except OSError:
-        return ""
 
 
 # -- what to do with tasks -------------------------------------------------------------------------------------------
