@@ -1,4 +1,4 @@
-"""How do plain dicts become the model's classes?
+"""Make the model's classes from plain dicts.
 
 A module of its own, because msgspec looks at a class when it first meets it, and two threads that do so at the same
 moment crash the process: while a module is imported, there is only one. What only writes locks never loads it.

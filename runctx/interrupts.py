@@ -1,4 +1,4 @@
-"""How does a step finish when a signal's handler raises in the middle of it, as Ctrl-C's does?"""
+"""Hold back Ctrl-C, and whatever a signal's handler raises, until a step has finished."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where does each file of a run lie, and how is it written?
+"""Name the files of a run's folder, and write them.
 
 The only module that spells a file name of a run's folder. Nothing here knows what the files mean.
 """

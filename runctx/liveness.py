@@ -1,4 +1,4 @@
-"""Is a run's process still there?
+"""Tell whether a run's process is still there.
 
 The process holds a lock on a file, which the operating system frees however the process ends: that is how a
 reader tells a running run from a crashed one.

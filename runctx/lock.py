@@ -1,4 +1,4 @@
-"""run.lock <-> `runctx.model.Lock`: how is it written, read, and refused?"""
+"""Write, read and refuse run.lock: text of YAML <-> `runctx.model.Lock`."""
 
 from __future__ import annotations
 

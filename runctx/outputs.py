@@ -1,4 +1,4 @@
-"""What did the run leave behind in its folder?"""
+"""Hash what a run has saved in its folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where do trackers keep what they show, and what of that lies in the project? Results, which are no source.
+"""Say where trackers keep what they show, and what of that lies in the project: results, which are no source.
 
 A run asks this when it begins: nothing of a tracker is loaded for it.
 """

@@ -1,4 +1,4 @@
-"""Which earlier run does this one go on with, and may it?
+"""Find the earlier run that a run goes on with, and take it over.
 
 Whoever holds the liveness lock of a run's folder may; of two that resume it at once, one does.
 """

@@ -1,4 +1,4 @@
-"""What does this project want? `[tool.runctx]` in pyproject.toml < `RUNCTX_*` variables < arguments."""
+"""Read the settings of a project: `[tool.runctx]` in pyproject.toml < `RUNCTX_*` variables < arguments."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be asked of a run, be it live or past? Whatever its lock knows, under the same names."""
+"""What can be asked of a run, live or past, that stands in its lock."""
 
 from __future__ import annotations
 

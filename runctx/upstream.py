@@ -1,4 +1,4 @@
-"""Which earlier runs did this run read from?"""
+"""Find the earlier runs that the inputs of a run belong to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How does the user see that a run is waiting for hashes, and how does she stop it?"""
+"""Wait for hashes, with a progress bar, until Ctrl-C."""
 
 from __future__ import annotations
 
