@@ -18,14 +18,14 @@ from hypothesis import strategies as st
 
 from runctx import Run, display, lock
 from runctx.display import table, tables, words
-from runctx.display.lineage import MOST
+from runctx.display.lineage import MOST, LineageView
 from runctx.display.run import RunView, map_line
 from runctx.display.words import as_text
 from runctx.metrics.series import Metrics, Series
 from runctx.model import Data, Failure, Lock, Omission, Session, Summary, Tasks
-from runctx.past.columns import column
-from runctx.past.lineage import view
 from runctx.past.listing import differences, listing
+from runctx.past.query import column
+from runctx.past.record import edges, known_runs
 from runctx.past.row import Row, parse
 from tests.pastruns import ESCAPE, START, child_of, make_lock
 from tests.strategies import locks
@@ -77,11 +77,11 @@ def page(one: Lock, status: str, failed: Any = {}) -> str:  # noqa: B006 - nobod
 
 
 def tree(one: Lock, statuses: dict[str, Any]) -> Any:
-    return view(one, statuses).tree()
+    return LineageView(root=one.id, runs=known_runs(one), statuses=statuses, edges=edges(one)).tree()
 
 
-def drawn(one: Lock) -> str:
-    return view(one, {}).picture()
+def drawn(one: Lock, statuses: dict[str, Any] = {}) -> str:  # noqa: B006 - nobody changes it
+    return LineageView(root=one.id, runs=known_runs(one), statuses=statuses, edges=edges(one)).picture()
 
 
 MAPPED = Tasks(
@@ -159,7 +159,7 @@ class TestHarmless:
     def test_hostile_lock(self):
         """Escape sequences, markup and scripts are shown as what they are."""
         one = hostile()
-        for text in (page(one, one.status), view(one, {one.id: ESCAPE}).picture()):
+        for text in (page(one, one.status), drawn(one, {one.id: ESCAPE})):
             tags_of(text)
             assert "&lt;script&gt;" in text
         for text in shown(one):

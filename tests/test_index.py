@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runctx import Run, layout, lock, yamlfile
-from runctx.cli.past import ls
+from runctx.cli.browse import ls
 from runctx.config.text import structure_digest
 from runctx.errors import LockError, NoRunError, SettingsError
 from runctx.model import Command, Failure, Lock, Origin, Summary

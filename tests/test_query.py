@@ -20,11 +20,10 @@ from runctx import Run
 from runctx.errors import QueryError
 from runctx.model import Summary
 from runctx.past.cache import Entry
-from runctx.past.columns import column
 from runctx.past.index import runs
-from runctx.past.many import Runs
-from runctx.past.query import MOST_CHARACTERS, Query
+from runctx.past.query import MOST_CHARACTERS, Query, column
 from runctx.past.row import Row
+from runctx.past.runs import Runs
 from tests.pastruns import START, make_lock, write_run
 
 CONFIG = ("lr", "opt.name", "a-b", "n")

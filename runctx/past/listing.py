@@ -11,7 +11,7 @@ from rich.text import Text
 from ..display import words
 from ..display.table import Listing, status
 from ..model import SYSTEM
-from .columns import Column, column, direction
+from .query import Column, column, direction
 from .row import Row
 
 _HEADS = ("run", "status", "started", "took", "commit")
@@ -72,6 +72,14 @@ def listing(
 def name(row: Row) -> str:
     """What a listing calls a run: its id, or its folder if its lock cannot be read."""
     return words.path(row.path) if row.status == "broken" else words.line(row.id, 80)
+
+
+def short_names(rows: Sequence[Row]) -> list[str]:
+    """The ids; without the letters at their end unless these are needed to tell them apart."""
+    short = [row.id.rpartition("-")[0] for row in rows]
+    if all(short) and len(set(short)) == len(short):
+        return [words.line(one, 80) for one in short]
+    return [name(row) for row in rows]
 
 
 def _cells(row: Row) -> list[Text]:

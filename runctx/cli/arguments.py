@@ -15,8 +15,8 @@ from ..errors import NoRunError, RunctxError
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-    from ..past.many import Runs
     from ..past.row import Row
+    from ..past.runs import Runs
 
 
 _ONE = "a path in the run's folder, its id or the beginning of one, `latest`, or the name of a stage: its newest run"
@@ -81,7 +81,7 @@ def which(names: Sequence[str], where: str | None = None, *, as_given: bool = Fa
     NoRunError: one of the names means nothing. QueryError: the expression cannot be read.
     """
     from ..past import index
-    from ..past.many import Runs
+    from ..past.runs import Runs
 
     found = [*map(_runs, names)] or [index.runs()]
     entries = {entry.path: entry for one in found for entry in one._entries}.values()
