@@ -28,7 +28,7 @@ def show(shown: Any) -> None:
 
 
 def hints(sentences: Iterable[str]) -> None:
-    """What else the user may want to know."""
+    """Hints on stderr."""
     from ..display import words
 
     for sentence in sentences:

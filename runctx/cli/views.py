@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,6 +59,8 @@ def publish(
 
     The function is imported from the current folder, e.g. `--with train:log_run` or `--with src/train.py:log_run`.
     """
+    from tqdm import tqdm
+
     from ..trackers import logging_function
     from ..trackers.publishing import publish_all
 
@@ -73,10 +75,12 @@ def publish(
     done: list[Outcome] = []
     interrupted = False
     try:
-        with _bar(len(runs)) as advance:
+        with tqdm(
+            total=len(runs), desc="publish", unit=" runs", file=sys.stderr, leave=False, disable=None
+        ) as bar:
             for outcome in publish_all(runs, function=called, stale=stale, quick=not names, restore=alone):
                 done.append(outcome)
-                advance(len(done) == 1 or done[-1].path != done[-2].path)
+                bar.update(len(done) == 1 or done[-1].path != done[-2].path)
     except KeyboardInterrupt:
         interrupted = True
     _outcomes(done, interrupted, as_json)
@@ -88,9 +92,6 @@ def publish(
         sys.exit(1)
 
 
-# -- which runs --------------------------------------------------------------------------------------------
-
-
 def _chosen(patterns: Sequence[str], where: str | None) -> tuple[list[Record], set[Path]]:
     """The oldest first, folders without a lock before them; and the folders of those that are named by themselves."""
     from ..past import index
@@ -99,11 +100,11 @@ def _chosen(patterns: Sequence[str], where: str | None) -> tuple[list[Record], s
     from ..trackers.publishing import settings_of
 
     named: list[str] = []
-    unlocked: dict[Path, None] = {}
+    old: dict[Path, None] = {}
     alone: set[Path] = set()
-    passed_over = 0
+    skipped = 0
     for pattern in patterns:
-        folders = list(_matches(pattern))
+        folders = _folders(pattern)
         if len(folders) == 1 and is_run(pattern):
             named.append(pattern)
             alone.add(index.find(pattern))
@@ -111,38 +112,37 @@ def _chosen(patterns: Sequence[str], where: str | None) -> tuple[list[Record], s
         if not glob.has_magic(pattern):
             # a run by its name, or a folder from before runctx
             alone.add(folders[0] if folders else index.find(pattern))
-        old = [folder for folder in folders if _is_unlocked(folder, is_named=len(folders) == 1)]
-        passed_over += sum(_has_files(folder) and not _has_run(folder) for folder in {*folders} - {*old})
-        unlocked |= dict.fromkeys(old if where is None else ())
-        if not old or len(old) < len(folders):
+        found = [folder for folder in folders if _is_legacy(folder, alone=len(folders) == 1)]
+        skipped += sum(_has_files(folder) and not _has_run(folder) for folder in {*folders} - {*found})
+        old |= dict.fromkeys(found if where is None else ())
+        if not found or len(found) < len(folders):
             named.append(pattern)
-    if passed_over:
-        # a glob often takes in folders of other things
+    if skipped:  # a glob often takes in folders of other things
         click.echo(
-            f"skipped, without run.lock or configuration: {passed_over}\nhint: name such a folder by itself",
+            f"skipped, without run.lock or configuration: {skipped}\nhint: name such a folder by itself",
             err=True,
         )
-    runs = list(which(named, where)) if named or not patterns else []
-    redactors = ((folder, Redactor(settings_of(folder).redact)) for folder in unlocked)
-    return [*(record_of(folder, redactor) for folder, redactor in redactors), *reversed(runs)], alone
+    runs = which(named, where) if named or not patterns else []
+    records = [record_of(folder, Redactor(settings_of(folder).redact)) for folder in old]
+    return [*records, *reversed(runs)], alone
 
 
-def _matches(pattern: str) -> Iterator[Path]:
-    """Folders that are meant, if a folder or a glob is given."""
+def _folders(pattern: str) -> list[Path]:
+    """Those that are meant, if a folder or a glob is given."""
     given = os.path.abspath(os.path.expanduser(pattern))
     found = [given] if os.path.lexists(given) or not glob.has_magic(given) else sorted(glob.glob(given))
-    return (Path(path) for path in found if os.path.isdir(path))
+    return [Path(path) for path in found if os.path.isdir(path)]
 
 
-def _is_unlocked(folder: Path, is_named: bool) -> bool:
-    """Whether a folder is a run's from before runctx: it has files, or among others a configuration."""
+def _is_legacy(folder: Path, alone: bool) -> bool:
+    """True if a folder is a run's from before runctx: it has files, or among others a configuration."""
     from ..past.legacy import has_config
 
-    return not _has_run(folder) and (has_config(folder) or (is_named and _has_files(folder)))
+    return not _has_run(folder) and (has_config(folder) or (alone and _has_files(folder)))
 
 
 def _has_run(folder: Path) -> bool:
-    """Whether it is a run's, is in one, or has one in it."""
+    """True if it is a run's, is in one, or has one in it."""
     from ..past import index
 
     return layout.find_run(folder) is not None or len(index.runs(folder)) > 0
@@ -155,19 +155,7 @@ def _has_files(folder: Path) -> bool:
         return False
 
 
-# -- what became of them -----------------------------------------------------------------------------------
-
-
-@contextmanager
-def _bar(total: int) -> Iterator[Callable[[int], Any]]:
-    """A progress bar, if somebody sees it."""
-    if not sys.stderr.isatty():
-        yield lambda more: None
-        return
-    from tqdm import tqdm
-
-    with tqdm(total=total, desc="publish", unit=" runs", file=sys.stderr, leave=False) as bar:
-        yield bar.update
+# -- outcomes ----------------------------------------------------------------------------------------------
 
 
 def _outcomes(done: Sequence[Outcome], interrupted: bool, as_json: bool) -> None:
@@ -219,7 +207,7 @@ def _reason(outcome: Outcome) -> str:
 
 
 def _plain(outcome: Outcome) -> dict[str, Any]:
-    told = {
+    plain = {
         "path": os.fspath(outcome.path),
         "tracker": outcome.tracker,
         "destination": outcome.destination,
@@ -228,13 +216,13 @@ def _plain(outcome: Outcome) -> dict[str, Any]:
         "numbers": outcome.numbers,
     }
     if outcome.error is None:
-        return told
-    told["error"] = _reason(outcome)
+        return plain
+    plain["error"] = _reason(outcome)
     if not isinstance(outcome.error, RunctxError):
         from ..redact import Redactor
 
-        told["traceback"] = Redactor().text(said.users_traceback(outcome.error))
-    return told
+        plain["traceback"] = Redactor().text(said.users_traceback(outcome.error))
+    return plain
 
 
 # -- MLflow's pages ----------------------------------------------------------------------------------------
@@ -266,7 +254,7 @@ def ui(port: int | None, no_publish: bool, browse: bool, as_json: bool) -> None:
             if not no_publish:
                 runs.publish(bar=True)
             page = table.page(runs.tracker.experiment_id, arranged=False)
-            _tell(f"{runs.tracker.destination.rstrip('/')}/{page}", browse, as_json)
+            _show_address(f"{runs.tracker.destination.rstrip('/')}/{page}", browse, as_json)
         else:
             _serve(runs, port, not no_publish, browse, as_json)
 
@@ -284,7 +272,7 @@ def _serve(runs: _Runs, port: int | None, publish: bool, browse: bool, as_json: 
             runs.publish(bar=True)
         table.arrange(runs.tracker)
         _wait(server)
-        _tell(f"{server.address}/{table.page(runs.tracker.experiment_id)}", browse, as_json)
+        _show_address(f"{server.address}/{table.page(runs.tracker.experiment_id)}", browse, as_json)
         _say("press Ctrl-C to stop the server")
         looked = time.monotonic()
         while True:
@@ -302,7 +290,7 @@ class _Runs:
     def __init__(self, tracker: MLflow) -> None:
         self.tracker = tracker
         self._seen: dict[str, Row] = {}
-        self._told: set[tuple[str, str]] = set()
+        self._reported: set[tuple[str, str]] = set()
 
     def publish(self, *, bar: bool = False) -> bool:
         """Bring those up to date that are new, go on, or are not as they were at the last look; whether any was not."""
@@ -328,7 +316,7 @@ class _Runs:
         return found
 
     def _bring(self, run: Record) -> bool:
-        """Whether it was not up to date; what is wrong with a run is said once, and is no matter of the others."""
+        """True if it was not up to date; what is wrong with a run is said once, and is no matter of the others."""
         from ..trackers.publishing import bring_up_to_date, is_current
 
         try:
@@ -336,8 +324,8 @@ class _Runs:
         except RunctxError as error:
             self._seen.pop(os.fspath(run.save_dir), None)  # it may go better at the next look
             failure = (str(run.save_dir), error.message)
-            if failure not in self._told:
-                self._told.add(failure)
+            if failure not in self._reported:
+                self._reported.add(failure)
                 _say(f"not published: {': '.join(failure)}")
             return False
 
@@ -353,7 +341,7 @@ def _wait(server: Server) -> None:
         server.wait()
 
 
-def _tell(address: str, browse: bool, as_json: bool) -> None:
+def _show_address(address: str, browse: bool, as_json: bool) -> None:
     if as_json:
         output.json({"address": address}, one_line=True)
     else:

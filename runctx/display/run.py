@@ -64,7 +64,7 @@ class RunView:
         yield Padding(grid, (0, 0, 0, 2))
 
     def html(self) -> str:
-        """What one looks for first; text takes the page's colours."""
+        """The sections that readers look for first; text takes the page's colours."""
         sections = {name: items for name, items in self._sections().items() if name not in _NOT_ON_A_PAGE}
         if (error := self.lock.error) is not None:
             sections = {"error": [Text(words.error(error.type, error.message, 400), "red")], **sections}
@@ -192,7 +192,7 @@ def _tasks(one: Tasks, failed: Sequence[str]) -> Text:
 
 
 def map_line(one: Tasks) -> str:
-    """What the lock says of a map, on one line.
+    """Progress and launcher of a map, on one line.
 
     >>> map_line(Tasks(name="main", function="m.main", launcher="joblib", total=9, done=7, failed=1, workers=2))
     'main: 7 of 9 done, 1 failed, 1 not run; joblib, 2 workers'

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class _Absent:
-    """What stands in the place of a value that a run does not have; null is another thing."""
+    """Stands for a value that a run does not have; null is another thing."""
 
     def __repr__(self) -> str:
         return "ABSENT"
@@ -65,7 +65,7 @@ class Line:
 
     @property
     def is_folded(self) -> bool:
-        """Whether it is a package that only some of the runs have imported."""
+        """True if it is a package that only some of the runs have imported."""
         return self.section == "packages" and ABSENT in self.values
 
 
@@ -82,7 +82,7 @@ class Side:
 
 
 class Comparison:
-    """What differs between runs, in the order of the runs; shows as a table.
+    """The differences between runs, in the order of the runs; shows as a table.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """`runs`: what they are; `differs`: section -> key -> a value of each, or None; `equal`: the value of all."""
-        told: dict[str, Any] = {
+        plain: dict[str, Any] = {
             "runs": [
                 {
                     "id": side.lock.id,
@@ -138,8 +138,8 @@ class Comparison:
         }
         for line in self.lines:
             value = _plain(line.values) if line.differs else line.values[0]
-            told["differs" if line.differs else "equal"].setdefault(line.section, {})[line.key] = value
-        return told
+            plain["differs" if line.differs else "equal"].setdefault(line.section, {})[line.key] = value
+        return plain
 
     def to_pandas(self, *, equal: bool = False) -> pandas.DataFrame:
         """A column for each run, under its id; a line for each value that differs.
@@ -174,11 +174,11 @@ class Comparison:
         """
         shown = [line for line in self.differing if not line.is_folded]
         lines = (self.lines if equal else shown)[:_MOST_LINES]
-        told = [f"hint: {words.line(hint)}" for hint in self.hints if hints]
+        hints_below = [f"hint: {words.line(hint)}" for hint in self.hints if hints]
         return Table(
             heads=["", *(words.line(name, 80) for name in self.names)],
             rows=[_cells(line) for line in lines],
-            notes=[*self._notes(equal), *told],
+            notes=[*self._notes(equal), *hints_below],
             numbers=[place for place, line in enumerate(lines) if line.section == "metrics"],
         )
 
@@ -212,9 +212,7 @@ def _side(run: BaseRun) -> Side:
     except NoRunError:  # all that is known of it stands in a later run's lock
         folder = None
     found = logged(folder, status) if folder is not None else {}
-    metrics = {
-        name: told for name, told in (found or run.lock.metrics).items() if not name.startswith(SYSTEM)
-    }
+    metrics = {name: one for name, one in (found or run.lock.metrics).items() if not name.startswith(SYSTEM)}
     notes = NO_NOTES if folder is None else readable(folder)
     return Side(lock=run.lock, status=status, folder=folder, notes=notes, metrics=metrics)
 
@@ -244,7 +242,7 @@ def _side_by_side(section: str, sides: Sequence[Mapping[str, Any]]) -> Iterator[
 
 def _of_run(side: Side) -> dict[str, Any]:
     lock = side.lock
-    told = {
+    values = {
         "stage": lock.stage,
         "status": side.status,
         "error": lock.error and lock.error.type.removeprefix("builtins."),
@@ -254,7 +252,7 @@ def _of_run(side: Side) -> dict[str, Any]:
         "note": side.notes.note or None,
         "commit": lock.source.commit and lock.source.commit.removeprefix("git:"),
     }
-    return {key: value for key, value in told.items() if value is not None}
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def _config(lock: Lock) -> dict[str, Any]:
@@ -295,7 +293,7 @@ _FUNCTIONS: dict[str, Callable[..., float]] = {"min": min, "max": max}
 
 
 def _parts(found: Sequence[Summary | None], part: str) -> tuple[Any, ...]:
-    return tuple(ABSENT if told is None else getattr(told, part) for told in found)
+    return tuple(ABSENT if one is None else getattr(one, part) for one in found)
 
 
 def _best(values: Sequence[Any], better: Callable[..., float] | None) -> tuple[int, ...]:

@@ -102,12 +102,12 @@ def _entries(roots: Sequence[bytes]) -> list[Entry]:
                     fresh.append(held)
             entries[folder] = held
     if closed:
-        _tell(closed, roots)
+        _warn_of(closed, roots)
     cache.save(layout.cache_dir(), fresh, [folder for folder in known if folder not in entries])
     return [_with_process(entry) if entry.running else entry for entry in entries.values()]
 
 
-def _tell(closed: Sequence[bytes], roots: Sequence[bytes]) -> None:
+def _warn_of(closed: Sequence[bytes], roots: Sequence[bytes]) -> None:
     """Warn of folders that cannot be read; that the first one searched cannot be is an error."""
     first = Path(os.fsdecode(closed[0]))
     hint = permissions.hint(first / layout.LOCK, os.R_OK) or permissions.hint(first, os.R_OK)
@@ -217,7 +217,7 @@ def _read(folder: bytes, found: list[os.stat_result]) -> Entry | None:
 
 
 def _with_process(entry: Entry) -> Entry:
-    """What says running is running, has ended since its lock was looked at, or has crashed."""
+    """The entry of a run that says running: it is, has ended since its lock was read, or has crashed."""
     row, folder = row_of(entry), os.fsdecode(entry.path)
     if is_alive(folder, row.host, row.pid):
         return entry

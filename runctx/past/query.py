@@ -174,7 +174,7 @@ def _rank(value: Any) -> tuple[int, Any]:
 
 
 def direction(metric: str) -> Literal["min", "max"] | None:
-    """Whether less or more of a metric is better, as far as the words of its name tell.
+    """The better values of a metric, `min` or `max`, as far as the words of its name tell; else None.
 
     A name that begins with `neg`, as those of scikit-learn's scorers, is turned round; a weight or a scale of a loss
     is no loss.
@@ -191,7 +191,7 @@ def direction(metric: str) -> Literal["min", "max"] | None:
 
 
 _BETWEEN = re.compile(r"[^A-Za-z0-9]+|(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
-"""What is between two words, in `BCELoss` too."""
+"""Between two words, in `BCELoss` too."""
 _LOW = re.compile(
     r"(\w*loss|errors?|err|mse|rmse|mae|s?mape|r?msle|nll|crps|ppl|perplexity|[wc]er|eer|fid|kid|lpips"
     r"|brier|ece|regret|cost)\d*"
@@ -205,7 +205,7 @@ _NEITHER = re.compile(r"weights?|scale|coef|coefficient|lambda|threshold|count|s
 
 
 def best_of(metric: str, mode: str) -> Column:
-    """What `best` goes by: the greatest or the least value a metric had, or the part of it that is named."""
+    """The column for `best`: the greatest or the least value a metric had, or the part of it that is named."""
     name = metric.removeprefix("metrics.")
     of_part = _of_metric(name)
 
@@ -471,7 +471,7 @@ _KINDS: dict[type[ast.expr], str] = {
 
 
 def _syntax_hint(text: str) -> str | None:
-    """What is written in other languages."""
+    """A hint for what is written in other languages."""
     if re.search(r"(?<![=<>!])=(?!=)", text):
         return "`==` compares"
     if "&&" in text or "||" in text:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 _SETTLED = ("done", "failed", "interrupted", "broken")
-"""What a listing said of a run stays true, but for those that go on or whose process may be gone."""
+"""Statuses that do not change any more once a listing has read them."""
 
 
 class Record(BaseRun):
@@ -69,7 +69,7 @@ class Record(BaseRun):
 
     @property
     def _listed(self) -> Row | None:
-        """What the listing said, as long as nothing better is known."""
+        """The row of the listing, until the lock is read."""
         return self._row if self._known is None else None
 
     @property
@@ -235,16 +235,16 @@ class Record(BaseRun):
         from ..display.run import RunView
         from ..tasks.table import failed_in
 
-        told, status, folder = self.lock, self.status, self._save_dir
+        known, status, folder = self.lock, self.status, self._save_dir
         said = notes.NO_NOTES if folder is None else notes.readable(folder)
         if folder is not None:
-            told = replace(told, metrics=logged(folder, status) or told.metrics)
+            known = replace(known, metrics=logged(folder, status) or known.metrics)
         return RunView(
-            lock=told,
+            lock=known,
             status=status,
             folder=os.fspath(folder or ""),
             unread=unread,
-            failed=failed_in(folder, told),
+            failed=failed_in(folder, known),
             tags=said.tags,
             note=said.note,
         )
@@ -287,14 +287,14 @@ class Lineage:
         """`run`: its id; `runs`: what is known of each; `edges`: who read what of whom."""
         return {
             "run": self.lock.id,
-            "runs": [self._told(id) for id in self.folders],
+            "runs": [self._plain(id) for id in self.folders],
             "edges": [
                 {"from": edge.parent, "to": edge.child, "inputs": lock.to_plain(edge.inputs)}
                 for edge in self.edges
             ],
         }
 
-    def _told(self, id: str) -> dict[str, Any]:
+    def _plain(self, id: str) -> dict[str, Any]:
         plain = lock.to_plain(replace(self._known[id], upstream=()))
         wanted = ("stage", "started", "seconds", "save_dir", "source", "inputs", "outputs", "parents")
         short = {key: plain[key] for key in wanted if key in plain}
@@ -337,7 +337,7 @@ class Edge:
     """Id of a run."""
     child: str
     inputs: tuple[Data, ...] = ()
-    """What it read; empty if its lock does not say."""
+    """Inputs of `child` that `parent` made; empty if its lock does not say."""
 
 
 def known_runs(lock: Lock) -> dict[str, Lock]:
@@ -348,7 +348,7 @@ def known_runs(lock: Lock) -> dict[str, Lock]:
 def edges(lock: Lock) -> tuple[Edge, ...]:
     """All that lead to the run, the nearest first; what would lead from a run to itself is cut.
 
-    A parent that is named but not told of is the end of an edge all the same.
+    A parent that is named but whose lock is not known is the end of an edge all the same.
     """
     known = known_runs(lock)
     before: dict[str, set[str]] = {}

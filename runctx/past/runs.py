@@ -65,7 +65,7 @@ class Runs(Sequence[Record]):
 
     @functools.cached_property
     def rows(self) -> tuple[Row, ...]:
-        """What is known of each without reading its lock again."""
+        """The row of each, without reading its lock again."""
         return tuple(map(row_of, self._entries))
 
     @functools.cached_property
@@ -226,7 +226,7 @@ class Runs(Sequence[Record]):
         log: bool = False,
         limit: int = 8,
     ) -> Curves:
-        """What `plot` draws; parameters and errors as there."""
+        """The curves that `plot` draws; parameters and errors as there."""
         from ..display import curves as drawing
         from ..display import words
         from ..metrics.series import require
