@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ..past.record import Record
     from ..past.row import Row
     from ..trackers.mlflow import MLflow
-    from ..trackers.mlflow.server import Server
+    from ..trackers.mlflow.ui import Server
     from ..trackers.publishing import Outcome
 
 _SHOWN = 20
@@ -242,7 +242,8 @@ def ui(port: int | None, no_publish: bool, browse: bool, as_json: bool) -> None:
     and stays until Ctrl-C. Where the project's `tracking_uri` is a server's address, no other one is started.
     """
     from .. import places, settings, snapshot
-    from ..trackers.mlflow import MLflow, table
+    from ..trackers.mlflow import MLflow
+    from ..trackers.mlflow import ui as pages
 
     wishes = settings.load()
     if (advice := places.advice(wishes, snapshot.find_repository(wishes.root))) is not None:
@@ -253,7 +254,7 @@ def ui(port: int | None, no_publish: bool, browse: bool, as_json: bool) -> None:
         if database.uri.startswith(_SERVED):
             if not no_publish:
                 runs.publish(bar=True)
-            page = table.page(runs.tracker.experiment_id, arranged=False)
+            page = pages.page(runs.tracker.experiment_id, arranged=False)
             _show_address(f"{runs.tracker.destination.rstrip('/')}/{page}", browse, as_json)
         else:
             _serve(runs, port, not no_publish, browse, as_json)
@@ -261,18 +262,18 @@ def ui(port: int | None, no_publish: bool, browse: bool, as_json: bool) -> None:
 
 def _serve(runs: _Runs, port: int | None, publish: bool, browse: bool, as_json: bool) -> None:
     from .. import layout
-    from ..trackers.mlflow import table
-    from ..trackers.mlflow.server import Server
+    from ..trackers.mlflow import ui as pages
+    from ..trackers.mlflow.ui import Server
 
     database = runs.tracker.database
     server = Server(database.uri, database.root / layout.ARTIFACTS, port, database.file)
-    _ = database.store  # made here, if there is none: not by two processes at once
+    _ = database.client  # made here, if there is none: not by two processes at once
     with server:
         if publish:
             runs.publish(bar=True)
-        table.arrange(runs.tracker)
+        pages.arrange(runs.tracker)
         _wait(server)
-        _show_address(f"{server.address}/{table.page(runs.tracker.experiment_id)}", browse, as_json)
+        _show_address(f"{server.address}/{pages.page(runs.tracker.experiment_id)}", browse, as_json)
         _say("press Ctrl-C to stop the server")
         looked = time.monotonic()
         while True:
@@ -280,7 +281,7 @@ def _serve(runs: _Runs, port: int | None, publish: bool, browse: bool, as_json: 
             server.check()
             if publish and time.monotonic() - looked > _PACE:
                 if runs.publish():
-                    table.arrange(runs.tracker)
+                    pages.arrange(runs.tracker)
                 looked = time.monotonic()
 
 
