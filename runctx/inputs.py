@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from . import settings
+from .base import BaseRun
 from .capture import program
 from .errors import InputError, NoRunError
-from .told import Told
 
 Input = str | os.PathLike[str] | None
 """None: an input that is not set, which is no input."""
@@ -70,7 +70,7 @@ def paths(
     """
     for _, one in inputs:
         # a run's path is relative, so that the locks of two clones can be compared
-        if isinstance(one, Told):
+        if isinstance(one, BaseRun):
             yield os.path.relpath(one, base)
         else:
             yield _path(interpolated(os.fsdecode(one)), base, results)

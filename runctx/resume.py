@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import layout, liveness, lock, permissions
+from .base import BaseRun
 from .errors import ConfigError, LockError, NoRunError, RunStateError
 from .model import Lock, Session
 from .tasks import shifts
-from .told import Told
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -65,7 +65,7 @@ class Earlier:
 
 
 def take_up(
-    given: Told | str | os.PathLike[str], results: Path, stage: str | None, configuration: Configuration
+    given: BaseRun | str | os.PathLike[str], results: Path, stage: str | None, configuration: Configuration
 ) -> Earlier:
     """The run that was named, if it can be gone on with.
 

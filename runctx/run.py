@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from . import inputs as inputs_
 from . import notes, ranks, said
+from .base import BaseRun
 from .capture import notebook, program, seeding
 from .errors import RunStateError
 from .inputs import Inputs
-from .past.kept import Kept
 from .redact import Redactor
 from .session import Given, Session, refuse_save_dir
 from .tasks import attached
-from .told import Told
 
 if TYPE_CHECKING:
     import loguru
@@ -40,7 +39,7 @@ _open: dict[int, Run] = {}
 """Runs of this process that have been entered and not left: what must still be sealed when it ends."""
 
 
-class Run(Kept):
+class Run(BaseRun):
     """Everything between entry and exit is recorded in one folder, under one lock.
 
     Entered inside a task of `run.map`, it joins the run that maps: it has that one's folder, log, start and id, and no
@@ -97,7 +96,7 @@ class Run(Kept):
         *,
         stage: str | None = None,
         save_dir: str | os.PathLike[str] | None = None,
-        resume: bool | Told | str | os.PathLike[str] = False,
+        resume: bool | BaseRun | str | os.PathLike[str] = False,
         seed: int | None = None,
         tags: str | Iterable[str] = (),
         note: str = "",
@@ -122,7 +121,7 @@ class Run(Kept):
     # -- what she asks of it -------------------------------------------------------------------------------
 
     @staticmethod
-    def load(which: Told | str | os.PathLike[str], cls: type | None = None) -> Record:
+    def load(which: BaseRun | str | os.PathLike[str], cls: type | None = None) -> Record:
         """A past run: same attributes, nothing executed, no network.
 
         Parameters
@@ -305,7 +304,7 @@ class Run(Kept):
         if not _is_other_rank(self._session):  # rank 0 does it for all
             super().publish(fn)
 
-    publish.__doc__ = Kept.publish.__doc__
+    publish.__doc__ = BaseRun.publish.__doc__
 
     def _to_publish(self) -> tuple[Record, Settings]:
         from .own_session import OwnSession

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from . import layout
+    from .base import BaseRun
     from .capture.log import RunLog
     from .metrics.journal import Journal
     from .model import Lock, Status
     from .tasks.attached import Parent, Task
-    from .told import Told
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class Given:
     """Name and input of each."""
     stage: str | None
     save_dir: str | os.PathLike[str] | None
-    resume: bool | Told | str | os.PathLike[str]
+    resume: bool | BaseRun | str | os.PathLike[str]
     seed: int | None
     tags: tuple[str, ...]
     note: str

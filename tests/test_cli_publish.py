@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from runctx.cli.publish import publish
+from runctx.cli.views import publish
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runctx import Run
-from runctx.cli import compare as command
+from runctx.cli import browse as command
 from runctx.display.words import as_text
 from runctx.errors import LockError, NoRunError, QueryError
 from runctx.lock import encode

@@ -18,14 +18,14 @@ from hypothesis import strategies as st
 
 from runctx import Run, display, lock
 from runctx.display import table, tables, words
-from runctx.display.lineage import MOST
-from runctx.display.run import RunView, map_line
+from runctx.display.lineage import MOST, LineageView
+from runctx.display.run import RunView
 from runctx.display.words import as_text
 from runctx.metrics.series import Metrics, Series
-from runctx.model import Data, Failure, Lock, Omission, Session, Summary, Tasks
-from runctx.past.columns import column
-from runctx.past.lineage import view
+from runctx.model import Data, Environment, Failure, Lock, Omission, Session, Source, Summary, Tasks
 from runctx.past.listing import differences, listing
+from runctx.past.query import column
+from runctx.past.record import edges, known_runs
 from runctx.past.row import Row, parse
 from tests.pastruns import ESCAPE, START, child_of, make_lock
 from tests.strategies import locks
@@ -72,16 +72,26 @@ def texts_of(text: str) -> list[str]:
     return [element.text or "" for element in root.iter("{http://www.w3.org/2000/svg}text")]
 
 
+MACHINE = Environment(
+    python="3.11",
+    platform="Linux",
+    cpu="c",
+    cpus=1,
+    memory=10**9,
+    packages={"attrs": "1", "numpy": "2.1.0", "torch": "2.5.1"},
+)
+
+
 def page(one: Lock, status: str, failed: Any = {}) -> str:  # noqa: B006 - nobody changes it
     return RunView(lock=one, status=status, failed=failed).html()
 
 
 def tree(one: Lock, statuses: dict[str, Any]) -> Any:
-    return view(one, statuses).tree()
+    return LineageView(root=one.id, runs=known_runs(one), statuses=statuses, edges=edges(one)).tree()
 
 
-def drawn(one: Lock) -> str:
-    return view(one, {}).picture()
+def drawn(one: Lock, statuses: dict[str, Any] = {}) -> str:  # noqa: B006 - nobody changes it
+    return LineageView(root=one.id, runs=known_runs(one), statuses=statuses, edges=edges(one)).picture()
 
 
 MAPPED = Tasks(
@@ -129,14 +139,6 @@ def shown(one: Lock) -> Iterator[str]:
     yield as_text(listing([row, replace(row, config={})], 3))
 
 
-def test_other_code():
-    """Where tasks ran other code than the run's commit, that is told."""
-    commits = tuple(f"git:{digit * 40}" for digit in "1234")
-    assert map_line(replace(MAPPED, commits=commits[:2])).endswith("tasks ran commits 11111111, 22222222")
-    assert map_line(replace(MAPPED, commits=commits)).endswith("33333333 and 1 more")
-    assert "commit" not in map_line(MAPPED)
-
-
 def test_no_circle():
     """What shows needs nothing of the rest but the words of `model`, so that all may ask to be shown."""
     sources = [file.read_text() for file in Path(display.__file__).parent.glob("*.py")]
@@ -159,7 +161,7 @@ class TestHarmless:
     def test_hostile_lock(self):
         """Escape sequences, markup and scripts are shown as what they are."""
         one = hostile()
-        for text in (page(one, one.status), view(one, {one.id: ESCAPE}).picture()):
+        for text in (page(one, one.status), drawn(one, {one.id: ESCAPE})):
             tags_of(text)
             assert "&lt;script&gt;" in text
         for text in shown(one):
@@ -243,13 +245,49 @@ class TestTerminal:
             r"(?m)^ +", "", expected
         )
 
-    @pytest.mark.parametrize("commit", ["git:" + "1" * 40, None])
-    @pytest.mark.parametrize(("status", "known"), [("failed", True), ("running", False)])
-    def test_imported_files(self, commit, status, known):
-        """How many files of the project were imported is said once it is known: at the end of a run."""
-        one = make_lock(status=status)
-        one = replace(one, source=replace(one.source, files={}, commit=commit))
-        assert ("imported: 0" in as_text(RunView(lock=one, status=status))) is known
+    @pytest.mark.parametrize(
+        ("changes", "options", "expected"),
+        [
+            ({"status": "failed", "source": Source(commit="git:" + "1" * 40)}, {}, "imported: 0"),
+            ({"status": "failed", "source": Source()}, {}, "no commit; project files imported: 0"),
+            (
+                {
+                    "sessions": (
+                        Session(started=START, status="crashed", commit="git:12345678", host="h", pid=3),
+                    )
+                },
+                {},
+                "crashed; h, process 3, commit 12345678",
+            ),
+            ({"environment": MACHINE}, {}, "1 processor,"),
+            (
+                {"environment": MACHINE},
+                {},
+                "3 packages imported: torch 2.5.1, numpy 2.1.0; `--json` has all versions",
+            ),
+            ({}, {"unread": ["opt.name", "tag"]}, "never read opt.name, tag"),
+            (
+                {"tasks": (replace(MAPPED, commits=("git:11111111", "git:2222")),)},
+                {},
+                "commits 11111111, 2222",
+            ),
+            (
+                {"tasks": (replace(MAPPED, commits=tuple(f"git:{n}" for n in range(4))),)},
+                {},
+                "commits 0, 1, 2 and 1 more",
+            ),
+        ],
+    )
+    def test_sections(self, changes, options, expected):
+        """What a section says, where there is something to say."""
+        one = make_lock(**changes)
+        text = " ".join(as_text(RunView(lock=one, status=one.status, **options)).split())
+        assert expected in text and "attrs" not in text
+
+    def test_imported_files(self):
+        """How many files of the project were imported is not known before the end of a run."""
+        one = make_lock(status="running", source=Source())
+        assert "imported" not in as_text(RunView(lock=one, status="running")).partition("source")[2][:40]
 
     def test_error_first(self, monkeypatch):
         """What went wrong stands right below the head, its traceback with the lines that Python printed."""
@@ -273,14 +311,6 @@ class TestTerminal:
             assert "main: 6 of 9 done, 2 failed, 1 not run; joblib, 2 workers, 1 min 20 s of work" in text
             assert f"failed: {told}" in text and f"failed: {told}" in page(one, "failed", failed or {})
 
-    def test_sessions(self):
-        """Of a run that was resumed, its earlier entries are shown."""
-        one = make_lock(
-            sessions=(Session(started=START, status="crashed", commit="git:" + "1" * 40, host="h", pid=3),)
-        )
-        told = "crashed; h, process 3, commit 11111111"
-        assert told in as_text(RunView(lock=one, status="done")) and told in page(one, "done")
-
     @pytest.mark.parametrize(
         ("status", "expected"), [("done", "done 6/9"), ("submitted", "submitted "), ("running", "running ")]
     )
@@ -291,20 +321,6 @@ class TestTerminal:
         assert expected in as_text(listing([row], 1))
         assert ("6/9" in listing([row], 1).html()) == (status == "done")
         assert status in table.STATUSES and f"color:{table.colour(status)}" in listing([row], 1).html()
-
-    def test_packages_are_counted(self):
-        """Of the packages there is how many, and the versions of those that decide; a count of one is singular."""
-        one = make_lock()
-        packages = {"attrs": "1", "numpy": "2.1.0", "torch": "2.5.1"}
-        told = replace(one, environment=replace(one.environment, packages=packages, cpus=1))
-        text = " ".join(as_text(RunView(lock=told, status="done")).split())
-        assert "1 processor," in text and "attrs" not in text
-        assert "3 packages imported: torch 2.5.1, numpy 2.1.0; `--json` has all versions" in text
-
-    def test_never_read(self):
-        """Keys that nobody read are told."""
-        text = as_text(RunView(lock=make_lock(), status="done", unread=["opt.name", "tag"]))
-        assert re.search(r"never read +opt\.name, tag", text)
 
 
 class TestWords:

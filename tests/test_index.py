@@ -20,10 +20,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runctx import Run, layout, lock, yamlfile
-from runctx.cli.past import ls
+from runctx.cli.browse import ls
 from runctx.config.text import structure_digest
 from runctx.errors import LockError, NoRunError, SettingsError
-from runctx.model import Command, Failure, Lock, Origin, Summary
+from runctx.model import Failure, Lock, Origin, Summary
 from runctx.past import cache as rows_cache
 from runctx.past import index
 from runctx.past.index import runs
@@ -73,26 +73,17 @@ class TestRow:
 
     @given(locks)
     @settings(max_examples=150)
-    def test_quick_reading_agrees(self, one: Lock):
-        """A row read quickly says what the whole lock says."""
+    def test_agrees_with_the_lock(self, one: Lock):
+        """A row says what the whole lock says."""
         row = parse(lock.encode(one))
         commit = one.source.commit
         assert row.commit == (commit and commit.removeprefix("git:"))
         assert row.structure == one.config_structure
         assert row.metrics == one.metrics
-        said = (row.id, row.stage, row.status, row.started, row.seconds, row.parents, row.dirty)
-        assert said == (
-            one.id,
-            one.stage,
-            one.status,
-            one.started,
-            one.seconds,
-            one.parents,
-            one.source.dirty,
-        )
-        if one.status != "done":
-            assert row.error == (one.error and one.error.type)
-            assert (row.host, row.pid) == (one.command.host, one.command.pid)
+        for name in ("id", "stage", "status", "started", "seconds", "parents"):
+            assert getattr(row, name) == getattr(one, name), name
+        assert (row.dirty, row.error) == (one.source.dirty, one.error and one.error.type)
+        assert (row.host, row.pid) == (one.command.host, one.command.pid)
 
     @given(locks)
     @settings(max_examples=100)
@@ -140,17 +131,6 @@ class TestRow:
         """Nested keys are dotted, a list is one value, and an empty mapping is one too."""
         row = parse(lock.encode(make_lock(config={"a": {"b": 1}, "l": [1, {"x": 2}], "e": {}, 3: None})))
         assert row.config == {"a.b": 1, "l": [1, {"x": 2}], "e": {}, "3": None}
-
-    def test_other_styles_of_yaml(self):
-        """A lock that another writer has laid out differently gives the same row."""
-        text = lock.encode(make_lock(5)).decode()
-        commit = make_lock(5).source.commit
-        head, _, rest = text.partition("source:\n")
-        tail = rest[rest.index("environment:") :]
-        other = f"{head}source: {{dirty: true, commit: '{commit}'}}\n{tail}"
-        assert parse(other.encode()) == parse(text.encode())
-        quoted = text.replace(f"commit: {commit}", f'commit: "{commit}"')
-        assert parse(quoted.encode()) == parse(text.encode())
 
     @pytest.mark.parametrize("key", ["id", "status", "started", "command", "source", "environment"])
     def test_missing_keys(self, key):
@@ -365,7 +345,7 @@ class TestCache:
         if harm in ("garbage", "empty", "half"):
             assert len(rows_cache.load(cache, [os.fsencode(tmp_path)])) == 20
 
-    @pytest.mark.parametrize("seed", range(8))
+    @pytest.mark.parametrize("seed", range(3))
     def test_flipped_bytes(self, tmp_path, cache, seed, old_enough):
         """Bytes that the disk has changed anywhere in the cache are no error."""
         for number in range(20):
@@ -478,12 +458,6 @@ class TestRuns:
         with pytest.raises(NoRunError, match=re.escape(str(folder))):
             run.cfg
         assert len(some.rows) == 6
-
-    def test_dicts(self, some):
-        """Plain data, one dict per run."""
-        first = some.to_dicts()[0]
-        assert first["config"] == {"lr": 9, "extra": [1]}
-        assert (first["status"], first["error"], first["commit"]) == ("failed", "builtins.ValueError", None)
 
     def test_pandas(self, some, tmp_path):
         """A data frame with a column for each key of any configuration, also where there are no runs."""
@@ -599,12 +573,6 @@ class TestLike:
         (experiments / "train/10/run.lock").write_text(text.replace("config:\n", "config: [\n"))
         assert self.numbers(runs(like=Run.load(experiments / "train/0"))) == [1, 0]
 
-    def test_answered_from_memory(self, experiments, old_enough):
-        """What is remembered gives the same answer."""
-        first = self.numbers(runs(like=make_lock(1).id))
-        assert len(rows_cache.load(layout.cache_dir(), [os.fsencode(experiments)])) == 6
-        assert self.numbers(runs(like=make_lock(1).id)) == first == [11, 10, 1, 0]
-
     def test_command_line(self, experiments):
         """`runctx ls --like RUN` lists them."""
         done = CliRunner().invoke(ls, ["--like", make_lock(2).id, "--json"])
@@ -620,16 +588,6 @@ class TestFind:
             write_run(tmp_path, make_lock(number))
         write_run(tmp_path, child_of(5, make_lock(0)))
         return tmp_path
-
-    def test_names(self, project):
-        """A run is found by path, id, the beginning of one, stage, and as the latest."""
-        assert index.find("results/train/1") == project / "results/train/1"
-        assert index.find("results/train/1/run.lock") == project / "results/train/1"
-        assert index.find(make_lock(2).id) == project / "results/train/2"
-        assert index.find("evaluate-25") == project / "results/evaluate/5"
-        assert index.find("evaluate") == project / "results/evaluate/5"
-        assert index.find("train") == project / "results/train/2"
-        assert index.find("latest") == index.find("-") == project / "results/evaluate/5"
 
     def test_a_file_of_that_name(self, project):
         """A file here that is called like the beginning of an id is not in the way."""
@@ -655,11 +613,6 @@ class TestFind:
         shutil.rmtree(project / "results")
         with pytest.raises(NoRunError, match=f"no runs yet in {project}/results"):
             index.find("latest")
-
-
-def test_command_of_another_shape():
-    """What a listing needs of a lock's command is in the model."""
-    assert {"host", "pid"} <= set(Command.__dataclass_fields__)
 
 
 def test_files_that_mlflow_keeps_are_no_runs(tmp_path: Path) -> None:

@@ -160,20 +160,12 @@ def test_ticks_are_few_round_and_all_different(one: float, other: float, most: i
 def test_whatever_was_logged_is_drawn(metrics: dict[str, list[float]], x: Any, log: bool, width: int) -> None:
     """Any numbers under any names, steps and times: lines of the width of the terminal that do not steer it."""
     told = Metrics({name: logged(values) for name, values in metrics.items()})
+    odd = Series((1.0, 2.0), (-(2**63), None), (-1e20, 1e20), (None, None))
+    assert drawn(Chart(curves.of_metrics(Metrics({"odd": odd}), ["odd"], x=x)), width)
     shown = curves.of_metrics(told, list(told), x=x, log=log, smooth=0.5)
     text = drawn(Chart(shown), width)
     assert not CONTROL.search(text.replace("\n", ""))
     assert all(len(line) <= width for line in text.splitlines())
-
-
-@settings(max_examples=40)
-@given(st.lists(st.none() | st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=9), st.floats(-1e20, 1e20))
-def test_any_step_and_any_time_is_drawn(steps: list[int | None], time: float) -> None:
-    """As far as a journal can hold them."""
-    count = len(steps)
-    series = Series(tuple(map(float, range(count))), tuple(steps), (time,) * count, (None,) * count)
-    for x in ("step", "time", "relative"):
-        assert drawn(Chart(curves.of_metrics(Metrics({"loss": series}), ["loss"], x=x)))
 
 
 def test_a_chart_as_it_is_seen() -> None:
@@ -470,12 +462,6 @@ def test_any_numbers_become_a_picture(values: list[list[float]], x: Any, log: bo
     """Without a warning, and with every number that has a place on the axis."""
     told = Metrics({f"m{n}": logged(some) for n, some in enumerate(values)})
     assert figure.as_bytes(told.plot(*told, x=x, log=log), ".png")
-
-
-def test_a_picture_of_a_time_beyond_all_calendars() -> None:
-    """It is drawn, though an axis shows years around a single point."""
-    one = Metrics({"loss": Series((1.0,), (0,), (1e12,), (None,))})
-    assert one.plot("loss", x="time")._repr_png_()  # type: ignore[attr-defined]
 
 
 def test_notebooks_show_a_picture_without_pyplot(project: Path) -> None:

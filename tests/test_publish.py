@@ -18,12 +18,12 @@ import pytest
 from click.testing import CliRunner
 
 from runctx import Run, layout, lock
-from runctx.cli.publish import publish as command
+from runctx.cli.views import publish as command
 from runctx.errors import RunctxError, RunStateError, TrackingError
 from runctx.metrics.journal import Journal
 from runctx.past.index import load
+from runctx.past.legacy import record_of
 from runctx.past.record import Record
-from runctx.past.unlocked import record_of
 from runctx.trackers.mlflow import MLflow
 from runctx.trackers.publishing import bring_up_to_date, is_current, publish_all, settings_of
 

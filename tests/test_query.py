@@ -20,11 +20,10 @@ from runctx import Run
 from runctx.errors import QueryError
 from runctx.model import Summary
 from runctx.past.cache import Entry
-from runctx.past.columns import column
 from runctx.past.index import runs
-from runctx.past.many import Runs
-from runctx.past.query import MOST_CHARACTERS, Query
+from runctx.past.query import MOST_CHARACTERS, Query, column
 from runctx.past.row import Row
+from runctx.past.runs import Runs
 from tests.pastruns import START, make_lock, write_run
 
 CONFIG = ("lr", "opt.name", "a-b", "n")
@@ -152,21 +151,6 @@ class TestLaws:
         text, wanted = expression
         found = many(*all_of_them).where(text)
         assert places(found) == [f"/{n}".encode() for n, one in enumerate(all_of_them) if wanted(plain(one))]
-
-    @given(st.lists(rows, max_size=5), expressions, expressions)
-    @settings(max_examples=100)
-    def test_and_or_not(self, all_of_them, one, other):
-        """`and` is to choose twice, `or` is to choose either, and `not` is the rest; the order stays."""
-        found = many(*all_of_them)
-        assert places(found.where(f"({one[0]}) and ({other[0]})")) == places(
-            found.where(one[0]).where(other[0])
-        )
-        either = {*places(found.where(one[0])), *places(found.where(other[0]))}
-        assert places(found.where(f"({one[0]}) or ({other[0]})")) == [p for p in places(found) if p in either]
-        chosen, rest = places(found.where(one[0])), places(found.where(f"not ({one[0]})"))
-        assert (
-            sorted([*chosen, *rest]) == places(found) and [p for p in places(found) if p in chosen] == chosen
-        )
 
     @given(st.text(max_size=40) | st.text("config.metrics<>=()[]' 019andornot", max_size=40))
     @settings(max_examples=300)

@@ -24,8 +24,7 @@ from runctx import Run, from_cli, layout, liveness, lock
 from runctx.errors import ConfigError, LockError, NoRunError
 from runctx.model import Lock
 from runctx.past import index
-from runctx.past.lineage import edges, known_runs
-from runctx.past.record import Record
+from runctx.past.record import Record, edges, known_runs
 from tests.pastruns import ESCAPE, child_of, make_lock, write_run
 from tests.strategies import locks
 

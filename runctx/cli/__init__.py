@@ -1,4 +1,4 @@
-"""What can be asked on the command line? The group of all commands, and how errors are told.
+"""The command line: the group of all commands, and how errors are shown.
 
 Data go to stdout, messages to stderr. What the user can put right exits with 2: `error: ...`, `hint: ...`.
 """
@@ -15,7 +15,7 @@ import click
 
 from .. import __version__, permissions
 from ..errors import RunctxError, RunctxWarning
-from . import collect, compare, config, notes, past, plot, publish, remove, tasks, ui
+from . import browse, change, config, tasks, views
 
 
 class _Group(click.Group):
@@ -86,16 +86,5 @@ def main(folder: str | None) -> None:
         os.chdir(folder)
 
 
-for _command in (
-    *past.COMMANDS,
-    *compare.COMMANDS,
-    *plot.COMMANDS,
-    *tasks.COMMANDS,
-    *collect.COMMANDS,
-    *config.COMMANDS,
-    *ui.COMMANDS,
-    *publish.COMMANDS,
-    *notes.COMMANDS,
-    *remove.COMMANDS,
-):
+for _command in (c for module in (browse, tasks, config, views, change) for c in module.COMMANDS):
     main.add_command(_command)

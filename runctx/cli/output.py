@@ -1,4 +1,4 @@
-"""How do data get to stdout? In the width of the terminal, for a pipe line by line, or as JSON."""
+"""Write to stdout: in the width of the terminal, for a pipe line by line, or as JSON."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def show(shown: Any) -> None:
 
 
 def hints(sentences: Iterable[str]) -> None:
-    """What else the user may want to know."""
+    """Hints on stderr."""
     from ..display import words
 
     for sentence in sentences:
@@ -36,7 +36,7 @@ def hints(sentences: Iterable[str]) -> None:
 
 
 def is_read_by_a_human() -> bool:
-    """Whether stdout is a terminal, or one is spoken of."""
+    """True if stdout is a terminal, or COLUMNS says how wide one is."""
     return sys.stdout.isatty() or bool(os.environ.get("COLUMNS"))
 
 

@@ -1,14 +1,19 @@
-"""`status`: how far the tasks of a run have come."""
+"""`status` and `collect`: the tasks of a run."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from .which import run_argument
+from . import output
+from .arguments import run_argument
+
+if TYPE_CHECKING:
+    from ..past.record import Record
 
 _PACE = 2.0
 """Seconds between two looks."""
@@ -24,77 +29,85 @@ def status(run: str, watch: bool, as_json: bool) -> None:
     """Show how far the tasks of a run have come, wherever they are run."""
     from ..past import index
 
-    view = _View(index.find(run))
-    if not watch:
-        view.show(as_json)
-        return
+    folder = index.find(run)
     try:
-        _watch(view, as_json)
+        if watch and not as_json and output.is_read_by_a_human():
+            _watch(folder)
+            return
+        for past, maps in _looks(folder):
+            _show(past, maps, as_json, one_line=watch)
+            if not watch:
+                return
     except KeyboardInterrupt:
-        pass  # the usual end of watching
+        if not watch:  # the usual end of watching
+            raise
 
 
-def _watch(view: _View, as_json: bool) -> None:
-    from . import output
+def _looks(folder: Path) -> Iterator[tuple[Record, Sequence[Any]]]:
+    """The run and the progress of its maps, again and again until it has ended."""
+    from ..past import index
+    from ..tasks.progress import Watched
 
-    if as_json or not output.is_read_by_a_human():
-        while view.show(as_json, one_line=True):
-            time.sleep(_PACE)
-        return
+    watched = Watched(folder)
+    while True:
+        past = index.load(folder)
+        goes_on = past.status in ("running", "submitted")
+        yield past, watched.look(past.lock)
+        if not goes_on:
+            return
+        time.sleep(_PACE)
+
+
+def _watch(folder: Path) -> None:
     from rich.console import Console
     from rich.live import Live
 
     console = Console(highlight=False, markup=False, emoji=False)
     with Live(console=console, auto_refresh=False) as live:
-        while True:
-            goes_on = view.look()
-            live.update(view.told(), refresh=True)
-            if not goes_on:
-                return
-            time.sleep(_PACE)
+        for past, maps in _looks(folder):
+            live.update(_progress(past, maps), refresh=True)
 
 
-class _View:
-    """A run, looked at again and again."""
+def _show(past: Record, maps: Sequence[Any], as_json: bool, one_line: bool) -> None:
+    from ..lock import to_plain
 
-    def __init__(self, folder: Path) -> None:
-        from ..tasks.progress import Watched
-
-        self._folder = folder
-        self._watched = Watched(folder)
-
-    def look(self) -> bool:
-        """Whether it goes on."""
-        from ..past import index
-
-        self._run = index.load(self._folder)
-        self._status = self._run.status
-        self._maps = self._watched.look(self._run.lock)
-        return self._status in ("running", "submitted")
-
-    def told(self) -> Any:
-        """For a terminal."""
-        from rich.text import Text
-
-        from ..display import words
-        from ..display.table import status
-        from ..display.tables import progress
-
-        title = Text.assemble((words.line(self._run.id, 200), "bold"), "  ", status(self._status))
-        return progress(title, self._maps)
-
-    def show(self, as_json: bool, one_line: bool = False) -> bool:
-        """Look, and write what was seen; whether it goes on."""
-        from ..lock import to_plain
-        from . import output
-
-        goes_on = self.look()
-        if as_json:
-            plain = {"run": self._run.id, "status": self._status, "maps": to_plain(self._maps)}
-            output.json(plain, one_line=one_line)
-        else:
-            output.show(self.told())
-        return goes_on
+    if as_json:
+        output.json({"run": past.id, "status": past.status, "maps": to_plain(maps)}, one_line=one_line)
+    else:
+        output.show(_progress(past, maps))
 
 
-COMMANDS: tuple[Any, ...] = (status,)
+def _progress(past: Record, maps: Sequence[Any]) -> Any:
+    from rich.text import Text
+
+    from ..display import words
+    from ..display.table import status
+    from ..display.tables import progress
+
+    title = Text.assemble((words.line(past.id, 200), "bold"), "  ", status(past.status))
+    return progress(title, maps)
+
+
+@click.command("collect")
+@run_argument
+@click.option("--wait", is_flag=True, help="Wait for tasks that are still running.")
+@click.option("--json", "as_json", is_flag=True, help="The lock as JSON.")
+def collect(run: str, wait: bool, as_json: bool) -> None:
+    """Fold what became of a run's tasks into its lock, and seal it.
+
+    For a run that was submitted, or whose process was killed while tasks of it went on. Doing it twice changes nothing.
+    """
+    from ..lock import to_plain
+    from ..past import index
+
+    past = index.load(run).collect(wait=wait)
+    if as_json:
+        output.json(to_plain(past.lock))
+        return
+    from ..display import words
+
+    counts = [f"{one.name}: {one.done} of {one.total} done, {one.failed} failed" for one in past.lock.tasks]
+    click.echo(words.lines(f"{past.id}: {past.status}\n" + "\n".join(counts)))
+
+
+COMMANDS: tuple[Any, ...] = (status, collect)

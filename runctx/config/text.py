@@ -14,9 +14,9 @@ from typing import Any, Literal, Union, get_args, get_origin
 from omegaconf import Container, DictConfig, Node, OmegaConf
 
 from .. import settings
+from ..base import BaseRun
 from ..errors import ConfigError
 from ..redact import Redactor
-from ..told import Told
 from .explanation import Explanation, of_lock
 from .fields import is_structured
 from .layers import Path, dotted
@@ -50,7 +50,7 @@ def explain(what: Any, key: str | None = None) -> Explanation:
     [0.3, 0.1]
     """
     redactor = Redactor(settings.load().redact)
-    if isinstance(what, Told):
+    if isinstance(what, BaseRun):
         found = of_lock(what.lock)
     elif isinstance(what, DictConfig):
         root, path = _place(what)
@@ -103,7 +103,7 @@ def value_digest(config: Any) -> str:
     >>> value_digest({"lr": 0.1, "save_dir": "a"}) == value_digest({"lr": 0.1, "save_dir": "b"})
     True
     """
-    if isinstance(config, Told) and config.lock.config_digest:
+    if isinstance(config, BaseRun) and config.lock.config_digest:
         return config.lock.config_digest  # of values without the secrets, which no lock holds
     plain = config if type(config) is dict else to_plain(config_of(config))
     return _digest(_value_lines({key: value for key, value in plain.items() if key != SAVE_DIR}))
@@ -119,7 +119,7 @@ def structure_digest(config: Any, plain: dict[Any, Any] | None = None) -> str:
     >>> structure_digest({"lr": 0.1}) == structure_digest({"lr": 1})
     False
     """
-    if isinstance(config, Told) and config.lock.config_structure:
+    if isinstance(config, BaseRun) and config.lock.config_structure:
         return config.lock.config_structure  # the types that were declared are known no more
     return _digest(structure(config, plain))
 

@@ -49,7 +49,7 @@ class Curve:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Curves:
-    """What one picture shows: a panel for each metric, one above the other."""
+    """The curves of one picture: a panel for each metric, one above the other."""
 
     metrics: tuple[str, ...]
     axis: Axis
@@ -154,7 +154,7 @@ def check(x: str, smooth: float) -> None:
 
 
 class _Line(NamedTuple):
-    """What has one label and one colour in all panels."""
+    """A run or a task, with one label and one colour in all panels."""
 
     run: int
     task: str | None
@@ -164,7 +164,7 @@ class _Line(NamedTuple):
 
 
 def _lines(runs: Sequence[Any], metrics: Sequence[str], limit: int) -> tuple[list[_Line], list[str]]:
-    """What is drawn, and a note on the rest; the first tasks of each run come before the others of any run."""
+    """The lines that are drawn, and a note on the rest; first tasks of each run come before others of any run."""
     ranked: list[tuple[int, _Line]] = []
     for run, logged in enumerate(runs):
         parts: dict[str | None, dict[str, Sequence[int]]] = {}

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import html
-import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -14,7 +13,7 @@ from rich.segment import Segment
 from rich.table import Table as Grid
 from rich.text import Text
 
-from ..model import Data, Environment, Failure, Lock, Session, Summary, Tasks
+from ..model import Data, Environment, Failure, Lock, Session, Tasks
 from . import words
 from .table import as_html, colour, status
 
@@ -24,15 +23,8 @@ _BELOW = {"note", "sessions", "tasks", "metrics", "source"}
 """Sections of which a notebook shows a line for each item; of others they stand side by side."""
 _NOT_ON_A_PAGE = {"command", "seed", "never read", "environment"}
 _DECISIVE = (
-    "torch",
-    "tensorflow",
-    "jax",
-    "lightning",
-    "transformers",
-    "scikit-learn",
-    "xgboost",
-    "numpy",
-    "pandas",
+    *("torch", "tensorflow", "jax", "lightning", "transformers"),
+    *("scikit-learn", "xgboost", "numpy", "pandas"),
 )
 """Packages whose version a reader asks for first."""
 _CELL = "padding:2px 10px 2px 0;text-align:left;vertical-align:top;white-space:"
@@ -67,20 +59,19 @@ class RunView:
         grid = Grid.grid(padding=(0, 2, 0, 0))
         grid.add_column(style="bold", no_wrap=True)
         grid.add_column(overflow="fold")
-        for name, items in self._sections():
+        for name, items in self._sections().items():
             grid.add_row(Text(name), Text("\n").join(_first(items, _MOST)))
         yield Padding(grid, (0, 0, 0, 2))
 
     def html(self) -> str:
-        """What one looks for first; text takes the page's colours."""
-        sections = [(name, list(items)) for name, items in self._sections() if name not in _NOT_ON_A_PAGE]
+        """The sections that readers look for first; text takes the page's colours."""
+        sections = {name: items for name, items in self._sections().items() if name not in _NOT_ON_A_PAGE}
         if (error := self.lock.error) is not None:
-            told = words.line(f"{error.type.removeprefix('builtins.')}: {error.message}", 400)
-            sections.insert(0, ("error", [Text(told, "red")]))
+            sections = {"error": [Text(words.error(error.type, error.message, 400), "red")], **sections}
         lines = "".join(
             f'<tr><td style="{_CELL}nowrap;opacity:.65">{name}</td>'
             f'<td style="{_CELL}normal">{_page(name, items)}</td></tr>'
-            for name, items in sections
+            for name, items in sections.items()
         )
         return (
             f'<div style="border-left:3px solid {colour(self.status)};padding-left:10px">'
@@ -88,42 +79,47 @@ class RunView:
             f'<table style="margin:4px 0 0 0;border-collapse:collapse">{lines}</table></div>'
         )
 
-    def _sections(self) -> Iterator[tuple[str, Iterator[Text]]]:
+    def _sections(self) -> dict[str, list[Text]]:
         """Name and items of each section that is not empty."""
         lock = self.lock
         known = {earlier.id: earlier for earlier in lock.upstream}
-        sections: dict[str, Iterator[Text]] = {
+        sections: dict[str, Iterable[Text]] = {
             "tags": (Text(words.line(tag, 100), "cyan") for tag in self.tags),
             "note": map(Text, words.lines(self.note).splitlines()),
-            "started": iter([_started(lock)]),
+            "started": [_started(lock)],
             "sessions": map(_session, lock.sessions),
-            "folder": iter([Text(words.path(self.folder or lock.save_dir))]),
-            "command": iter([_command(lock)]),
+            "folder": [Text(words.path(self.folder or lock.save_dir))],
+            "command": [_command(lock)],
             "tasks": (_tasks(one, self.failed.get(one.name, one.failed_keys[:_MOST])) for one in lock.tasks),
-            "seed": (Text(words.value(seed)) for seed in [lock.seed] if seed is not None),
-            "config": _config(lock.config),
-            "never read": (Text(words.several(keys)) for keys in [self.unread] if keys),
-            "metrics": _metrics(lock.metrics),
-            "source": iter([_source(lock)]),
+            "seed": [Text(words.value(lock.seed))] * (lock.seed is not None),
+            "config": (
+                Text.assemble((f"{words.line(key, 200)}: ", "dim"), words.value(value))
+                for key, value in words.leaves(lock.config)
+            ),
+            "never read": [Text(words.several(self.unread))] * bool(self.unread),
+            "metrics": (
+                Text.assemble((f"{name}: ", "dim"), last, (f"  {rest}" if rest else "", "dim"))
+                for name, last, rest in words.metrics(lock.metrics)
+            ),
+            "source": [_source(lock)],
             "inputs": map(_data, lock.inputs),
             "outputs": map(_data, lock.outputs),
-            "inside": (Text(words.line(parent)) for parent in [lock.parent] if parent),
+            "inside": [Text(words.line(lock.parent))] if lock.parent else [],
             "upstream": (_upstream(id, known) for id in lock.parents),
-            "environment": iter([_environment(lock.environment)]),
+            "environment": [_environment(lock.environment)],
             "omissions": (Text(f"{words.line(o.what)}: {words.line(o.why)}") for o in lock.omissions),
         }
-        for name, items in sections.items():
-            if (first := next(items, None)) is not None:
-                yield name, itertools.chain([first], items)
+        lists = {name: list(items) for name, items in sections.items()}
+        return {name: items for name, items in lists.items() if items}
 
 
-def _first(items: Iterator[Text], most: int) -> list[Text]:
-    told = list(items)
-    return told if len(told) <= most else [*told[:most], Text(f"… {len(told) - most} more", "dim")]
+def _first(items: list[Text], most: int) -> list[Text]:
+    more = [Text(f"… {len(items) - most} more", "dim")] * (len(items) > most)
+    return items[:most] + more
 
 
-def _page(name: str, items: Sequence[Text]) -> str:
-    shown = [as_html(item) for item in _first(iter(items), _MOST_ON_A_PAGE)]
+def _page(name: str, items: list[Text]) -> str:
+    shown = [as_html(item) for item in _first(items, _MOST_ON_A_PAGE)]
     return "".join(f"<div>{item}</div>" for item in shown) if name in _BELOW else ", ".join(shown)
 
 
@@ -196,7 +192,7 @@ def _tasks(one: Tasks, failed: Sequence[str]) -> Text:
 
 
 def map_line(one: Tasks) -> str:
-    """What the lock says of a map, on one line.
+    """Progress and launcher of a map, on one line.
 
     >>> map_line(Tasks(name="main", function="m.main", launcher="joblib", total=9, done=7, failed=1, workers=2))
     'main: 7 of 9 done, 1 failed, 1 not run; joblib, 2 workers'
@@ -219,16 +215,6 @@ def _session(one: Session) -> Text:
     commit = f", commit {words.commit(one.commit, False)}" if one.commit else ""
     where = f"{words.line(one.host, 80)}, process {one.pid}"
     return Text(f"{words.date(one.started)}  {words.line(one.status, 20)}{took}; {where}{commit}")
-
-
-def _config(config: Mapping[object, object]) -> Iterator[Text]:
-    for key, given in words.leaves(config):
-        yield Text.assemble((f"{words.line(key, 200)}: ", "dim"), words.value(given))
-
-
-def _metrics(metrics: Mapping[str, Summary]) -> Iterator[Text]:
-    for name, last, rest in words.metrics(metrics):
-        yield Text.assemble((f"{name}: ", "dim"), last, (f"  {rest}" if rest else "", "dim"))
 
 
 def _source(lock: Lock) -> Text:
@@ -265,16 +251,12 @@ def _upstream(id: str, known: Mapping[str, Lock]) -> Text:
 
 def _environment(environment: Environment) -> Text:
     where = (f"Python {environment.python}", environment.platform, environment.cpu)
-    first = ", ".join(words.line(part, 200) for part in where)
     machine = [words.count(environment.cpus, "processor"), f"{words.size(environment.memory)} of memory"]
-    devices = [words.line(device, 200) for device in environment.devices[:_MOST]]
-    rest = "\n".join(filter(None, (", ".join(machine + devices), _packages(environment.packages))))
-    return Text.assemble(first, (f"\n{rest}", "dim"))
-
-
-def _packages(packages: Mapping[str, str]) -> str:
-    named = [f"{name} {words.line(packages[name], 40)}" for name in _DECISIVE if name in packages]
-    if not packages:
-        return ""
-    known = f": {', '.join(named)}" if named else ""
-    return f"{words.count(len(packages), 'package')} imported{known}; `--json` has all versions"
+    machine += [words.line(device, 200) for device in environment.devices[:_MOST]]
+    rest, packages = ", ".join(machine), environment.packages
+    if packages:
+        named = ", ".join(
+            f"{name} {words.line(packages[name], 40)}" for name in _DECISIVE if name in packages
+        )
+        rest += f"\n{words.count(len(packages), 'package')} imported{named and ': '}{named}; `--json` has all versions"
+    return Text.assemble(", ".join(words.line(part, 200) for part in where), (f"\n{rest}", "dim"))

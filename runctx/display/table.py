@@ -229,57 +229,51 @@ class Comparison(Table):
     numbers: Collection[int] = ()
 
     def lines(self, width: int) -> Iterator[RenderableType]:
-        upright, turned = self._upright(), self._turned()
-        two_lines = [*_in_two_lines(upright[0]), *upright[1:]]
+        heads = [Text(head, "bold") for head in self.heads]
+        upright = [heads, *self._upright()]
+        two_lines = [*_in_two_lines(self.heads), *upright[1:]]
         for table in (upright, two_lines):
             if sum(_widths(table)) - 2 <= width:
                 yield from _folded(table, width)
                 return
+        rows = [
+            [row[0], *_aligned(row[1:])] if place in self.numbers else row
+            for place, row in enumerate(self.rows)
+        ]
+        turned = [[*column] for column in zip(heads, *rows, strict=True)]
         yield from min((_folded(table, width) for table in (two_lines, turned)), key=len)
 
     def html(self) -> str:
-        return (
-            Table.html(replace(self, rows=self._upright()[1:]))
-            if self.numbers and self.rows
-            else super().html()
-        )
-
-    def _cells_and_heads(self) -> list[Sequence[Text]]:
-        return [[Text(head, "bold") for head in self.heads], *self.rows]
+        return Table.html(replace(self, rows=self._upright())) if self.rows else super().html()
 
     def _upright(self) -> list[list[Text]]:
-        """As it is; numbers of one column stand point below point."""
-        columns = [[*column] for column in zip(*self._cells_and_heads(), strict=True)]
-        for column in columns[1:]:
-            for place, cell in zip(
-                self.numbers, _aligned([column[n + 1] for n in self.numbers]), strict=True
-            ):
-                column[place + 1] = cell
-        return [[*row] for row in zip(*columns, strict=True)]
-
-    def _turned(self) -> list[list[Text]]:
-        rows = [
-            [row[0], *_aligned(row[1:])] if place - 1 in self.numbers else [*row]
-            for place, row in enumerate(self._cells_and_heads())
-        ]
-        return [[*column] for column in zip(*rows, strict=True)]
+        """The rows; numbers of one column stand point below point."""
+        rows = [[*row] for row in self.rows]
+        for column in range(1, len(self.heads)):
+            aligned = _aligned([rows[place][column] for place in self.numbers])
+            for place, cell in zip(self.numbers, aligned, strict=True):
+                rows[place][column] = cell
+        return rows
 
 
 def _aligned(cells: Sequence[Text]) -> list[Text]:
-    texts = words.aligned([cell.plain for cell in cells]) if cells else []
-    made = [Text(text, cell.style) for text, cell in zip(texts, cells, strict=True)]
+    made = [
+        Text(text, cell.style)
+        for text, cell in zip(words.aligned([c.plain for c in cells]), cells, strict=True)
+    ]
     for text, cell in zip(made, cells, strict=True):
         for span in cell.spans:
             text.stylize(span.style)
     return made
 
 
-def _in_two_lines(heads: Sequence[Text]) -> Iterator[list[Text]]:
+def _in_two_lines(names: Sequence[str]) -> list[list[Text]]:
     """The names of runs are long; their columns may be narrow."""
-    names = [cell.plain for cell in heads]
     middles = [name.find("-", len(name) // 2 - 1) + 1 for name in names]
-    yield [Text(name[:middle], "bold") for name, middle in zip(names, middles, strict=True)]
-    yield [Text(name[middle:], "bold") for name, middle in zip(names, middles, strict=True)]
+    return [
+        [Text(name[:middle], "bold") for name, middle in zip(names, middles, strict=True)],
+        [Text(name[middle:], "bold") for name, middle in zip(names, middles, strict=True)],
+    ]
 
 
 def _folded(lines: Sequence[Sequence[Text]], width: int) -> list[RenderableType]:

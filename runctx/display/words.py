@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 DIRTY = "* the work tree differed from HEAD; the commit holds it as it was"
-"""What the star behind a commit means."""
+"""The meaning of the star behind a commit."""
 
 # what steers a terminal or turns the direction of writing, and what cannot be encoded or stand in XML
 _STEERING = re.compile(
@@ -256,7 +256,7 @@ def texts_apart(values: Mapping[str, Any]) -> dict[str, str]:
 
 
 def as_text(shown: RenderableType) -> str:
-    """What a terminal would show, as plain text, for `repr`."""
+    """Plain text as a terminal would show it, for `repr`."""
     from rich.console import Console
 
     stream = io.StringIO()

@@ -38,7 +38,7 @@ _rows = msgspec.msgpack.Decoder(Row)
 
 
 class Entry(NamedTuple):
-    """What a listing needs of a run before it is shown."""
+    """One run of a listing, before it is shown."""
 
     path: bytes
     """Of its folder: a file name need not be text."""
@@ -53,7 +53,7 @@ class Entry(NamedTuple):
 
 
 def signature(*found: os.stat_result) -> bytes:
-    """What tells one state of some files from another."""
+    """The state of some files: other bytes once one of them has changed."""
     return b"".join(
         _SIGNATURE.pack(one.st_mtime_ns, one.st_size, one.st_ctime_ns, one.st_ino) for one in found
     )

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from .. import lock as locks
+from ..base import BaseRun
 from ..display import words
 from ..display.table import Comparison as Table
 from ..errors import NoRunError, QueryError
 from ..model import SYSTEM, Lock, Summary
 from ..notes import NO_NOTES, Notes, readable
-from ..told import Told
-from .columns import direction
-from .lineage import known_runs
+from .query import direction
+from .record import known_runs
 from .row import logged
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class _Absent:
-    """What stands in the place of a value that a run does not have; null is another thing."""
+    """Stands for a value that a run does not have; null is another thing."""
 
     def __repr__(self) -> str:
         return "ABSENT"
@@ -40,8 +40,6 @@ class _Absent:
 ABSENT = _Absent()
 _MOST_LINES = 100
 """Of a table; `--json` has all."""
-_MOST_NAMED = 4
-"""Equal values of a section that are named, not counted."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,7 +65,7 @@ class Line:
 
     @property
     def is_folded(self) -> bool:
-        """Whether it is a package that only some of the runs have imported."""
+        """True if it is a package that only some of the runs have imported."""
         return self.section == "packages" and ABSENT in self.values
 
 
@@ -84,7 +82,7 @@ class Side:
 
 
 class Comparison:
-    """What differs between runs, in the order of the runs; shows as a table.
+    """The differences between runs, in the order of the runs; shows as a table.
 
     Parameters
     ----------
@@ -96,7 +94,7 @@ class Comparison:
     LockError: the lock of one is broken. QueryError: there are less than two.
     """
 
-    def __init__(self, runs: Sequence[Told], hints: Sequence[str] = ()) -> None:
+    def __init__(self, runs: Sequence[BaseRun], hints: Sequence[str] = ()) -> None:
         if len(runs) < 2:
             hint = "; ".join(hints) or "`runctx ls` lists all runs"
             raise QueryError(f"compare needs at least two runs; got {'one' if runs else 'none'}", hint=hint)
@@ -126,11 +124,22 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """`runs`: what they are; `differs`: section -> key -> a value of each, or None; `equal`: the value of all."""
-        told: dict[str, Any] = {"runs": [_told(side) for side in self.sides], "differs": {}, "equal": {}}
+        plain: dict[str, Any] = {
+            "runs": [
+                {
+                    "id": side.lock.id,
+                    "path": None if side.folder is None else os.fspath(side.folder),
+                    "started": locks.to_plain(side.lock.started),
+                }
+                for side in self.sides
+            ],
+            "differs": {},
+            "equal": {},
+        }
         for line in self.lines:
-            value = list(map(_plain, line.values)) if line.differs else line.values[0]
-            told["differs" if line.differs else "equal"].setdefault(line.section, {})[line.key] = value
-        return told
+            value = _plain(line.values) if line.differs else line.values[0]
+            plain["differs" if line.differs else "equal"].setdefault(line.section, {})[line.key] = value
+        return plain
 
     def to_pandas(self, *, equal: bool = False) -> pandas.DataFrame:
         """A column for each run, under its id; a line for each value that differs.
@@ -149,7 +158,7 @@ class Comparison:
 
         lines = self.lines if equal else self.differing
         return pandas.DataFrame(
-            [[*map(_plain, line.values)] for line in lines],
+            [_plain(line.values) for line in lines],
             index=[line.name for line in lines],
             columns=[side.lock.id for side in self.sides],
             dtype=object,
@@ -165,11 +174,11 @@ class Comparison:
         """
         shown = [line for line in self.differing if not line.is_folded]
         lines = (self.lines if equal else shown)[:_MOST_LINES]
-        told = [f"hint: {words.line(hint)}" for hint in self.hints if hints]
+        hints_below = [f"hint: {words.line(hint)}" for hint in self.hints if hints]
         return Table(
             heads=["", *(words.line(name, 80) for name in self.names)],
             rows=[_cells(line) for line in lines],
-            notes=[*self._notes(equal), *told],
+            notes=[*self._notes(equal), *hints_below],
             numbers=[place for place, line in enumerate(lines) if line.section == "metrics"],
         )
 
@@ -196,27 +205,20 @@ class Comparison:
         return self.table().html()
 
 
-def _side(run: Told) -> Side:
+def _side(run: BaseRun) -> Side:
     status = getattr(run, "status", run.lock.status)
     try:
         folder = run.save_dir
     except NoRunError:  # all that is known of it stands in a later run's lock
         folder = None
     found = logged(folder, status) if folder is not None else {}
-    metrics = {
-        name: told for name, told in (found or run.lock.metrics).items() if not name.startswith(SYSTEM)
-    }
+    metrics = {name: one for name, one in (found or run.lock.metrics).items() if not name.startswith(SYSTEM)}
     notes = NO_NOTES if folder is None else readable(folder)
     return Side(lock=run.lock, status=status, folder=folder, notes=notes, metrics=metrics)
 
 
-def _plain(value: Any) -> Any:
-    return None if value is ABSENT else value
-
-
-def _told(side: Side) -> dict[str, Any]:
-    folder = None if side.folder is None else os.fspath(side.folder)
-    return {"id": side.lock.id, "path": folder, "started": locks.to_plain(side.lock.started)}
+def _plain(values: Sequence[Any]) -> list[Any]:
+    return [None if value is ABSENT else value for value in values]
 
 
 # -- what is compared --------------------------------------------------------------------------------------
@@ -228,7 +230,9 @@ def _lines(sides: Sequence[Side]) -> Iterator[Line]:
     yield from _of_metrics(sides)
     yield from _side_by_side("inputs", [_inputs(side.lock) for side in sides])
     yield from _side_by_side("packages", [side.lock.environment.packages for side in sides])
-    yield from _side_by_side("environment", [_environment(side.lock) for side in sides])
+    keys = ("python", "platform", "cpu", "devices")
+    machines = [{"devices": [], **locks.to_plain(side.lock.environment)} for side in sides]
+    yield from _side_by_side("environment", [{key: one[key] for key in keys} for one in machines])
 
 
 def _side_by_side(section: str, sides: Sequence[Mapping[str, Any]]) -> Iterator[Line]:
@@ -238,7 +242,7 @@ def _side_by_side(section: str, sides: Sequence[Mapping[str, Any]]) -> Iterator[
 
 def _of_run(side: Side) -> dict[str, Any]:
     lock = side.lock
-    told = {
+    values = {
         "stage": lock.stage,
         "status": side.status,
         "error": lock.error and lock.error.type.removeprefix("builtins."),
@@ -248,7 +252,7 @@ def _of_run(side: Side) -> dict[str, Any]:
         "note": side.notes.note or None,
         "commit": lock.source.commit and lock.source.commit.removeprefix("git:"),
     }
-    return {key: value for key, value in told.items() if value is not None}
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def _config(lock: Lock) -> dict[str, Any]:
@@ -266,16 +270,6 @@ def _inputs(lock: Lock) -> dict[str, str]:
         name = path if times[path] == 1 else f"{path} ({times[path]})"
         found[name] = data.digest or f"not hashed ({data.strength})"
     return found
-
-
-def _environment(lock: Lock) -> dict[str, Any]:
-    where = lock.environment
-    return {
-        "python": where.python,
-        "platform": where.platform,
-        "cpu": where.cpu,
-        "devices": list(where.devices),
-    }
 
 
 # -- metrics -----------------------------------------------------------------------------------------------
@@ -299,7 +293,7 @@ _FUNCTIONS: dict[str, Callable[..., float]] = {"min": min, "max": max}
 
 
 def _parts(found: Sequence[Summary | None], part: str) -> tuple[Any, ...]:
-    return tuple(ABSENT if told is None else getattr(told, part) for told in found)
+    return tuple(ABSENT if one is None else getattr(one, part) for one in found)
 
 
 def _best(values: Sequence[Any], better: Callable[..., float] | None) -> tuple[int, ...]:
@@ -352,5 +346,5 @@ _SHORT: dict[str, Callable[[Any], str]] = {
 def _summed_up(lines: Sequence[Line]) -> Iterator[str]:
     for section, count in Counter(line.section for line in lines).items():
         names = [words.line(line.name, 40) for line in lines if line.section == section]
-        few = section == "run" or count <= _MOST_NAMED
+        few = section == "run" or count <= 4
         yield ", ".join(names) if few else f"{count} {'keys of ' * (section == 'config')}{section}"

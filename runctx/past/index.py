@@ -1,7 +1,6 @@
 """Find past runs: all of them, ten thousand quickly, and one by its name.
 
-The folders are the truth and are looked at each time; only the text of a run.lock that has not changed is not
-read again (`runctx.past.cache`).
+The folders are the truth and are walked each time; only a lock that has not changed is not read again (`cache`).
 """
 
 from __future__ import annotations
@@ -17,17 +16,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import layout, lock, permissions, settings
+from ..base import BaseRun
 from ..config.messages import nearest
 from ..errors import NoRunError, RunctxWarning
 from ..liveness import is_alive
 from ..model import Lock
 from ..tasks import attached
-from ..told import Told
 from . import cache
 from .cache import Entry, row_of
-from .many import Runs
 from .record import Record, left_behind, row_now
 from .row import Row, plain_config, read_row
+from .runs import Runs
 
 if TYPE_CHECKING:
     from .comparison import Comparison
@@ -41,7 +40,7 @@ def runs(
     *,
     stage: str | None = None,
     where: str | None = None,
-    like: Told | str | os.PathLike[str] | None = None,
+    like: BaseRun | str | os.PathLike[str] | None = None,
 ) -> Runs:
     """Past runs, and those that are running now, the newest first.
 
@@ -71,7 +70,7 @@ def runs(
     >>> [run.cfg.lr for run in runs(folder, where="config.lr > 0.1")]
     [0.2]
     """
-    entries = _entries([*_roots(pattern)])
+    entries = _entries(_roots(pattern))
     hints: tuple[str, ...] = ()
     if stage is not None:
         of_stage = [entry for entry in entries if row_of(entry).stage == stage]
@@ -80,7 +79,8 @@ def runs(
             hints = tuple(f"no run is of stage {stage!r}; {hint}" for hint in alike)
         entries = of_stage
     if like is not None:
-        entries = _alike(entries, load(like).lock)
+        other = load(like).lock
+        entries = [entry for entry in entries if _is_alike(row_of(entry), other)]
     many = Runs(sorted(entries, key=lambda entry: (entry.moment, entry.path), reverse=True), hints)
     return many if where is None else many.where(where)
 
@@ -102,31 +102,24 @@ def _entries(roots: Sequence[bytes]) -> list[Entry]:
                     fresh.append(held)
             entries[folder] = held
     if closed:
-        _tell(closed, roots)
+        _warn_of(closed, roots)
     cache.save(layout.cache_dir(), fresh, [folder for folder in known if folder not in entries])
     return [_with_process(entry) if entry.running else entry for entry in entries.values()]
 
 
-def _tell(closed: Sequence[bytes], roots: Sequence[bytes]) -> None:
-    """What cannot be looked into is not the same as nothing."""
-    paths = [Path(os.fsdecode(path)) for path in closed]
-    hint = permissions.hint(paths[0] / layout.LOCK, os.R_OK) or permissions.hint(paths[0], os.R_OK)
+def _warn_of(closed: Sequence[bytes], roots: Sequence[bytes]) -> None:
+    """Warn of folders that cannot be read; that the first one searched cannot be is an error."""
+    first = Path(os.fsdecode(closed[0]))
+    hint = permissions.hint(first / layout.LOCK, os.R_OK) or permissions.hint(first, os.R_OK)
     if closed[0] in roots:
-        raise NoRunError(f"{paths[0]} cannot be read: Permission denied", hint)
-    which = (
-        f"folder {paths[0]}" if len(paths) == 1 else f"{len(paths)} folders, the first of them {paths[0]},"
-    )
-    warnings.warn(
-        RunctxWarning(f"{which} cannot be read: runs in there are left out\nhint: {hint}"), stacklevel=4
-    )
-
-
-def _alike(entries: Iterable[Entry], other: Lock) -> list[Entry]:
-    """Those with the structure of this run's configuration."""
-    return [entry for entry in entries if _is_alike(row_of(entry), other)]
+        raise NoRunError(f"{first} cannot be read: Permission denied", hint)
+    which = f"folder {first}" if len(closed) == 1 else f"{len(closed)} folders, the first of them {first},"
+    message = f"{which} cannot be read: runs in there are left out\nhint: {hint}"
+    warnings.warn(RunctxWarning(message), stacklevel=4)
 
 
 def _is_alike(row: Row, other: Lock) -> bool:
+    """True if the configurations have the same keys and types."""
     if row.structure is not None and other.config_structure is not None:
         return row.structure == other.config_structure
     # one was written before locks said it: what both have is values
@@ -148,32 +141,26 @@ def searched(pattern: str | os.PathLike[str] | None = None) -> str:
     return os.path.abspath(os.path.expanduser(os.fspath(pattern)))
 
 
-def _roots(pattern: str | os.PathLike[str] | None) -> Iterator[bytes]:
+def _roots(pattern: str | os.PathLike[str] | None) -> list[bytes]:
+    """The folders that are searched: of a glob those that match, without those inside of others."""
     given = searched(pattern)
     if pattern is None:
-        yield os.fsencode(given)
-        return
+        return [os.fsencode(given)]
     if os.path.basename(given) == layout.LOCK:
         given = os.path.dirname(given)
     if os.path.isdir(given):
-        yield os.fsencode(given)
-    elif glob.has_magic(given):
-        yield from _expanded(given)
-    else:
+        return [os.fsencode(given)]
+    if not glob.has_magic(given):
         raise NoRunError(
             f"no folder {given}",
             hint="give a folder of runs, or a glob such as 'results/train*'; `runctx ls --stage NAME` lists a stage",
         )
-
-
-def _expanded(pattern: str) -> Iterator[bytes]:
-    """Folders that match, without those in others that match: these are searched anyway."""
-    matches = (path for path in glob.iglob(pattern, recursive=True) if os.path.isdir(path))
-    above: set[str] = set()
+    matches = (path for path in glob.iglob(given, recursive=True) if os.path.isdir(path))
+    found: dict[str, bytes] = {}
     for real, path in sorted((os.path.realpath(path), path) for path in matches):
-        if above.isdisjoint((real, *map(str, Path(real).parents))):
-            above.add(real)
-            yield os.fsencode(path)
+        if found.keys().isdisjoint((real, *map(str, Path(real).parents))):
+            found[real] = os.fsencode(path)
+    return list(found.values())
 
 
 def _walk(root: bytes, closed: list[bytes]) -> Iterator[tuple[bytes, list[os.stat_result]]]:
@@ -230,7 +217,7 @@ def _read(folder: bytes, found: list[os.stat_result]) -> Entry | None:
 
 
 def _with_process(entry: Entry) -> Entry:
-    """What says running is running, has ended since its lock was looked at, or has crashed."""
+    """The entry of a run that says running: it is, has ended since its lock was read, or has crashed."""
     row, folder = row_of(entry), os.fsdecode(entry.path)
     if is_alive(folder, row.host, row.pid):
         return entry
@@ -238,10 +225,12 @@ def _with_process(entry: Entry) -> Entry:
         unchanged = cache.signature(*_stats(entry.path)) == entry.signature
     except OSError:
         unchanged = False
-    return entry._replace(row=replace(row, status=left_behind(folder, row)) if unchanged else row_now(folder))
+    return entry._replace(
+        row=replace(row, status=left_behind(folder, {(row.host, row.pid)})) if unchanged else row_now(folder)
+    )
 
 
-def find(which: Told | str | os.PathLike[str], results: Path | None = None, *, done: bool = False) -> Path:
+def find(which: BaseRun | str | os.PathLike[str], results: Path | None = None, *, done: bool = False) -> Path:
     """The folder of the run that is named. Whoever takes the name of a run asks here.
 
     Parameters
@@ -255,7 +244,7 @@ def find(which: Told | str | os.PathLike[str], results: Path | None = None, *, d
     ------
     NoRunError: none is called so, or several are.
     """
-    if isinstance(which, Told):
+    if isinstance(which, BaseRun):
         return which.save_dir
     name = os.fspath(which)
     given = Path(os.path.abspath(os.path.expanduser(name)))
@@ -263,8 +252,10 @@ def find(which: Told | str | os.PathLike[str], results: Path | None = None, *, d
     if (os.sep in name or os.path.lexists(given)) and (folder := layout.find_run(given)):
         return folder
     rows = _sound_rows(results)
-    if name in _LATEST or any(row.stage == name for row in rows):
-        return Path(_newest(rows, None if name in _LATEST else name, done, results).path)
+    if name in ("latest", "-"):
+        return Path(_newest(rows, None, done, results).path)
+    if any(row.stage == name for row in rows):
+        return Path(_newest(rows, name, done, results).path)
     called = [row for row in rows if row.id == name] or [
         # as long as the stage at least: `fit` means no run of stage `fit_all`
         row
@@ -276,21 +267,16 @@ def find(which: Told | str | os.PathLike[str], results: Path | None = None, *, d
     if called:
         some = ", ".join(row.path if row.id == name else row.id for row in called[:5])
         more = ", …" if len(called) > 5 else ""
-        raise NoRunError(
-            f"{len(called)} runs are called {name!r}: {some}{more}",
-            hint="give more letters of the id, or a path",
-        )
+        hint = "give more letters of the id, or a path"
+        raise NoRunError(f"{len(called)} runs are called {name!r}: {some}{more}", hint=hint)
     if os.sep in name:
-        if (hint := permissions.hint(given, os.R_OK)) is not None:
-            raise NoRunError(f"{given} cannot be read: Permission denied", hint)
+        if (no_right := permissions.hint(given, os.R_OK)) is not None:
+            raise NoRunError(f"{given} cannot be read: Permission denied", no_right)
         wrong = f"no {layout.LOCK} in it or above" if os.path.lexists(given) else "no such file or folder"
         raise NoRunError(f"no run at {given}: {wrong}", hint="`runctx ls` lists all runs")
-    broken = (
-        row.path
-        for row in _rows(results)
-        if row.status == "broken" and name.startswith(f"{row.stage}-{row.id}")
-    )
-    hint = next((f"the lock of {path} cannot be read" for path in broken), None) or _stages(name, rows)
+    broken = [row for row in _rows(results) if row.status == "broken"]
+    path = next((row.path for row in broken if name.startswith(f"{row.stage}-{row.id}")), None)
+    hint = f"the lock of {path} cannot be read" if path else _stages(name, rows)
     raise NoRunError(f"no run in {searched(results)} is called {name!r}", hint=hint)
 
 
@@ -309,7 +295,7 @@ def latest(stage: str | None = None, cls: type | None = None) -> Record:
     return load(_newest(_sound_rows(), stage, done=True).path, cls)
 
 
-def load(which: Told | str | os.PathLike[str], cls: type | None = None) -> Record:
+def load(which: BaseRun | str | os.PathLike[str], cls: type | None = None) -> Record:
     """A past run by its name.
 
     Parameters
@@ -339,7 +325,7 @@ def load(which: Told | str | os.PathLike[str], cls: type | None = None) -> Recor
     return record
 
 
-def compare(*runs: Told | str | os.PathLike[str]) -> Comparison:
+def compare(*runs: BaseRun | str | os.PathLike[str]) -> Comparison:
     """What differs between these runs.
 
     Parameters
@@ -364,10 +350,7 @@ def compare(*runs: Told | str | os.PathLike[str]) -> Comparison:
     """
     from .comparison import Comparison
 
-    return Comparison([run if isinstance(run, Told) else load(run) for run in runs])
-
-
-_LATEST = ("latest", "-")
+    return Comparison([run if isinstance(run, BaseRun) else load(run) for run in runs])
 
 
 def _sound_rows(results: Path | None = None) -> list[Row]:

@@ -11,7 +11,7 @@ from rich.text import Text
 from ..display import words
 from ..display.table import Listing, status
 from ..model import SYSTEM
-from .columns import Column, column, direction
+from .query import Column, column, direction
 from .row import Row
 
 _HEADS = ("run", "status", "started", "took", "commit")
@@ -46,11 +46,11 @@ def listing(
     shown = rows[:most]
     notes = [f"… {len(rows) - len(shown)} more"] * (count and len(shown) < len(rows))
     if columns:
-        told, asked = Differences([{} for _ in shown], {}), [*columns]
+        differing, asked = Differences([{} for _ in shown], {}), [*columns]
     else:
         keys = {one.name.removeprefix("config.") for one in besides if one.section == "config"}
-        told, asked = differences(rows, most, keys), [*besides, *_usual_metrics(shown, besides)]
-        notes += told.notes * legend + [words.DIRTY] * (legend and any(row.dirty for row in shown))
+        differing, asked = differences(rows, most, keys), [*besides, *_usual_metrics(shown, besides)]
+        notes += differing.notes * legend + [words.DIRTY] * (legend and any(row.dirty for row in shown))
     values = [_texts(one, shown) for one in asked]
     fixed = _HEADS[:1] if columns else _HEADS
     return Listing(
@@ -58,7 +58,11 @@ def listing(
         rows=[
             [*_cells(row)[: len(fixed)], *(Text(column[place], "number") for column in values), last]
             for place, (row, last) in enumerate(
-                zip(shown, [Text()] * len(shown) if columns else map(_last, shown, told.of_rows), strict=True)
+                zip(
+                    shown,
+                    [Text()] * len(shown) if columns else map(_last, shown, differing.of_rows),
+                    strict=True,
+                )
             )
         ],
         notes=[*notes, *(f"hint: {words.line(hint)}" for hint in hints)],
@@ -70,8 +74,16 @@ def listing(
 
 
 def name(row: Row) -> str:
-    """What a listing calls a run: its id, or its folder if its lock cannot be read."""
+    """The name of a run in a listing: its id, or its folder if its lock cannot be read."""
     return words.path(row.path) if row.status == "broken" else words.line(row.id, 80)
+
+
+def short_names(rows: Sequence[Row]) -> list[str]:
+    """The ids; without the letters at their end unless these are needed to tell them apart."""
+    short = [row.id.rpartition("-")[0] for row in rows]
+    if all(short) and len(set(short)) == len(short):
+        return [words.line(one, 80) for one in short]
+    return [name(row) for row in rows]
 
 
 def _cells(row: Row) -> list[Text]:
@@ -102,7 +114,7 @@ def _last(row: Row, values: Mapping[str, str]) -> Text:
 
 
 def _usual_metrics(rows: Sequence[Row], besides: Sequence[Column]) -> list[Column]:
-    """What most runs have logged, a loss or a score first; without what is shown already."""
+    """Metrics that most runs have logged, a loss or a score first; without those shown already."""
     counts = Counter(name for row in rows for name in row.metrics if not name.startswith(SYSTEM))
     most = max(counts.values(), default=0)
     names = sorted(counts, key=lambda name: (-counts[name], direction(name) is None, name))
@@ -143,7 +155,7 @@ class Differences(NamedTuple):
 
     @property
     def notes(self) -> list[str]:
-        """What is usual, a line for each stage."""
+        """The usual values, a line for each stage."""
         several = len(self.usual) > 1
         return [
             f"usual{f' in {words.line(stage, 40)}' if several else ''}: {' '.join(key_values(values))}"
@@ -157,10 +169,10 @@ def key_values(values: Mapping[str, str]) -> list[str]:
     >>> key_values({"lr": "0.1", "momentum": ""})
     ['lr=0.1', 'no momentum']
     """
-    told = [f"{key}={value}" if value else f"no {key}" for key, value in values.items()]
-    return (
-        told if len(told) <= _MOST_KEYS else [*told[: _MOST_KEYS - 1], f"… {len(told) - _MOST_KEYS + 1} more"]
-    )
+    texts = [f"{key}={value}" if value else f"no {key}" for key, value in values.items()]
+    if len(texts) <= _MOST_KEYS:
+        return texts
+    return [*texts[: _MOST_KEYS - 1], f"… {len(texts) - _MOST_KEYS + 1} more"]
 
 
 def differences(rows: Sequence[Row], most: int | None = None, besides: Collection[str] = ()) -> Differences:

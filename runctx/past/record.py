@@ -1,24 +1,29 @@
-"""A past run, read from its folder: nothing is executed, nothing but local files is asked."""
+"""Past runs, read from their folders: one, and the lineage of earlier runs it depends on.
+
+Nothing is executed, and nothing but local files is asked.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import layout, lock, notes
+from ..base import BaseRun
 from ..errors import LockError, NoRunError, RunctxError
 from ..liveness import is_alive
-from ..model import Lock
+from ..model import Data, Lock
 from ..tasks import shifts
-from .kept import Kept
-from .lineage import Edge, ancestors, edges, known_runs, view
 from .row import Row, logged, read_row
 
 if TYPE_CHECKING:
+    from ..display.lineage import LineageView
+    from ..display.run import RunView
     from ..redact import Redactor
     from ..settings import Settings
     from ..tasks.results import Results
@@ -26,10 +31,10 @@ if TYPE_CHECKING:
 
 
 _SETTLED = ("done", "failed", "interrupted", "broken")
-"""What a listing said of a run stays true, but for those that go on or whose process may be gone."""
+"""Statuses that do not change any more once a listing has read them."""
 
 
-class Record(Kept):
+class Record(BaseRun):
     """A past run, or one that another process is running now.
 
     Parameters
@@ -64,30 +69,28 @@ class Record(Kept):
 
     @property
     def _listed(self) -> Row | None:
-        """What the listing said, as long as nothing better is known."""
+        """The row of the listing, until the lock is read."""
         return self._row if self._known is None else None
 
     @property
     def id(self) -> str:
         """`<stage>-<yymmdd>-<HHMMSS>-<6 hex>`; of a run whose lock is broken the name of its folder."""
-        return super().id if self._listed is None else self._listed.id
+        return self._listed.id if self._listed else super().id
 
     @property
     def stage(self) -> str:
         """Name of what was done."""
-        return super().stage if self._listed is None else self._listed.stage
+        return self._listed.stage if self._listed else super().stage
 
     @property
     def started(self) -> datetime:
         """With zone, UTC."""
-        return (
-            super().started if self._listed is None or self._listed.started is None else self._listed.started
-        )
+        return (self._listed and self._listed.started) or super().started
 
     @property
     def seconds(self) -> float | None:
         """How long it took; None while it runs, or if it never ended."""
-        return super().seconds if self._listed is None else self._listed.seconds
+        return self._listed.seconds if self._listed else super().seconds
 
     @property
     def save_dir(self) -> Path:
@@ -124,7 +127,9 @@ class Record(Kept):
                 self._known = lock.read(self._save_dir)
             except RunctxError:
                 return "crashed"
-        return self.lock.status if self.lock.status != "running" else _left(self._save_dir, self.lock)
+        if self.lock.status != "running":
+            return self.lock.status
+        return left_behind(self._save_dir, shifts.processes(self.lock))
 
     def collect(self, *, wait: bool = False) -> Record:
         """Fold what tasks have written since the run's block ended, or its process was killed, and seal the lock.
@@ -220,20 +225,33 @@ class Record(Kept):
         except RunctxError as error:
             return f"<Record {where}: {'broken' if isinstance(error, LockError) else 'gone'}>"
 
-    def _repr_html_(self) -> str | None:
+    def _view(self, unread: Sequence[str] = ()) -> RunView:
+        """The run, to be shown; `unread`: keys of the configuration that nobody read.
+
+        Raises
+        ------
+        LockError: the lock is broken.
+        """
         from ..display.run import RunView
         from ..tasks.table import failed_in
 
+        known, status, folder = self.lock, self.status, self._save_dir
+        said = notes.NO_NOTES if folder is None else notes.readable(folder)
+        if folder is not None:
+            known = replace(known, metrics=logged(folder, status) or known.metrics)
+        return RunView(
+            lock=known,
+            status=status,
+            folder=os.fspath(folder or ""),
+            unread=unread,
+            failed=failed_in(folder, known),
+            tags=said.tags,
+            note=said.note,
+        )
+
+    def _repr_html_(self) -> str | None:
         try:
-            told, folder = self.lock, self._save_dir
-            said = notes.NO_NOTES if folder is None else notes.readable(folder)
-            told = (
-                told if folder is None else replace(told, metrics=logged(folder, self.status) or told.metrics)
-            )
-            failed = failed_in(folder, told)
-            return RunView(
-                lock=told, status=self.status, failed=failed, tags=said.tags, note=said.note
-            ).html()
+            return self._view().html()
         except RunctxError:
             return None  # the short text says what is wrong
 
@@ -259,20 +277,24 @@ class Lineage:
             if parent is not None and self.folders.get(parent.id) is None:
                 folder = _folder(self._known[edge.child], parent, self.folders[edge.child])
                 self.folders[parent.id] = folder
-                self.statuses[parent.id] = row_now(folder).status if folder else _without_folder(parent)
+                if folder is not None:
+                    self.statuses[parent.id] = row_now(folder).status
+                else:
+                    ended = parent.status == "running" and not _has_process(None, parent)
+                    self.statuses[parent.id] = "crashed" if ended else parent.status
 
     def to_dict(self) -> dict[str, Any]:
         """`run`: its id; `runs`: what is known of each; `edges`: who read what of whom."""
         return {
             "run": self.lock.id,
-            "runs": [self._told(id) for id in self.folders],
+            "runs": [self._plain(id) for id in self.folders],
             "edges": [
                 {"from": edge.parent, "to": edge.child, "inputs": lock.to_plain(edge.inputs)}
                 for edge in self.edges
             ],
         }
 
-    def _told(self, id: str) -> dict[str, Any]:
+    def _plain(self, id: str) -> dict[str, Any]:
         plain = lock.to_plain(replace(self._known[id], upstream=()))
         wanted = ("stage", "started", "seconds", "save_dir", "source", "inputs", "outputs", "parents")
         short = {key: plain[key] for key in wanted if key in plain}
@@ -281,13 +303,19 @@ class Lineage:
 
     def __iter__(self) -> Iterator[Record]:
         for id, folder in self.folders.items():
-            yield Record(folder) if folder else Record(None, _whole(self._known[id], self._known))
+            yield Record(folder) if folder else _without_folder(self._known[id], self._known)
 
     def __len__(self) -> int:
         return len(self.folders)
 
+    def _view(self) -> LineageView:
+        """The runs, to be shown."""
+        from ..display.lineage import LineageView
+
+        return LineageView(root=self.lock.id, runs=self._known, statuses=self.statuses, edges=self.edges)
+
     def __rich__(self) -> Any:
-        return view(self.lock, self.statuses).tree()
+        return self._view().tree()
 
     def __repr__(self) -> str:
         from ..display.words import as_text
@@ -295,7 +323,75 @@ class Lineage:
         return as_text(self.__rich__())
 
     def _repr_html_(self) -> str:
-        return f'<div style="overflow-x:auto">{view(self.lock, self.statuses).picture()}</div>'
+        return f'<div style="overflow-x:auto">{self._view().picture()}</div>'
+
+
+# -- who read from whom -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Edge:
+    """`child` read from `parent`."""
+
+    parent: str
+    """Id of a run."""
+    child: str
+    inputs: tuple[Data, ...] = ()
+    """Inputs of `child` that `parent` made; empty if its lock does not say."""
+
+
+def known_runs(lock: Lock) -> dict[str, Lock]:
+    """Id -> lock, of the run itself and of all before it."""
+    return {lock.id: lock, **{earlier.id: earlier for earlier in lock.upstream if earlier.id != lock.id}}
+
+
+def edges(lock: Lock) -> tuple[Edge, ...]:
+    """All that lead to the run, the nearest first; what would lead from a run to itself is cut.
+
+    A parent that is named but whose lock is not known is the end of an edge all the same.
+    """
+    known = known_runs(lock)
+    before: dict[str, set[str]] = {}
+    found: list[Edge] = []
+    pending = deque([lock.id])
+    while pending:
+        child = pending.popleft()
+        if child in before:
+            continue
+        before[child] = set()
+        for parent in dict.fromkeys(known[child].parents) if child in known else ():
+            if _reaches(before, parent, child):
+                continue
+            before[child].add(parent)
+            inputs = tuple(data for data in known[child].inputs if data.run == parent)
+            found.append(Edge(parent=parent, child=child, inputs=inputs))
+            pending.append(parent)
+    return tuple(found)
+
+
+def _reaches(before: Mapping[str, set[str]], start: str, goal: str) -> bool:
+    pending, seen = [start], {start}
+    while pending:
+        run = pending.pop()
+        if run == goal:
+            return True
+        fresh = before.get(run, set()) - seen
+        seen |= fresh
+        pending += fresh
+    return False
+
+
+def _without_folder(lock: Lock, known: Mapping[str, Lock]) -> Record:
+    """A run of which only the locks of later runs tell; the locks among `known` of all before it are its upstream."""
+    found: dict[str, Lock] = {}
+    pending = list(lock.parents)
+    while pending:
+        id = pending.pop()
+        if id in known and id not in found and id != lock.id:
+            found[id] = known[id]
+            pending += known[id].parents
+    upstream = tuple(sorted(found.values(), key=lambda earlier: (earlier.started, earlier.id)))
+    return Record(None, replace(lock, upstream=upstream))
 
 
 # -- where the earlier runs are now ------------------------------------------------------------------------
@@ -313,12 +409,8 @@ def parents(child: Lock, save_dir: Path | None) -> tuple[Record, ...]:
     for id in child.parents:
         if id in known and id != child.id:
             folder = _folder(child, known[id], save_dir)
-            found.append(Record(folder) if folder else Record(None, _whole(known[id], known)))
+            found.append(Record(folder) if folder else _without_folder(known[id], known))
     return tuple(found)
-
-
-def _whole(lock: Lock, known: Mapping[str, Lock]) -> Lock:
-    return replace(lock, upstream=ancestors(lock, known))
 
 
 def _folder(child: Lock, parent: Lock, save_dir: Path | None) -> Path | None:
@@ -360,21 +452,15 @@ def row_now(folder: str | os.PathLike[str]) -> Row:
     if row.status != "running" or is_alive(folder, row.host, row.pid):
         return row
     row = read_row(folder)  # it may have ended between our reading its lock and looking for its process
-    return replace(row, status=left_behind(folder, row)) if row.status == "running" else row
+    if row.status != "running":
+        return row
+    return replace(row, status=left_behind(folder, {(row.host, row.pid)}))
 
 
-def left_behind(folder: str | os.PathLike[str], row: Row) -> Shown:
-    """What a run is whose lock says running, and whose process is gone."""
-    return "submitted" if shifts.may_go_on(folder, {(row.host, row.pid)}) else "crashed"
+def left_behind(folder: str | os.PathLike[str] | None, processes: set[tuple[str, int]]) -> Shown:
+    """Status of a run whose lock says running, and whose processes are gone."""
+    return "submitted" if shifts.may_go_on(folder, processes) else "crashed"
 
 
-def _left(save_dir: Path | None, lock: Lock) -> Shown:
-    return "submitted" if shifts.may_go_on(save_dir, shifts.processes(lock)) else "crashed"
-
-
-def _without_folder(lock: Lock) -> Shown:
-    return lock.status if lock.status != "running" or _has_process(None, lock) else "crashed"
-
-
-def _has_process(save_dir: Path | None, lock: Lock) -> bool:
-    return is_alive(save_dir, lock.command.host, lock.command.pid)
+def _has_process(folder: Path | None, lock: Lock) -> bool:
+    return is_alive(folder, lock.command.host, lock.command.pid)

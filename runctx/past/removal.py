@@ -33,7 +33,7 @@ class Removal:
 
 
 def planned(folders: Iterable[Path]) -> list[Removal]:
-    """What removing these runs means; nothing is removed yet.
+    """Find out what removing these runs means; nothing is removed yet.
 
     Raises
     ------

@@ -166,34 +166,34 @@ def parse(data: bytes, where: str = layout.LOCK) -> Row:
     return _row(sections, where)
 
 
-def _row(told: _Sections, where: str) -> Row:
-    if not lock.is_time(told.started):
+def _row(sections: _Sections, where: str) -> Row:
+    if not lock.is_time(sections.started):
         raise LockError(
-            f"{where}: at started: must be a time with a zone, between 1900 and 9000; got {told.started}"
+            f"{where}: at started: must be a time with a zone, between 1900 and 9000; got {sections.started}"
         )
-    commit = told.source.commit
+    commit = sections.source.commit
     return Row(
-        id=told.id,
-        stage=told.stage,
-        status=told.status,
-        started=told.started,
-        seconds=told.seconds,
+        id=sections.id,
+        stage=sections.stage,
+        status=sections.status,
+        started=sections.started,
+        seconds=sections.seconds,
         commit=commit and commit.removeprefix("git:"),
-        dirty=told.source.dirty,
-        parents=told.parents,
+        dirty=sections.source.dirty,
+        parents=sections.parents,
         config={
             # bytes and dates are in no lock of ours
             key: value if value is None or isinstance(value, (str, int, float, list, dict)) else str(value)
-            for key, value in leaves(told.config)
+            for key, value in leaves(sections.config)
         },
-        derived=tuple(key for key, origins in told.origins.items() if any(one.reads for one in origins)),
-        structure=told.config_structure,
-        tasks=sum(one.total for one in told.tasks) if told.tasks else None,
-        tasks_done=sum(one.done for one in told.tasks) if told.tasks else None,
-        metrics=told.metrics,
-        error=told.error.type if told.error else None,
-        host=told.command.host,
-        pid=told.command.pid,
+        derived=tuple(key for key, origins in sections.origins.items() if any(one.reads for one in origins)),
+        structure=sections.config_structure,
+        tasks=sum(one.total for one in sections.tasks) if sections.tasks else None,
+        tasks_done=sum(one.done for one in sections.tasks) if sections.tasks else None,
+        metrics=sections.metrics,
+        error=sections.error.type if sections.error else None,
+        host=sections.command.host,
+        pid=sections.command.pid,
     )
 
 

@@ -20,7 +20,7 @@ import blake3
 import msgspec
 
 from ... import layout
-from ...past.unlocked import may_hold_secrets
+from ...past.legacy import may_hold_secrets
 from ...redact import is_secret_file
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Many runs at once: chosen, sorted, compared, drawn, and made a table."""
+"""Many runs: choose, sort, compare and draw them, and make a table of them."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import functools
 import operator
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from ..errors import QueryError, RunctxError
 from ..model import Summary
-from . import columns
+from . import query
 from .cache import Entry, row_of
-from .columns import Column
-from .query import Query
+from .query import Column, Query
 from .record import Record
 from .row import Row, with_metrics
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from ..display.curves import Axis, Curves
     from ..display.table import Listing
+    from ..metrics.series import Metrics
     from .comparison import Comparison
 
 _SHOWN = 50
@@ -64,7 +65,7 @@ class Runs(Sequence[Record]):
 
     @functools.cached_property
     def rows(self) -> tuple[Row, ...]:
-        """What is known of each without reading its lock again."""
+        """The row of each, without reading its lock again."""
         return tuple(map(row_of, self._entries))
 
     @functools.cached_property
@@ -113,9 +114,9 @@ class Runs(Sequence[Record]):
         >>> runs(folder).where("config.lrr < 1").hints
         ('no run has config.lrr; did you mean config.lr?',)
         """
-        query = Query(expression)
-        rows = self.rows_for(query.columns)
-        return self._chosen((place for place, row in enumerate(rows) if query(row)), rows, query.columns)
+        chosen = Query(expression)
+        rows = self.rows_for(chosen.columns)
+        return self._chosen((place for place, row in enumerate(rows) if chosen(row)), rows, chosen.columns)
 
     def sort(self, key: str, *, reverse: bool = False) -> Runs:
         """Sorted by one value: numbers before texts; runs without it, or where it is no number, are last.
@@ -129,14 +130,14 @@ class Runs(Sequence[Record]):
         ------
         QueryError: nothing can be called so.
         """
-        by = columns.column(key)
+        by = query.column(key)
         rows = self.rows_for([by])
-        return self._chosen(columns.in_order(rows, by, reverse=reverse), rows, [by])
+        return self._chosen(query.in_order(rows, by, reverse=reverse), rows, [by])
 
     def _chosen(self, places: Iterable[int], rows: Sequence[Row], asked: Sequence[Column]) -> Runs:
         entries = [Entry(*self._entries[place][:5], rows[place]) for place in places]
         known = {one.name: one for one in (*self.asked, *asked) if one.section in ("config", "metrics")}
-        return Runs(entries, (*self.hints, *columns.unmet(asked, rows)), tuple(known.values()))
+        return Runs(entries, (*self.hints, *query.unmet(asked, rows)), tuple(known.values()))
 
     def best(self, metric: str, mode: Literal["max", "min"] | None = None) -> Record:
         """The run in which a metric once was best; of several, the first.
@@ -154,12 +155,12 @@ class Runs(Sequence[Record]):
         """
         if mode not in ("max", "min", None):
             raise ValueError(f"mode must be 'max' or 'min'; got {mode!r}")
-        chosen = mode or columns.direction(metric)
-        by = columns.best_of(metric, chosen or "max")
+        chosen = mode or query.direction(metric)
+        by = query.best_of(metric, chosen or "max")
         values = enumerate(map(by.of, self.measured))
         numbers = {place: value for place, value in values if value is not None and value == value}
         if not numbers:
-            hint = columns.other_metrics(metric, {name for row in self.measured for name in row.metrics})
+            hint = query.other_metrics(metric, {name for row in self.measured for name in row.metrics})
             raise QueryError(f"none of these {len(self)} runs has a number for metric {metric!r}", hint=hint)
         if chosen is None:
             raise QueryError(
@@ -225,16 +226,74 @@ class Runs(Sequence[Record]):
         log: bool = False,
         limit: int = 8,
     ) -> Curves:
-        """What `plot` draws; parameters and errors as there."""
-        from . import plotting
+        """The curves that `plot` draws; parameters and errors as there."""
+        from ..display import curves as drawing
+        from ..display import words
+        from ..metrics.series import require
+        from . import listing
 
-        return plotting.of_runs(
-            self.rows, self, metrics, self.hints, x=x, smooth=smooth, log=log, limit=limit
+        drawing.check(x, smooth)
+        hints = [words.line(hint) for hint in self.hints]
+        if not self:
+            raise QueryError("no runs to draw", hint="; ".join(hints) or None)
+        found, known, left_out = self._logged(metrics, limit)
+        require(metrics, known, f"none of {len(self)} runs" if len(self) > 1 else "the run never")
+        if not found:
+            gone = "the locks mention them, but the folders `metrics` beside the locks are empty or gone"
+            raise QueryError(
+                f"no points of {words.several(metrics)} are left to draw", hint="; ".join(left_out) or gone
+            )
+        rows = [row for row, _ in found]
+        differences = listing.differences(rows)
+        apart = (" ".join(listing.key_values(values)) for values in differences.of_rows)
+        names = [*zip(listing.short_names(rows), apart, strict=True)]
+        shown = drawing.of_runs(
+            [logged for _, logged in found], names, metrics, x=x, smooth=smooth, log=log, limit=limit
         )
+        about = [
+            {"run": row.id, "path": row.path, "stage": row.stage, "config": dict(row.config)} for row in rows
+        ]
+        notes = (*differences.notes, *shown.notes, *left_out, *hints)
+        return replace(shown, runs=tuple(about), notes=notes)
+
+    def _logged(
+        self, metrics: Sequence[str], limit: int
+    ) -> tuple[list[tuple[Row, Metrics]], set[str], list[str]]:
+        """The runs that are drawn, all metrics that were seen, and notes on the other runs."""
+        from ..display import words
+        from . import listing
+
+        found: list[tuple[Row, Metrics]] = []
+        known: set[str] = set()
+        broken: list[str] = []
+        rest = 0
+        for row, run in zip(self.rows, self, strict=True):
+            known |= row.metrics.keys()
+            if row.metrics and row.metrics.keys().isdisjoint(metrics):
+                continue  # its lock says so; no file need be read
+            if limit and len(found) >= limit:
+                rest += 1
+                continue
+            try:
+                logged = run.metrics()
+            except RunctxError as error:  # one broken run hides no other
+                broken.append(f"left out: {listing.name(row)}: {words.line(error.message)}")
+                continue
+            known |= logged.keys()
+            if not logged.keys().isdisjoint(metrics):
+                found.append((row, logged))
+        return found, known, [*[f"drew the first {limit} of {limit + rest} runs"] * (rest > 0), *broken]
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """Plain data, one dict per run, `config` a dict of dotted keys, `metrics` of each name a dict of its parts."""
-        return [_as_dict(row) for row in self.measured]
+        return [
+            dict(zip(_OWN, _own(row), strict=True))
+            | {
+                "config": dict(row.config),
+                "metrics": {name: asdict(one) for name, one in row.metrics.items()},
+            }
+            for row in self.measured
+        ]
 
     def to_pandas(self) -> pandas.DataFrame:
         """One line per run; columns `config.<key>` for each key, `metrics.<name>.last`, `.min`, `.max` for each metric.
@@ -270,31 +329,19 @@ class Runs(Sequence[Record]):
         return listing(self.shown(_SHOWN, self.asked), _SHOWN, besides=self.asked, hints=self.hints)
 
 
-_TOLD = (
-    "id",
-    "stage",
-    "status",
-    "started",
-    "seconds",
-    "commit",
-    "dirty",
-    "path",
-    "parents",
-    "tasks",
-    "tasks_done",
-    "error",
-    "tags",
-    "note",
+_OWN = (
+    *("id", "stage", "status", "started", "seconds", "commit", "dirty", "path", "parents"),
+    *("tasks", "tasks_done", "error", "tags", "note"),
 )
-_told = operator.attrgetter(*_TOLD)
+_own = operator.attrgetter(*_OWN)
 _NONE = Summary(last=float("nan"), min=float("nan"), max=float("nan"), points=0)
 
 
 def _columns(rows: Sequence[Row]) -> dict[str, Sequence[Any]]:
     """Name -> a value of each: a data frame takes lists in a tenth of the time that it takes for dicts."""
-    table: dict[str, Sequence[Any]] = dict.fromkeys(_TOLD, ())
+    table: dict[str, Sequence[Any]] = dict.fromkeys(_OWN, ())
     if rows:
-        table.update(zip(_TOLD, zip(*map(_told, rows), strict=True), strict=True))
+        table.update(zip(_OWN, zip(*map(_own, rows), strict=True), strict=True))
     for key in dict.fromkeys(key for row in rows for key in row.config):
         table[f"config.{key}"] = [row.config.get(key) for row in rows]
     for name in dict.fromkeys(name for row in rows for name in row.metrics):
@@ -302,10 +349,3 @@ def _columns(rows: Sequence[Row]) -> dict[str, Sequence[Any]]:
         for part in ("last", "min", "max"):
             table[f"metrics.{name}.{part}"] = [getattr(summary, part) for summary in found]
     return table
-
-
-def _as_dict(row: Row) -> dict[str, Any]:
-    metrics = {
-        name: {part: getattr(told, part) for part in columns.PARTS} for name, told in row.metrics.items()
-    }
-    return {**dict(zip(_TOLD, _told(row), strict=True)), "config": dict(row.config), "metrics": metrics}

@@ -32,12 +32,12 @@ _STAMP = re.compile(
 
 
 def has_config(folder: Path) -> bool:
-    """Whether a folder has a configuration, as results of many programs do."""
+    """True if a folder has a configuration, as results of many programs do."""
     return any((folder / name).is_file() for name in _CONFIGS)
 
 
 def may_hold_secrets(name: str) -> bool:
-    """Whether a file, by its path in the folder, is a configuration as another program wrote it, redacted by nobody.
+    """True if a file, by its path in the folder, is a configuration as another program wrote it, redacted by nobody.
 
     >>> may_hold_secrets(".hydra/overrides.yaml"), may_hold_secrets("model.txt")
     (True, False)
@@ -70,7 +70,7 @@ def record_of(folder: Path, redactor: Redactor | None = None) -> Record:
     )  # that many bytes hash nothing
     names = repr((folder.name, digest, sorted(name for name, _ in files)))
     identity = blake3(names.encode("utf-8", "backslashreplace")).hexdigest(length=4)
-    told = Lock(
+    known = Lock(
         runctx=VERSION,
         id=f"{_plain(folder.name)}-{identity}",
         stage=_plain(folder.parent.name),
@@ -84,7 +84,7 @@ def record_of(folder: Path, redactor: Redactor | None = None) -> Record:
         environment=Environment(python="", platform="", cpu="", cpus=0, memory=0),
         omissions=(_UNLOCKED, *omissions, *saved.omissions),
     )
-    return Record(folder, told)
+    return Record(folder, known)
 
 
 _UNLOCKED = Omission(

@@ -15,8 +15,8 @@ from ..errors import NoRunError, RunctxError
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-    from ..past.many import Runs
     from ..past.row import Row
+    from ..past.runs import Runs
 
 
 _ONE = "a path in the run's folder, its id or the beginning of one, `latest`, or the name of a stage: its newest run"
@@ -36,7 +36,7 @@ def runs_argument(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def complete_stage(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-    """What the shell offers for the name of a stage."""
+    """Complete the name of a stage."""
     return list(dict.fromkeys(row.stage for row in _rows(context) if row.stage.startswith(incomplete)))
 
 
@@ -44,7 +44,7 @@ _OFFERED = 100
 
 
 def complete_run(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """What the shell offers for the name of a run: stages and ids, the newest first; where none begins so, files."""
+    """Complete the name of a run: by stages and ids, the newest first; where none begins so, by files."""
     from click.shell_completion import CompletionItem
 
     rows = _rows(context)
@@ -81,7 +81,7 @@ def which(names: Sequence[str], where: str | None = None, *, as_given: bool = Fa
     NoRunError: one of the names means nothing. QueryError: the expression cannot be read.
     """
     from ..past import index
-    from ..past.many import Runs
+    from ..past.runs import Runs
 
     found = [*map(_runs, names)] or [index.runs()]
     entries = {entry.path: entry for one in found for entry in one._entries}.values()
@@ -91,7 +91,7 @@ def which(names: Sequence[str], where: str | None = None, *, as_given: bool = Fa
 
 
 def is_run(name: str) -> bool:
-    """Whether a run is called so: a stage may have the name of a folder of code."""
+    """True if a run is called so: a stage may have the name of a folder of code."""
     from ..past import index
 
     try:

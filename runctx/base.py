@@ -1,24 +1,114 @@
-"""What lies in a run's folder beside its lock; asked of a live run as of a past one."""
+"""What can be asked of any run, live or past: what its lock says, and the files beside it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import notes
-from ..layout import METRICS
-from ..told import Told
+from . import notes
+from .layout import METRICS
 
 if TYPE_CHECKING:
-    from ..metrics.series import Metrics
-    from ..redact import Redactor
-    from ..settings import Settings
-    from ..tasks.table import TaskTable
-    from .record import Record
+    from .metrics.series import Metrics
+    from .model import Command, Data, Environment, Failure, Lock, Omission, Origin, Source
+    from .past.record import Record
+    from .redact import Redactor
+    from .settings import Settings
+    from .tasks.table import TaskTable
 
 
-class Kept(Told):
-    """Attributes that are read from files; each is read when it is asked for."""
+class BaseRun:
+    """The attributes that `Run` and `Record` share; files are read when they are asked for."""
+
+    @property
+    def lock(self) -> Lock:
+        """Everything that was recorded."""
+        raise NotImplementedError
+
+    @property
+    def save_dir(self) -> Path:
+        """The run's folder; absolute."""
+        raise NotImplementedError
+
+    @property
+    def id(self) -> str:
+        """`<stage>-<yymmdd>-<HHMMSS>-<6 hex>`; stays when the folder is moved."""
+        return self.lock.id
+
+    @property
+    def stage(self) -> str:
+        """Name of what was done."""
+        return self.lock.stage
+
+    @property
+    def started(self) -> datetime:
+        """With zone, UTC."""
+        return self.lock.started
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it took; None while it runs, or if it never ended."""
+        return self.lock.seconds
+
+    @property
+    def error(self) -> Failure | None:
+        """What ended the run, if it failed or was interrupted."""
+        return self.lock.error
+
+    @property
+    def command(self) -> Command:
+        """What was started, where, by whom."""
+        return self.lock.command
+
+    @property
+    def seed(self) -> int | None:
+        """What the random generators were seeded with."""
+        return self.lock.seed
+
+    @property
+    def origins(self) -> dict[str, tuple[Origin, ...]]:
+        """Dotted key -> who set it, the winner first, then those it beat; `explain(run)` shows it as a table."""
+        return self.lock.origins
+
+    @property
+    def keys_read(self) -> tuple[str, ...]:
+        """Dotted keys of the configuration that were read; known when the run has ended."""
+        return self.lock.keys_read
+
+    @property
+    def source(self) -> Source:
+        """The code."""
+        return self.lock.source
+
+    @property
+    def commit(self) -> str | None:
+        """Hex of the commit that holds the work tree: `git checkout <commit>`. None outside a repository."""
+        commit = self.lock.source.commit
+        return commit and commit.removeprefix("git:")
+
+    @property
+    def inputs(self) -> tuple[Data, ...]:
+        """What is read; a digest is None until it is known."""
+        return self.lock.inputs
+
+    @property
+    def outputs(self) -> tuple[Data, ...]:
+        """What was saved; known when the run has ended."""
+        return self.lock.outputs
+
+    @property
+    def environment(self) -> Environment:
+        """Where it runs."""
+        return self.lock.environment
+
+    @property
+    def omissions(self) -> tuple[Omission, ...]:
+        """Everything that was not captured, and why."""
+        return self.lock.omissions
+
+    # -- files beside the lock -----------------------------------------------------------------------------
 
     def plain(self, key: str | None = None) -> Any:
         """The configuration, or what lies at a dotted key of it, as dicts, lists, strings and numbers.
@@ -36,7 +126,7 @@ class Kept(Told):
         ...     run.plain("opt")
         {'betas': [0.9, 0.99]}
         """
-        from .. import config
+        from . import config
 
         return config.plain_of(config.open_config(self.cfg), key)
 
@@ -53,7 +143,7 @@ class Kept(Told):
         ------
         LedgerError: a file of theirs is missing or broken; names it.
         """
-        from ..tasks import table
+        from .tasks import table
 
         return table.read(self.save_dir, self.lock)
 
@@ -64,7 +154,7 @@ class Kept(Told):
         ------
         LedgerError: a file in `metrics/` is broken; names it.
         """
-        from ..metrics import series
+        from .metrics import series
 
         return series.read(self.save_dir / METRICS)
 
@@ -136,7 +226,7 @@ class Kept(Told):
         ...     run.log_async(loss=0.3, step=7)
         >>> run.publish()  # doctest: +SKIP
         """
-        from ..trackers import publishing
+        from .trackers import publishing
 
         run, wishes = self._to_publish()
         publishing.publish(run, wishes, fn, given=self)
