@@ -1020,7 +1020,7 @@ class TestSecrets:
         assert Run.load(folder).status == "failed"
         for file in filter(Path.is_file, folder.rglob("*")):
             for secret in ("hunter2-from-argv", "0pen-Sesame", "Tr1cky-Value"):
-                assert secret not in file.read_text(), file
+                assert secret.encode() not in file.read_bytes(), file
 
 
 class TestNested:
