@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import json
 import os
 import re
 from collections.abc import Callable, Collection, Iterator
@@ -211,15 +212,22 @@ def write(path: Path, lock: Lock, *, durable: bool = False) -> None:
     layout.write_atomically(path, _text(plain), durable=durable)
     if lock.status == "running":
         return
-    import msgspec
-
     found = os.stat(path)
-    # what a copy cannot hold, e.g. a number of 80 bits, is read from the lock
-    with contextlib.suppress(OSError, TypeError, ValueError, OverflowError, RecursionError):
-        data = msgspec.msgpack.encode((found.st_size, found.st_mtime_ns, _listed(plain)))
-        state = layout.RunFiles(path.parent).state
-        state.mkdir(exist_ok=True)
-        layout.write_atomically(state / layout.LOCK_COPY, data)
+    # what a copy cannot hold, e.g. keys that are no text, is read from the lock
+    with contextlib.suppress(OSError, TypeError, ValueError, RecursionError):
+        copy = _listed(plain)
+        if _has_text_keys(copy):
+            data = json.dumps([found.st_size, found.st_mtime_ns, copy]).encode()
+            state = layout.RunFiles(path.parent).state
+            state.mkdir(exist_ok=True)
+            layout.write_atomically(state / layout.LOCK_COPY, data)
+
+
+def _has_text_keys(value: Any) -> bool:
+    """True if JSON keeps all keys what they are."""
+    if isinstance(value, dict):
+        return all(type(key) is str for key in value) and all(map(_has_text_keys, value.values()))
+    return all(map(_has_text_keys, value)) if isinstance(value, list) else True
 
 
 _LISTED = frozenset(

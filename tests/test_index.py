@@ -91,18 +91,30 @@ class TestRow:
         """The copy of a sealed lock gives the row that its YAML gives; there is none of what it cannot hold."""
         folder = tmp_path_factory.mktemp("run")
         lock.write(folder / "run.lock", replace(one, status="done"))
-        copy = folder / ".runctx/lock.msgpack"
+        copy = folder / ".runctx/lock.json"
         row, there = read_row(folder), copy.exists()
         copy.unlink(missing_ok=True)
         assert repr(read_row(folder)) == repr(row)
-        assert there or row.config or row.metrics
+        assert (
+            there
+            or any(type(key) is not str for key in one.config)
+            or not all(map(lock._has_text_keys, [lock.to_plain(one)]))
+        )
 
     def test_copy_of_another_lock(self, tmp_path):
         """A copy that is damaged, or older than its lock, is not used."""
         folder = write_run(tmp_path, make_lock(1))
-        copy = folder / ".runctx/lock.msgpack"
+        copy = folder / ".runctx/lock.json"
         data = copy.read_bytes()
-        for broken in (b"", b"\xc1", data[:-9], data.replace(b"train-2", b"\xff-2")):
+        for broken in (
+            b"",
+            b"\xc1",
+            data[:-9],
+            b"[1, 2, 3]",
+            b"[" * 10_000,
+            b"3",
+            data.replace(b"train-2", b"\xff-2"),
+        ):
             copy.write_bytes(broken)
             assert read_row(folder).id == make_lock(1).id
         copy.write_bytes(data.replace(b"train-2", b"other-2"))

@@ -98,7 +98,7 @@ def test_what_logs_nothing_loads_nothing_of_it(tmp_path: Path) -> None:
         from runctx import Run
         with Run(save_dir={str(tmp_path / "quiet")!r}, console=False):
             pass
-        print([name for name in sys.modules if name.startswith(("runctx.trackers", "runctx.metrics"))])
+        print([name for name in sys.modules if name.startswith(("runctx.trackers", "runctx.metrics", "msgspec.json"))])
         with Run(save_dir={str(tmp_path / "loud")!r}, console=False) as run:
             run.log_async(loss=0.5)
         print([name for name in ("mlflow", "pandas", "matplotlib", "psutil", "rich") if name in sys.modules])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -106,7 +107,6 @@ class _Sections:
     error: _Failure | None = None
 
 
-_copies = msgspec.msgpack.Decoder(tuple[int, int, _Sections])
 _KEYS = frozenset(_Sections.__dataclass_fields__)
 
 
@@ -138,11 +138,15 @@ def _from_copy(path: str, file: str) -> Row | None:
     """The row as the copy of the lock says; None if there is none, or the lock was changed since."""
     try:
         with open(os.path.join(path, layout.STATE, layout.LOCK_COPY), "rb") as stream:
-            size, moment, sections = _copies.decode(stream.read(yamlfile.MAX_BYTES))
+            size, moment, plain = json.loads(
+                stream.read(yamlfile.MAX_BYTES)
+            )  # which knows NaN, unlike msgspec's
         found = os.stat(file)
-    except (OSError, ValueError):  # msgspec's errors are ValueErrors
+        if (size, moment) != (found.st_size, found.st_mtime_ns):
+            return None
+        return _row(msgspec.convert(plain, _Sections), file)
+    except (OSError, ValueError, TypeError, RecursionError):  # msgspec's errors are ValueErrors
         return None
-    return _row(sections, file) if (size, moment) == (found.st_size, found.st_mtime_ns) else None
 
 
 def parse(data: bytes, where: str = layout.LOCK) -> Row:
