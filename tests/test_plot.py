@@ -139,7 +139,7 @@ def test_ticks_are_few_round_and_all_different(one: float, other: float, most: i
     """Whatever the limits: inside of them, about as many as were asked for, no two written alike."""
     low, high = chart.widened(min(one, other), max(one, other))
     told = chart.numbers(low, high, most)
-    assert len(told) <= max(most + 1, 5)
+    assert len(told) <= max(most + 1, 6)
     room = 1e-9 * (high - low) + 1e-12 * max(abs(low), abs(high))
     assert all(low - room <= value <= high + room for value, _ in told)
     assert len({text for _, text in told}) == len(told)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import string
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -17,13 +17,10 @@ from . import words
 from .curves import COLOURS, Curve, Curves, Numbers, scaled, thinned, time_unit
 
 _LETTERS = string.ascii_uppercase + string.ascii_lowercase
-_EVERY = 14
-"""Characters from one letter of a curve to the next."""
-_ROWS = 14
-"""Characters from the lowest to the highest value of a panel."""
-_BRAILLE = 0x2800
-_DOTS = np.array(((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80)))
-"""Bits of a Braille character, by column and row from the top."""
+_EVERY, _ROWS = 14, 14
+"""Characters from one letter of a curve to the next, and from the lowest to the highest value of a panel."""
+_BRAILLE, _DOTS = 0x2800, np.array(((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80)))
+"""The first Braille character, and the bits of one by column and row from the top."""
 
 _Ticks = list[tuple[float, str]]
 
@@ -45,8 +42,7 @@ class Chart:
         letters = _LETTERS if len(curves.labels) > 1 else ""
         for metric in curves.metrics:
             yield from _panel(curves, metric, self.width or options.max_width, letters)
-        if letters:
-            yield Text()
+        yield from [Text()] * bool(letters)
         for line, label in enumerate(curves.labels):
             letter = f"{letters[line % len(letters)]}  " if letters else ""
             yield Text.assemble((letter, COLOURS[line % len(COLOURS)]), label)
@@ -87,13 +83,9 @@ def _panel(curves: Curves, metric: str, width: int, letters: str) -> Iterator[Te
         text = beside.get(row, "")
         yield Text.assemble(f"{text:>{margin}} {'┤' if text else '│'}", *characters)
     most = max(2, columns // 10)
-    if curves.axis == "time":
-        marks = _moments(left, right, min(most, 4))
-    else:
-        marks = numbers(left, right, most, whole=curves.axis == "step")
-    yield from _axis(
-        [(at - left) / (right - left) for at, _ in marks], [t for _, t in marks], columns, margin
-    )
+    is_time, is_step = curves.axis == "time", curves.axis == "step"
+    marks = _moments(left, right, min(most, 4)) if is_time else numbers(left, right, most, whole=is_step)
+    yield from _axis([((at - left) / (right - left), text) for at, text in marks], columns, margin)
     yield Text(f"{'':{margin + 2}}{across:^{columns}}".rstrip(), "dim")
 
 
@@ -115,7 +107,7 @@ class _Grid:
         steps = np.nan_to_num(4 * np.maximum(abs(np.diff(across)), abs(np.diff(down)))).astype(int) + 1
         way = np.concatenate([np.empty(0), *(np.arange(count) / count for count in steps)])
         start = np.repeat(np.arange(len(steps)), steps)
-        dots = np.array([[*(v[start] + way * np.diff(v)[start]), *v] for v in (across, down)])
+        dots = np.stack([np.append(v[start] + way * np.diff(v)[start], v) for v in (across, down)])
         column, row = np.rint(dots[:, ~np.isnan(dots[1])]).astype(int)
         np.bitwise_or.at(self.bits, (row // 4, column // 2), _DOTS[column % 2, row % 4])
         self.line[row // 4, column // 2] = curve.line
@@ -124,25 +116,24 @@ class _Grid:
             # in columns of its own, so that each of two equal curves is seen
             for place in [one for one in places if one % _EVERY == shift] or places[-1:]:
                 rows = row[column // 2 == place]
-                self.letters[(int(rows.min()) + int(rows.max())) // 2 // 4, place] = letter
-                self.line[(int(rows.min()) + int(rows.max())) // 2 // 4, place] = curve.line
+                middle = int(rows.min() + rows.max()) // 8
+                self.letters[middle, place], self.line[middle, place] = letter, curve.line
 
     def rows(self) -> Iterator[list[tuple[str, str]]]:
         """Character and colour of each place."""
         for row, (bits, lines) in enumerate(zip(self.bits.tolist(), self.line.tolist(), strict=True)):
+            inks = [COLOURS[line % len(COLOURS)] for line in lines]
+            texts = [self.letters.get((row, i)) or chr(_BRAILLE | dots) for i, dots in enumerate(bits)]
             yield [
-                (self.letters.get((row, column)) or chr(_BRAILLE | dots), COLOURS[line % len(COLOURS)])
-                if dots
-                else (" ", "")
-                for column, (dots, line) in enumerate(zip(bits, lines, strict=True))
+                (text, ink) if dots else (" ", "") for text, ink, dots in zip(texts, inks, bits, strict=True)
             ]
 
 
-def _axis(places: Sequence[float], texts: Sequence[str], width: int, margin: int) -> Iterator[Text]:
-    """The line below a panel, and the texts of its ticks as far as there is room."""
+def _axis(ticks: _Ticks, width: int, margin: int) -> Iterator[Text]:
+    """The line below a panel, and the texts of its ticks, at places from 0 to 1, as far as there is room."""
     rule, line = ["─"] * width, [" "] * (width + margin + 2)
     free = 0
-    for place, text in zip(places, texts, strict=True):
+    for place, text in ticks:
         at = round((width - 1) * place)
         start = min(max(margin + 2 + at - len(text) // 2, free), len(line) - len(text))
         if start >= free:
