@@ -417,7 +417,7 @@ class OwnSession(Session):
         return "started run" if self._not_resumed is None else "nothing to resume; started run"
 
     def _advise_ignoring(self) -> None:
-        from .snapshot.ignores import is_ignored
+        from .snapshot import is_ignored
 
         root, save_dir = self._root, self.files.root
         if root is None or is_ignored(root, save_dir):

@@ -84,7 +84,7 @@ def advice(wishes: Settings, root: Path | None, trackers: Collection[str] = ("ml
     """What to add to .gitignore before trackers keep runs here; None if it is there, or git would not see them."""
     if root is None:
         return None
-    from .snapshot.ignores import is_ignored
+    from .snapshot import is_ignored
 
     missing: dict[str, str] = {}
     for path, suffix, tracker in _not_yet_there(wishes, trackers):

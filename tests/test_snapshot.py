@@ -21,8 +21,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runctx.errors import SettingsError
-from runctx.snapshot import Snapshot, branch, find_repository, take
-from runctx.snapshot.ignores import is_ignored
+from runctx.snapshot import Snapshot, commit, find_repository, is_ignored, take
+from runctx.snapshot.repository import GitError, opened
 
 MINE = "refs/heads/run_logs"
 
@@ -1170,9 +1170,9 @@ def test_log_branch_that_is_a_symbolic_reference(tree: Tree) -> None:
 
 def test_hanging_filter_is_stopped(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     """A filter that never ends is killed, with all it started, and its file is listed."""
-    from runctx.snapshot import command
+    from runctx.snapshot import repository
 
-    monkeypatch.setattr(command, "PATIENCE", 0.5)
+    monkeypatch.setattr(repository, "PATIENCE", 0.5)
     tree.git("config", "filter.stuck.clean", f"echo $$ > {tree.cache}.pid; sleep 1000 & sleep 1000")
     tree.write(".gitattributes", "*.stuck filter=stuck\n")
     tree.write("x.stuck")
@@ -1307,8 +1307,8 @@ def test_first_commits_are_all_kept(tree: Tree) -> None:
         (root / "new.py").write_text(f"{root}\n")
         first = take(root, message="first", cache=tree.cache).source.commit
         repo = pygit2.Repository(str(root))
-        with pytest.raises((ValueError, OSError, pygit2.GitError)):
-            branch._move(repo, "run_logs", None, repo.head.target)
+        with pytest.raises((ValueError, OSError, GitError, pygit2.GitError)):
+            commit._move(opened(root), MINE, None, repo.head.target)
         assert first == f"git:{tree.git('rev-parse', MINE).strip()}"
 
 
@@ -1387,9 +1387,9 @@ def test_remembered_files_are_not_read_again(tree: Tree) -> None:
 
 def work_without_memory(tree: Tree, first: Snapshot) -> Callable[[], None]:
     def work() -> None:
-        from runctx.snapshot import opened
+        from runctx.snapshot import repository
 
-        opened._local.__dict__.clear()
+        repository._local.__dict__.clear()
         assert tree.take().source == first.source
 
     return work

@@ -184,7 +184,7 @@ class _Files:
     def _read_tree(self, root: Path, tree: bytes) -> None:
         import pygit2
 
-        from ..snapshot.opened import opened
+        from ..snapshot.repository import opened
 
         here = opened(root)
         self.odb = here.odb

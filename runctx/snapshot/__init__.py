@@ -7,14 +7,13 @@ it lists as skipped. Nothing that goes wrong stops the caller: it becomes an omi
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import os
 import stat
 import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,14 +25,14 @@ if TYPE_CHECKING:
     import pygit2
 
     from .limits import Limits
-    from .opened import Opened
-    from .trees import Entry
+    from .repository import Repository
 
-__all__ = ["Snapshot", "blob_digest", "find_repository", "take"]
+__all__ = ["Snapshot", "blob_digest", "find_repository", "is_ignored", "take"]
 
+_EMPTY = bytes.fromhex("4b825dc642cb6eb9a060e54bf8d69288fbee4904")
+"""Id of the tree without entries."""
 _RECENT = 20_000_000
 """Nanoseconds by which a file's time may lag behind the clock's: the kernel's tick, generously."""
-
 _SILENCE = 1.0
 """Seconds after which a snapshot that is not ready gives a sign of life."""
 
@@ -48,7 +47,8 @@ class Snapshot:
     """What could not be captured, and why."""
     root: Path | None = None
     """The work tree; None outside a repository."""
-    _tree: bytes | None = field(default=None, repr=False)
+    _folders: dict[str, pygit2.Tree | None] = field(default_factory=dict, repr=False)
+    """The tree, and those of folders in it that were asked for: large ones are read anew by libgit2 each time."""
     _moment: int = 0
 
     def blob(self, path: str | os.PathLike[str]) -> str | None:
@@ -56,9 +56,8 @@ class Snapshot:
 
         It is the content at the moment of the snapshot; `changed_since` tells whether the file has changed.
         """
-        inside = self._inside(path)
-        entry = self._entry(inside) if inside is not None else None
-        return f"git:{entry[1].hex()}" if entry is not None else None
+        found = self._find(path)
+        return None if found is None else f"git:{found[1]}"
 
     def changed_since(self, path: str | os.PathLike[str]) -> bool:
         """Whether a file is not, or no longer, what the snapshot holds.
@@ -66,49 +65,37 @@ class Snapshot:
         A file whose times are as they were is taken as unchanged; if they are not, its content decides. A
         file that git converts (line endings, filters) counts as changed once its times differ.
         """
-        from .trees import blob_id
-
-        inside = self._inside(path)
-        entry = self._entry(inside) if inside is not None else None
-        if inside is None or entry is None:
+        found = self._find(path)
+        if found is None:
             return True
-        file = os.fsencode(self.root or "") + b"/" + inside
+        file, id = os.path.join(self.root or "", found[0]), found[1]
         try:
-            found = os.lstat(file)
-            if max(found.st_mtime_ns, found.st_ctime_ns) < self._moment - _RECENT:
+            status = os.lstat(file)
+            if max(status.st_mtime_ns, status.st_ctime_ns) < self._moment - _RECENT:
                 return False
-            if not stat.S_ISREG(found.st_mode):
+            if not stat.S_ISREG(status.st_mode):
                 return True
             with open(file, "rb") as opened:
-                return blob_id(opened.read()) != entry[1]
+                return blob_digest(opened.read()) != f"git:{id}"
         except OSError:
             return True  # removed, or no longer readable
 
-    def _inside(self, path: str | os.PathLike[str]) -> bytes | None:
-        """The path relative to the work tree, also if it was reached through a link to it."""
-        if self.root is None:
-            return None
-        root = os.fsencode(self.root) + b"/"
+    def _find(self, path: str | os.PathLike[str]) -> tuple[str, pygit2.Oid] | None:
+        """Path in the work tree (also if it was reached through a link to it) and id of a file."""
         for candidate in (os.path.abspath(path), os.path.realpath(path)):
-            name = os.fsencode(candidate)
-            if name.startswith(root) and self._entry(name[len(root) :]) is not None:
-                return name[len(root) :]
+            if self.root is None or not candidate.startswith(f"{self.root}{os.sep}"):
+                continue
+            inside = candidate[len(str(self.root)) + 1 :]
+            folder, _, name = inside.rpartition("/")
+            try:
+                if folder not in self._folders:
+                    self._folders[folder] = self._folders[""][folder]  # type: ignore[index,assignment]
+                entry = self._folders[folder][name]  # type: ignore[index]
+            except (KeyError, TypeError):  # nothing of that name, or no folder
+                continue
+            if entry.type_str != "tree":
+                return inside, entry.id
         return None
-
-    def _entry(self, inside: bytes) -> Entry | None:
-        from .trees import TREE
-
-        if self._tree is None or self.root is None:
-            return None
-        entry: Entry = (TREE, self._tree)
-        for name in inside.split(b"/"):
-            if entry[0] != TREE:
-                return None
-            below = _folder(self.root, entry[1]).get(name)
-            if below is None:
-                return None
-            entry = below
-        return entry if entry[0] != TREE else None
 
 
 def blob_digest(content: bytes) -> str:
@@ -119,6 +106,23 @@ def blob_digest(content: bytes) -> str:
     """
     digest = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False)
     return f"git:{digest.hexdigest()}"
+
+
+def is_ignored(root: Path, folder: Path) -> bool:
+    """Whether git ignores a folder, which need not exist, or it is outside the work tree `root`."""
+    from .repository import GitError, git, opened
+
+    folder = Path(os.path.abspath(folder))
+    if not folder.is_relative_to(root):
+        return True
+    here, inside = opened(root), f"{folder.relative_to(root).as_posix()}/x"
+    if not here.is_plain():
+        try:
+            ignored, _ = git(root, "check-ignore", "-z", "--stdin", stdin=os.fsencode(inside), accept=(0, 1))
+            return bool(ignored)
+        except GitError:
+            pass  # without git, libgit2 may be right
+    return bool(here.repo.path_is_ignored(inside))
 
 
 def find_repository(path: str | os.PathLike[str]) -> Path | None:
@@ -233,18 +237,21 @@ class _Draft:
     root: Path
     source: Source
     omissions: list[Omission] = field(default_factory=list)
-    tree: bytes | None = None
+    tree: pygit2.Tree | None = None
     moment: int = 0
 
     def omit(self, what: str, why: str) -> None:
         self.omissions.append(Omission(what=what, why=why))
+
+    def note(self, **changes: object) -> None:
+        self.source = replace(self.source, **changes)  # type: ignore[arg-type]
 
     def finished(self) -> Snapshot:
         return Snapshot(
             source=self.source,
             omissions=tuple(self.omissions),
             root=self.root,
-            _tree=self.tree,
+            _folders={"": self.tree},
             _moment=self.moment,
         )
 
@@ -259,18 +266,17 @@ def _fill(
     sign: _SignOfLife,
 ) -> None:
     from .changes import Change, included, is_quick, list_changes
-    from .command import GitError
-    from .contents import is_small, write_tree
+    from .commit import NotOnBranchError, commit_tree, is_small, write_tree
     from .limits import choose
-    from .opened import opened
-    from .trees import EMPTY
+    from .repository import GitError, opened
 
     here = opened(draft.root)
     if here.repo.is_bare:
         draft.omit("source", f"{draft.root} is a bare repository: it has no work tree")
         return
+    draft.root = here.root
     head = _describe(draft, here)
-    head_tree = head.tree_id.raw if head is not None else EMPTY
+    head_tree = head.tree_id.raw if head is not None else _EMPTY
     draft.moment = time.time_ns()
     if not is_quick(here):
         sign.watch()
@@ -290,51 +296,30 @@ def _fill(
             sign.watch()
         new = {change.path.rstrip(b"/") for change in changes if change.new}
         tree = write_tree(here, head_tree, choice, new, cache, by_git=by_git)
-    draft.tree = tree
-    draft.source = replace(
-        draft.source,
-        tree=f"git:{tree.hex()}",
-        dirty=tree != head_tree or bool(choice.skipped),
-        skipped=tuple(Omission(what=what, why=why) for what, why in choice.skipped.items()),
-    )
+    draft.tree = here.tree(tree)
+    skipped = tuple(Omission(what=what, why=why) for what, why in choice.skipped.items())
+    draft.note(tree=f"git:{tree.hex()}", dirty=tree != head_tree or bool(skipped), skipped=skipped)
     if tree == head_tree:
-        draft.source = replace(draft.source, commit=draft.source.head)
-    else:
-        _commit(draft, here, tree, head, branch, message)
-
-
-def _describe(draft: _Draft, here: Opened) -> pygit2.Commit | None:
-    """Fill in what does not depend on the work tree; HEAD's commit, None before the first one."""
-    import pygit2
-
-    repo = here.repo
-    remote = here.config.get("remote.origin.url")
-    draft.root = here.root
-    draft.source = replace(
-        draft.source, repository=_without_credentials(remote) if remote else here.root.name
-    )
-    target = repo.references["HEAD"].target
-    name = target.removeprefix("refs/heads/") if isinstance(target, str) else None
-    head = None if repo.head_is_unborn else repo.head.peel(pygit2.Commit)
-    draft.source = replace(draft.source, branch=name, head=f"git:{head.id}" if head is not None else None)
-    return head
-
-
-def _commit(
-    draft: _Draft, here: Opened, tree: bytes, head: pygit2.Commit | None, branch: str, message: str
-) -> None:
-    import pygit2
-
-    from .branch import NotOnBranchError, commit_tree
-
+        draft.note(commit=draft.source.head)
+        return
     try:
-        names = here.config.get("user.name") or "runctx", here.config.get("user.email") or "runctx@localhost"
-        parent = head.id if head is not None else None
-        commit = commit_tree(here.repo, pygit2.Oid(raw=tree), parent, branch, message, names)
+        commit = commit_tree(here, tree, head.id if head is not None else None, branch, message)
     except NotOnBranchError as kept:
         commit = kept.commit
         draft.omit("source.commit", f"{kept.why}; commit {commit} exists until git collects it")
-    draft.source = replace(draft.source, commit=f"git:{commit}")
+    draft.note(commit=f"git:{commit}")
+
+
+def _describe(draft: _Draft, here: Repository) -> pygit2.Commit | None:
+    """Note what does not depend on the work tree; HEAD's commit, None before the first one."""
+    import pygit2
+
+    remote, target = here.config.get("remote.origin.url"), here.repo.references["HEAD"].target
+    name = target.removeprefix("refs/heads/") if isinstance(target, str) else None
+    draft.note(repository=_without_credentials(remote) if remote else here.root.name, branch=name)
+    head = None if here.repo.head_is_unborn else here.repo.head.peel(pygit2.Commit)
+    draft.note(head=f"git:{head.id}" if head is not None else None)
+    return head
 
 
 def _without_credentials(address: str) -> str:
@@ -371,12 +356,3 @@ def _check_branch(branch: str) -> None:
             f"branch {branch!r}: not a name git allows for a branch",
             hint="set `branch` under [tool.runctx], e.g. `run_logs`",
         )
-
-
-@functools.lru_cache(maxsize=512)
-def _folder(root: Path, tree: bytes) -> Mapping[bytes, Entry]:
-    """The entries of one folder of a snapshot; an id always means the same ones."""
-    from .opened import opened
-    from .trees import entries
-
-    return entries(opened(root).odb, tree)

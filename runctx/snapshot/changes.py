@@ -15,17 +15,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..model import Omission
-from .command import GitError, git
-from .opened import Opened
 from .patterns import fixed_folder, matcher
+from .repository import GitError, Repository, git
 
-_MANY = 2000
-"""Entries from which on git's own status, on two threads, beats libgit2's and the cost of a process."""
 _SLOW = 0.05
 """Seconds; libgit2 reads every file again each time if the index is that of another copy of the work tree."""
 _OFTEN = 3
 """Slow answers in a row after which it is not the machine."""
-_HOUR = 3600.0
+_WEEK = 7 * 24 * 3600.0
+
+_STAGED = 1 | 1 << 1 | 1 << 2 | 1 << 3 | 1 << 4
+_INDEX_DELETED, _NEW, _DELETED, _CONFLICT = 1 << 2, 1 << 7, 1 << 9, 1 << 15
+_DIRTY = _NEW | 1 << 8 | _DELETED | 1 << 10 | 1 << 11 | 1 << 12
+"""libgit2's flags, https://libgit2.org/libgit2/#HEAD/type/git_status_t."""
 
 
 class Change(NamedTuple):
@@ -47,12 +49,12 @@ class Listing(NamedTuple):
     """Whether only git stores the work tree as git does."""
 
 
-def list_changes(here: Opened, cache: Path) -> Listing:
+def list_changes(here: Repository, cache: Path) -> Listing:
     """Every changed or untracked path, each once.
 
     Raises
     ------
-    command.GitError: neither git nor libgit2 can tell.
+    GitError: neither git nor libgit2 can tell.
     """
     if is_quick(here):
         listed = _by_libgit2(here)
@@ -69,19 +71,20 @@ def list_changes(here: Opened, cache: Path) -> Listing:
     return Listing(listed, omissions, by_git=not here.is_plain() or _is_odd(here, listed))
 
 
-def is_quick(here: Opened) -> bool:
+def is_quick(here: Repository) -> bool:
     """Whether libgit2 knows how to list the changes, in less time than git takes."""
-    return here.is_plain() and here.slow < _OFTEN and here.index().entries <= _MANY
+    return here.slow < _OFTEN and here.is_plain()
 
 
-def _is_odd(here: Opened, changes: list[Change]) -> bool:
+def _is_odd(here: Repository, changes: list[Change]) -> bool:
     """Whether there is a nested repository, or rules that libgit2 has not been compared on."""
-    if any(
-        change.path.endswith((b"/", b".gitattributes", b".gitignore", b".gitmodules")) for change in changes
-    ):
-        return True
+    if not changes:
+        return False
+    rules = (b"/", b".gitattributes", b".gitignore", b".gitmodules")
     folders: set[bytes] = set()
     for change in changes:
+        if change.path.endswith(rules):
+            return True
         folder = change.path.rpartition(b"/")[0]
         while folder and folder not in folders:
             folders.add(folder)
@@ -89,12 +92,7 @@ def _is_odd(here: Opened, changes: list[Change]) -> bool:
     return any(os.path.lexists(here.bytes_root + folder + b"/.gitattributes") for folder in folders)
 
 
-_STAGED = 1 | 1 << 1 | 1 << 2 | 1 << 3 | 1 << 4
-_INDEX_DELETED, _NEW, _DELETED, _CONFLICT = 1 << 2, 1 << 7, 1 << 9, 1 << 15
-_DIRTY = _NEW | 1 << 8 | _DELETED | 1 << 10 | 1 << 11 | 1 << 12
-
-
-def _by_libgit2(here: Opened) -> list[Change] | None:
+def _by_libgit2(here: Repository) -> list[Change] | None:
     import pygit2
 
     began = time.perf_counter()
@@ -124,17 +122,19 @@ def _is_gone(path: bytes) -> bool:
     return os.path.isdir(path)  # a folder took its place
 
 
-def _by_git(here: Opened, cache: Path) -> tuple[list[Change], list[Omission]]:
+def _by_git(here: Repository, cache: Path) -> tuple[list[Change], list[Omission]]:
     output, complaints = git(
         here.root,
-        "status",
-        "--porcelain=v2",
-        "-z",
-        "--untracked-files=all",
-        "--no-renames",
-        "--ignore-submodules=none",
+        *(
+            "status",
+            "--porcelain=v2",
+            "-z",
+            "--untracked-files=all",
+            "--no-renames",
+            "--ignore-submodules=none",
+        ),
         index=base_index(here, cache),
-        settings=_settings(here),
+        settings=here.lenient(),
     )
     omissions = [Omission(what="work tree", why=line) for line in complaints.splitlines()]
     found: dict[bytes, Change] = {}
@@ -143,13 +143,6 @@ def _by_git(here: Opened, cache: Path) -> tuple[list[Change], list[Omission]]:
             change = Change(change.path, staged=True)
         found[change.path] = change
     return list(found.values()), omissions
-
-
-def _settings(here: Opened) -> tuple[str, ...]:
-    """A filter that fails makes its file a changed one, and does not end the listing; submodules are left alone."""
-    required = [name for name in here.config if name.startswith("filter.") and name.endswith(".required")]
-    locks = ("--no-optional-locks",) if here.index().submodules else ()
-    return (*locks, *(part for name in required for part in ("-c", f"{name}=false")))
 
 
 def _parsed(output: bytes, omissions: list[Omission]) -> Iterator[Change]:
@@ -171,8 +164,8 @@ def _parsed(output: bytes, omissions: list[Omission]) -> Iterator[Change]:
             yield Change(line.split(b" ", 10)[10], staged=True)
 
 
-def base_index(here: Opened, cache: Path) -> Path | None:
-    """A copy of the index, kept in the cache until the index changes, in which git may note what it learns.
+def base_index(here: Repository, cache: Path) -> Path | None:
+    """A copy of the index that knows the files' times, kept in the cache until the index changes.
 
     A repository that was copied has an index that matches none of its files, and we never write the user's: without
     the copy every snapshot would read every file. None if there is no index, or no cache.
@@ -182,32 +175,27 @@ def base_index(here: Opened, cache: Path) -> Path | None:
         return copy
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        _forget_old_copies(cache)
+        for old in (*cache.glob("*.index*"), *cache.glob("*.added")):
+            if time.time() - old.stat().st_mtime > _WEEK:
+                old.unlink(missing_ok=True)
         with tempfile.TemporaryDirectory(dir=cache) as folder:
             # with its times: an entry as young as the index is one git looks at again (racy-git)
             draft = Path(folder, "index")
             shutil.copy2(here.index_path, draft)
+            options = ("update-index", "-q", "--refresh", "--unmerged", "--ignore-submodules")
+            git(here.root, *options, index=draft, settings=here.lenient(), accept=(0, 1))
             draft.replace(copy)
-    except OSError:
+    except (OSError, GitError):
         return None
     return copy
 
 
-def _forget_old_copies(cache: Path) -> None:
-    for old in (*cache.glob("*.index*"), *cache.glob("*.added")):
-        try:
-            if time.time() - old.stat().st_mtime > 7 * 24 * _HOUR:
-                old.unlink()
-        except OSError:
-            continue  # somebody else was faster
-
-
-def included(here: Opened, include: Iterable[str], excluded: Callable[[str], bool]) -> list[bytes]:
+def included(here: Repository, include: Iterable[str], excluded: Callable[[str], bool]) -> list[bytes]:
     """Files that git ignores and the patterns name.
 
     Raises
     ------
-    command.GitError: git does not tell, or takes too long.
+    GitError: git does not tell, or takes too long.
     """
     include = tuple(include)
     wanted = matcher(include)

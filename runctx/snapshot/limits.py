@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 from ..model import Omission
 from .changes import Change
-from .opened import Opened
 from .patterns import matcher
+from .repository import Repository
 
 Identity = tuple[int, int, int, int]
 """Size, mtime and ctime in nanoseconds, inode: what tells one state of a file from another."""
@@ -74,7 +74,7 @@ class Choice:
         if not new:
             self.keep.append(path)
 
-    def warning(self, here: Opened) -> Omission | None:
+    def warning(self, here: Repository) -> Omission | None:
         """One sentence on the new files that are left out although git does not ignore them."""
         if not self.left:
             return None
@@ -88,7 +88,7 @@ class Choice:
         return Omission(what="new files", why=f"left out of the snapshot: {', '.join(parts)}{more}; {hint}")
 
 
-def choose(here: Opened, changes: Iterable[Change], limits: Limits) -> Choice:
+def choose(here: Repository, changes: Iterable[Change], limits: Limits) -> Choice:
     """Decide about each change; nothing is read but names, sizes and times."""
     choice = Choice()
     new: dict[bytes, os.stat_result] = {}
@@ -137,7 +137,7 @@ def _unfit(found: os.stat_result, limits: Limits) -> str:
     return ""
 
 
-def _choose_new(here: Opened, new: dict[bytes, os.stat_result], limits: Limits, choice: Choice) -> None:
+def _choose_new(here: Repository, new: dict[bytes, os.stat_result], limits: Limits, choice: Choice) -> None:
     for given, paths in _inputs(here, new, limits.inputs) if new else ():
         why = (
             f"new files that are an input, which has a digest: {_count([new.pop(p).st_size for p in paths])}"
@@ -161,7 +161,9 @@ def _choose_new(here: Opened, new: dict[bytes, os.stat_result], limits: Limits, 
     choice.stage.update((path, identity(found)) for path, found in new.items())
 
 
-def _inputs(here: Opened, new: Iterable[bytes], inputs: Iterable[str]) -> Iterator[tuple[str, list[bytes]]]:
+def _inputs(
+    here: Repository, new: Iterable[bytes], inputs: Iterable[str]
+) -> Iterator[tuple[str, list[bytes]]]:
     """For each input the new files that it names; code in a folder is code all the same."""
     for given in inputs:
         places = {os.path.normpath(given), os.path.realpath(given)}
@@ -200,7 +202,7 @@ def _environments(new: Iterable[bytes]) -> list[tuple[bytes, str, list[bytes]]]:
     ]
 
 
-def _excess(here: Opened, sizes: dict[bytes, int], limits: Limits) -> Iterator[tuple[bytes, list[bytes]]]:
+def _excess(here: Repository, sizes: dict[bytes, int], limits: Limits) -> Iterator[tuple[bytes, list[bytes]]]:
     """Largest folders first, what has to be left out for the rest to fit."""
     total = sum(sizes.values())
     rest = [path for path in sizes if not path.endswith(_CODE)]
@@ -216,7 +218,7 @@ def _excess(here: Opened, sizes: dict[bytes, int], limits: Limits) -> Iterator[t
         yield b"", rest
 
 
-def _largest(here: Opened, paths: list[bytes], sizes: dict[bytes, int]) -> tuple[bytes, list[bytes]]:
+def _largest(here: Repository, paths: list[bytes], sizes: dict[bytes, int]) -> tuple[bytes, list[bytes]]:
     """The deepest folder that holds most of what is large; where other things lie too, the files of one ending."""
     folder = b""
     while True:
