@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import os
 import re
-import socket
 import subprocess
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -65,9 +64,6 @@ class Job:
     """`123`, or `123_4` for an element of an array: what the commands take."""
     restarts: int
     """How often Slurm started it again: 0 in its first life."""
-    node: str
-    cpus: int
-    """That it may use on this node."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +86,8 @@ def this_job() -> Job | None:
         job_id = f"{number}_{os.environ.get('SLURM_ARRAY_TASK_ID')}"
     if not _ID.fullmatch(job_id):
         return None
-    return Job(
-        id=job_id,
-        restarts=_variable("SLURM_RESTART_COUNT", 0),
-        node=os.environ.get("SLURMD_NODENAME") or socket.gethostname(),
-        cpus=_variable("SLURM_CPUS_PER_TASK", 0) or _variable("SLURM_CPUS_ON_NODE", 0) or os.cpu_count() or 1,
-    )
+    restarts = os.environ.get("SLURM_RESTART_COUNT", "")
+    return Job(id=job_id, restarts=int(restarts) if restarts.isdecimal() else 0)
 
 
 def living(job_ids: Iterable[str]) -> set[str] | None:
@@ -313,8 +305,3 @@ def _batches(job_ids: Iterable[str]) -> Iterator[list[str]]:
 def _number(job_id: str) -> str:
     """The number that an element shares with its array."""
     return job_id.partition("_")[0]
-
-
-def _variable(name: str, default: int) -> int:
-    value = os.environ.get(name, "")
-    return int(value) if re.fullmatch("[0-9]{1,9}", value) else default

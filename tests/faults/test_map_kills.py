@@ -228,11 +228,11 @@ def test_any_call_of_a_resume(project, marks, nursery):
     [
         "make_exclusively",
         "_open_folder",
-        "_note_tasks",
+        "note",
         "keys_of",
-        "write",
+        "write_tasks",
         "launch",
-        "folded",
+        "summary",
         "_gather",
         "_seal",
     ],
@@ -251,7 +251,9 @@ def test_this_moment(project, marks, nursery, moment):
     assert sum(path.stat().st_size for path in marks.iterdir()) <= 11
 
 
-@pytest.mark.parametrize("moment", ["fold", "joined", "_judged", "_with_outputs", "write", "rmtree", "_say"])
+@pytest.mark.parametrize(
+    "moment", ["fold", "joined", "_with_status", "_with_outputs", "write", "rmtree", "_log"]
+)
 def test_collect_killed(project, marks, nursery, moment):
     """Killed as it collects: the next one does the rest."""
     nursery.run(_program(marks, at="_gather", tasks="range(10)"), project)

@@ -116,12 +116,7 @@ def test_a_job_starts_itself_again(submit: Submit, tmp_path: Path) -> None:
     until(lives[1].exists, what="it was started again")
     for restarts, life in enumerate(lives):
         told = json.loads(life.read_text())
-        assert told["job"] == {
-            "id": f"{array}_3",
-            "restarts": restarts,
-            "node": told["job"]["node"],
-            "cpus": 2,
-        }
+        assert told["job"] == {"id": f"{array}_3", "restarts": restarts}
         assert told["may"] is True
         assert told["living"] == sorted([array, f"{array}_3"])
         assert 0 < told["left"] <= 7 * 60 + 2  # Slurm's clock has whole seconds
@@ -276,14 +271,13 @@ def test_the_smallest_limit_counts(told: str, expected: int | None, pretend: Pre
 @pytest.mark.parametrize(
     ("variables", "expected"),
     [
-        ({"SLURM_JOB_ID": "12"}, Job("12", 0, "n1", 3)),
+        ({"SLURM_JOB_ID": "12"}, Job("12", 0)),
         (
             {"SLURM_JOB_ID": "15", "SLURM_ARRAY_JOB_ID": "12", "SLURM_ARRAY_TASK_ID": "0"},
-            Job("12_0", 0, "n1", 3),
+            Job("12_0", 0),
         ),
-        ({"SLURM_JOB_ID": "12", "SLURM_RESTART_COUNT": "2"}, Job("12", 2, "n1", 3)),
-        ({"SLURM_JOB_ID": "12", "SLURM_CPUS_PER_TASK": "2"}, Job("12", 0, "n1", 2)),
-        ({"SLURM_JOB_ID": "12", "SLURM_RESTART_COUNT": "x"}, Job("12", 0, "n1", 3)),
+        ({"SLURM_JOB_ID": "12", "SLURM_RESTART_COUNT": "2"}, Job("12", 2)),
+        ({"SLURM_JOB_ID": "12", "SLURM_RESTART_COUNT": "x"}, Job("12", 0)),
         ({"SLURM_JOB_ID": "-u root"}, None),
         ({"SLURM_JOB_ID": "15", "SLURM_ARRAY_JOB_ID": "12"}, None),
         ({}, None),
@@ -292,8 +286,8 @@ def test_the_smallest_limit_counts(told: str, expected: int | None, pretend: Pre
 def test_this_job_is_told_by_its_variables(
     variables: dict[str, str], expected: Job | None, no_job: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A job knows its id, as commands take it, its lives, node and processors; elsewhere there is none."""
-    for name, value in {"SLURMD_NODENAME": "n1", "SLURM_CPUS_ON_NODE": "3", **variables}.items():
+    """A job knows its id, as commands take it, and its lives; elsewhere there is none."""
+    for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert scheduler.this_job() == expected
 
