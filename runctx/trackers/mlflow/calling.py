@@ -115,7 +115,7 @@ def _active(entity: Entity) -> Iterator[None]:
     # private: `set_experiment` cannot be taken back, and a run of another experiment than it said cannot be started
     experiment = fluent._active_experiment_id
     try:
-        mlflow.set_tracking_uri(entity.database.uri)
+        mlflow.set_tracking_uri(entity.database.address)
         fluent._active_experiment_id = entity.now.info.experiment_id
         with entity.database.asked(write=True):
             mlflow.start_run(run_id=entity.ref, nested=True, log_system_metrics=False)

@@ -30,7 +30,6 @@ _VARIABLES = {
     "MLFLOW_LOGGING_LEVEL": "ERROR",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_SQLALCHEMYSTORE_POOLCLASS": "NullPool",  # a connection that is kept goes on to a file that was replaced
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # by default, a server that is gone is waited for for 45 s
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
 }
@@ -53,12 +52,15 @@ class Database:
     def __init__(self, wishes: Settings) -> None:
         self.root = wishes.root.absolute()
         self.uri, self.file = places.tracking_uri(wishes), places.database(wishes)
+        self.address = self.uri
+        """What MLflow is to be asked by now."""
         self.destination = _without_credentials(self.uri)
         self._is_server = self.uri.lower().startswith(("http://", "https://"))
         self.artifacts = None if self._is_server else self.root / layout.ARTIFACTS
         """The folder of files; None where a server chooses."""
         self._client: Any = None
         self._inode: int | None = None
+        self._replaced = 0
         self._lock: BaseFileLock | None = None
 
     @property
@@ -67,6 +69,11 @@ class Database:
         if self._client is None or self._inode != _inode(self.file):
             with self.asked(write=True):
                 self._check()
+                if self._client is not None:
+                    # MLflow keeps connections by the address, and these go on to the file that was there before
+                    self._replaced += 1
+                    mark = "&" if "?" in self.uri else "?"
+                    self.address = f"{self.uri}{mark}timeout={_PATIENCE + self._replaced:g}"
                 self._client, self._inode = self._connected(), _inode(self.file)
         return self._client
 
@@ -143,7 +150,7 @@ class Database:
         )  # its tracebacks: ours say it in a line
         if self.file is not None and _is_empty(self.file):
             _make(self.file, self.root / layout.ARTIFACTS)
-        client = MlflowClient(self.uri)
+        client = MlflowClient(self.address)
         if self.file is not None:
             _remove_misread(self.file)
         return client
@@ -151,7 +158,9 @@ class Database:
     def _told(self, error: Exception) -> TrackingError:
         text = str(getattr(error, "message", None) or error or type(error).__name__)
         asks_for_credentials = _LOGIN.search(f"{text} {getattr(error, 'error_code', '')}") is not None
-        text = Redactor().text(text.replace(self.uri, self.destination))
+        text = Redactor().text(
+            text.replace(self.address, self.destination).replace(self.uri, self.destination)
+        )
         text = re.sub(r"\s+", " ", re.split(r"\n\[SQL|\n\(Background", text)[0])
         if "locked" in text.lower() or type(error).__name__ == "Timeout":
             hint = "another program keeps it locked; try again when it has ended"
