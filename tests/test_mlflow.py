@@ -26,7 +26,6 @@ from hypothesis import strategies as st
 
 from runctx import layout, lock
 from runctx.errors import DeletedError, TrackingError
-from runctx.metrics.follower import Number
 from runctx.metrics.journal import Journal
 from runctx.model import Failure, Lock, Omission, Tasks
 from runctx.past.index import load
@@ -422,27 +421,6 @@ def test_odd_ids_are_found_again(tracker: MLflow, make: Any) -> None:
         assert tracker.open(run, None).ref == tracker.open(run, None).ref
 
 
-def test_numbers(tracker: MLflow, make: Any) -> None:
-    """More than a batch of them, NaN and infinities, odd and long names: once, though sent again."""
-    from mlflow import MlflowClient
-
-    run = make()
-    odd = ["loss", "f1@0.5", "../x", "a//b", "x" * 300, "x" * 299 + "=", "Loss", "ü"]
-    sent = [Number("loss", 1 / (1 + step), step, 1000 + step) for step in range(2500)]
-    sent += [Number(name, value, 7, 5) for name in odd[1:] for value in (0.5, float("nan"), float("inf"))]
-    view = tracker.open(run, None)
-    for _ in range(2):
-        view.log(sent)
-    found, client = entity(tracker, view.ref), MlflowClient(tracker.database.uri)
-    assert {names.original(name, found.data.tags) for name in found.data.metrics} == set(odd)
-    history = client.get_metric_history(view.ref, "loss")
-    assert sorted((one.step, one.value, one.timestamp) for one in history) == [
-        (one.step, one.value, one.moment) for one in sent[:2500]
-    ]
-    for name in odd[1:]:
-        assert len(client.get_metric_history(view.ref, names.mapped(name))) == 3
-
-
 # -- described ---------------------------------------------------------------------------------------------
 
 
@@ -497,21 +475,6 @@ def test_statuses(said: str, wanted: str, tracker: MLflow, make: Any) -> None:
     """Each of ours is one of MLflow's."""
     command = replace(make_lock().command, host=os.uname().nodename, pid=2**22 + 1)
     assert entity(tracker, publish(make(status=said, command=command), tracker)).info.status == wanted
-
-
-def test_describing_again_changes_nothing(tracker: MLflow, make: Any) -> None:
-    """Not a parameter, tag, number, file or moment of a run or of those before it."""
-    parent = make(config={"a": 1})
-    (parent.save_dir / "model.txt").write_text("model")
-    log = Journal(parent.save_dir / layout.METRICS, lose=pytest.fail)
-    for step in range(10):
-        log.append({"loss": 1 / (1 + step)})
-    child = make(parent.lock)
-    refs = [publish(parent, tracker), publish(child, tracker)]
-    before = [everything(tracker, ref) for ref in refs]
-    Publication(parent.save_dir, tracker).file.unlink()  # what is known of it is lost
-    assert [publish(parent, tracker), publish(child, tracker)] == refs
-    assert [everything(tracker, ref) for ref in refs] == before
 
 
 def test_what_has_changed_is_updated(tracker: MLflow, make: Any) -> None:

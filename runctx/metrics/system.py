@@ -30,107 +30,73 @@ class Watch:
 
     def __init__(self, every: float) -> None:
         self._every, self._due = every, 0.0
-        self._machine = Machine()
-        self._runs: dict[Path, OfRun] = {}
+        self._runs: dict[Path, _Run] = {}
+        self._devices = _devices()
+        self._disk, self._looked = _disk(), time.monotonic()
+        psutil.cpu_percent()  # counts from here
 
     def look(self, folders: Iterable[Path]) -> None:
         """Measure the machine and these runs, if it is time to; what cannot be seen or written is left out."""
         going_on = set(folders)
         for left in self._runs.keys() - going_on:
-            self._runs.pop(left).close()
+            os.close(self._runs.pop(left).descriptor)
         now = time.monotonic()
         if not going_on or now < self._due:
             return
         self._due = now + self._every
-        common = dict(self._machine.look())
+        common = dict(self._machine(now))
         for folder in going_on:
             with contextlib.suppress(OSError, RunctxError, psutil.Error):
                 if folder not in self._runs:
-                    self._runs[folder] = OfRun(folder)
+                    self._runs[folder] = _Run(folder)
                 self._runs[folder].write(common)
 
-
-class Machine:
-    """What all runs have in common."""
-
-    def __init__(self) -> None:
-        psutil.cpu_percent()  # counts from here
-        self._rates = _Rates(_disk())
-        self._devices = _devices()
-
-    def look(self) -> Iterator[tuple[str, float]]:
-        """Name -> number; of what is counted, per second since the last look."""
+    def _machine(self, now: float) -> Iterator[tuple[str, float]]:
+        """Name -> number of what all runs have in common; of what is counted, per second since the last look."""
         yield "system/cpu_percent", psutil.cpu_percent()
         yield "system/memory_percent", psutil.virtual_memory().percent
-        yield from self._rates.since(_disk()).items()
+        before, seconds = self._disk, max(now - self._looked, 1e-3)
+        self._disk, self._looked = _disk(), now
+        for name, count in self._disk.items():
+            yield name, max(0.0, count - before.get(name, 0)) / seconds
         for n, device in enumerate(self._devices):
             yield from _look_at(device, f"system/gpu{n}")
 
 
-class OfRun:
-    """The processes of one run, and what else is its own.
-
-    Parameters
-    ----------
-    folder: the run's; a journal is made in it.
-    """
+class _Run:
+    """The processes of one run, and a journal in its folder."""
 
     def __init__(self, folder: Path) -> None:
         known = lock.read(folder)
         self._folder, self._began = folder, known.started.timestamp()
         self._process = psutil.Process(known.command.pid)
-        self._rates = _Rates(dict(self._spent()))
+        self._processes: dict[psutil.Process, psutil.Process] = {}
+        """Those of the last look; each counts from there."""
+        self._measure()
         host = re.sub(r"[^\w.-]", "_", platform.node())
         metrics = folder / layout.METRICS
         metrics.mkdir(exist_ok=True)
-        self._descriptor = journal.open_new(metrics / f"system-{host}-{secrets.token_hex(4)}{journal.SUFFIX}")
-
-    def close(self) -> None:
-        os.close(self._descriptor)
+        self.descriptor = journal.open_new(metrics / f"system-{host}-{secrets.token_hex(4)}{journal.SUFFIX}")
 
     def write(self, common: Mapping[str, float]) -> None:
         """One line; its step is the seconds since the run began, so that another shipper goes on with it."""
         now = time.time()
-        values: dict[str, float | str] = {**common, **dict(self._look())}
-        point = journal.Point(now, values, step=round(now - self._began))
-        os.write(self._descriptor, msgspec.json.encode(point) + b"\n")
+        point = journal.Point(now, {**common, **self._measure()}, step=round(now - self._began))
+        os.write(self.descriptor, msgspec.json.encode(point) + b"\n")
 
-    def _look(self) -> Iterator[tuple[str, float]]:
-        yield "system/disk_percent", psutil.disk_usage(os.fspath(self._folder)).percent
-        seconds = self._rates.since(dict(self._spent()))
-        yield "system/process_cpu_percent", 100 * sum(seconds.values())
-        memory = 0
-        for process in self._processes():
+    def _measure(self) -> dict[str, float | str]:
+        percent = memory = 0.0
+        found = [self._process, *self._process.children(recursive=True)]
+        self._processes = {process: self._processes.get(process, process) for process in found}
+        for process in self._processes.values():
             with contextlib.suppress(psutil.Error):
+                percent += process.cpu_percent()
                 memory += process.memory_info().rss
-        yield "system/process_memory_bytes", memory
-
-    def _processes(self) -> list[psutil.Process]:
-        return [self._process, *self._process.children(recursive=True)]
-
-    def _spent(self) -> Iterator[tuple[psutil.Process, float]]:
-        """Seconds of processor time, of each process."""
-        for process in self._processes():
-            with contextlib.suppress(psutil.Error):
-                spent = process.cpu_times()
-                yield process, spent.user + spent.system
-
-
-class _Rates:
-    """How quickly counters grow; one that was not there before counts from 0."""
-
-    def __init__(self, counters: Mapping[Any, float]) -> None:
-        self._looked, self._before = time.monotonic(), counters
-
-    def since(self, counters: Mapping[Any, float]) -> dict[Any, float]:
-        """Per second since the last call."""
-        looked = time.monotonic()
-        seconds = max(looked - self._looked, 1e-3)
-        grown = {
-            name: max(0.0, count - self._before.get(name, 0)) / seconds for name, count in counters.items()
+        return {
+            "system/disk_percent": psutil.disk_usage(os.fspath(self._folder)).percent,
+            "system/process_cpu_percent": percent,
+            "system/process_memory_bytes": memory,
         }
-        self._looked, self._before = looked, counters
-        return grown
 
 
 def _disk() -> dict[str, float]:

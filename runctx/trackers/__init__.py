@@ -1,4 +1,4 @@
-"""Where can runs be looked at? The seam, and the trackers there are."""
+"""Show runs elsewhere: views in MLflow, TensorBoard or a tracker of the project's, rebuilt from folders at any time."""
 
 from __future__ import annotations
 

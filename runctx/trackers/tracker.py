@@ -1,4 +1,4 @@
-"""What must a tracker be able to do? The seam; `runctx.testing.TrackerContract` tests it."""
+"""The protocols of trackers and their views; `runctx.testing.TrackerContract` tests them."""
 
 from __future__ import annotations
 
