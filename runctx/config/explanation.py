@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ConfigError
 from ..model import Lock, Origin
 from ..redact import REDACTED
-from .layers import dotted
+from .layers import flat
 from .messages import did_you_mean
 
 if TYPE_CHECKING:
@@ -76,7 +76,8 @@ class Explanation(Mapping[str, tuple[Origin, ...]]):
         """
         chosen = [name for name in self if name == key or name.startswith(f"{key}.")]
         if not chosen:
-            raise ConfigError(f"unknown config key {key}", hint=did_you_mean(key, _prefixes(self)))
+            known = dict.fromkeys([*self, *(above for name in self for above in _around(name))])
+            raise ConfigError(f"unknown config key {key}", hint=did_you_mean(key, known))
         return Explanation(
             {name: self.resolved[name] for name in chosen},
             {name: self.origins[name] for name in chosen if name in self.origins},
@@ -119,7 +120,7 @@ class Explanation(Mapping[str, tuple[Origin, ...]]):
 
 def of_lock(lock: Lock) -> Explanation:
     """What a lock tells; without origins, only the values."""
-    resolved = dict(_values(lock.config, (), lock.origins))
+    resolved = dict(flat(lock.config, lock.origins))
     for key in lock.origins:
         if key not in resolved:
             resolved[key] = Unknown("not in the configuration")
@@ -140,17 +141,6 @@ def _unread(keys: Iterable[str], read: tuple[str, ...]) -> tuple[str, ...] | Non
     return tuple(key for key in keys if key not in with_below and noted.isdisjoint(_around(key)))
 
 
-def _values(
-    config: Mapping[Any, Any], path: tuple[Any, ...], leaves: Mapping[str, Any]
-) -> Iterator[tuple[str, Any]]:
-    for name, value in config.items():
-        key = dotted((*path, name))
-        if isinstance(value, dict) and value and key not in leaves:
-            yield from _values(value, (*path, name), leaves)
-        else:
-            yield key, value
-
-
 def _told(value: Any) -> dict[str, Any]:
     return {"unknown": value.why} if isinstance(value, Unknown) else {"value": value}
 
@@ -165,11 +155,6 @@ def _plain(origins: tuple[Origin, ...]) -> list[dict[str, Any]]:
         }
         for origin in origins
     ]
-
-
-def _prefixes(keys: Mapping[str, Any]) -> list[str]:
-    """Every key, and every mapping around one."""
-    return list(dict.fromkeys([*keys, *(above for key in keys for above in _around(key))]))
 
 
 def _around(key: str) -> Iterator[str]:

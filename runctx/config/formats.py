@@ -8,7 +8,6 @@ module, its folder is not searched for imports, and nothing is written beside it
 from __future__ import annotations
 
 import ast
-import difflib
 import functools
 import itertools
 import json
@@ -31,7 +30,7 @@ from .. import yamlfile
 from ..errors import ConfigError
 from .layers import DELETE, REPLACE, dotted
 from .layers import Path as Keys
-from .messages import short
+from .messages import nearest, short
 
 MAX_BYTES = 5_000_000
 
@@ -140,7 +139,7 @@ def _missing(path: Path) -> ConfigError:
     if not folder.is_dir():
         return ConfigError(f"configuration file {path} does not exist: no folder {folder}")
     names = os.listdir(folder) if os.access(folder, os.R_OK) else []
-    near = difflib.get_close_matches(path.name, names, n=1)
+    near = nearest(path.name, names, 1)
     hint = f"did you mean {path.with_name(near[0])}?" if near else None
     return ConfigError(f"configuration file {path} does not exist (looked in {folder})", hint)
 

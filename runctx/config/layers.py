@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Literal, NamedTuple
@@ -131,16 +131,17 @@ def _is_whole(marker: str, setting: Setting) -> bool:
     value = setting.value
     if isinstance(value, bool):
         return value
-    if marker == DELETE and isinstance(value, (list, tuple)) and not any(_nested(key) for key in value):
+    nested = (Mapping, list, tuple)
+    if (
+        marker == DELETE
+        and isinstance(value, (list, tuple))
+        and not any(isinstance(key, nested) for key in value)
+    ):
         return False
     raise ConfigError(
         f"{setting.where}: {marker} cannot be {value!r}",
         hint=f"write {marker}: true" + (", or a list of the keys to delete" if marker == DELETE else ""),
     )
-
-
-def _nested(value: Any) -> bool:
-    return isinstance(value, (Mapping, list, tuple))
 
 
 def merge(lower: Branch, upper: Branch) -> Branch:
@@ -236,6 +237,16 @@ def assigned(before: Branch, now: Branch) -> Branch:
             only.children[path[-1]] = leaf[-1:]
             since = merge(since, below(only, path[:-1]))
     return since
+
+
+def flat(values: Mapping[Any, Any], whole: Container[str] = (), path: Path = ()) -> Iterator[tuple[str, Any]]:
+    """Dotted key and value of nested plain data; an empty mapping is a value, and so is one at a key in `whole`."""
+    for name, value in values.items():
+        key = dotted((*path, name))
+        if isinstance(value, dict) and value and key not in whole:
+            yield from flat(value, whole, (*path, name))
+        else:
+            yield key, value
 
 
 _BARE = re.compile(r"(?!(?:true|false|null|none)$)-*[A-Za-z_][A-Za-z0-9_-]*", re.IGNORECASE)

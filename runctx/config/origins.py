@@ -25,7 +25,7 @@ from .interpolations import DerivationError, cycle, cycle_message, needs_of, nod
 from .layers import MISSING, Branch, Layer, Leaf, Setting, at, dotted, leaves, plain, tree
 from .layers import Path as Keys
 from .messages import did_you_mean, message_of
-from .objects import NotReproducedError, pristine
+from .objects import NotReproducedError, equal, pristine
 
 _FLAG = (
     "runctx"  # OmegaConf copies, merges and pickles a node's flags with it, and asks only for its own by name
@@ -244,14 +244,10 @@ def _with_changes(
             inner = child if isinstance(child, Branch) else Branch()
             current.children[key] = _with_changes(inner, before, value, given)
         elif isinstance(child, tuple):
-            current.children[key] = child if _same(value, before) else (*child, given(value))
+            current.children[key] = child if equal(value, before) else (*child, given(value))
         else:
             current.children[key] = (given(value),)
     return current
-
-
-def _same(a: Any, b: Any) -> bool:
-    return type(a) is type(b) and bool(a == b or (a != a and b != b))
 
 
 def located(

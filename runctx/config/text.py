@@ -6,7 +6,6 @@ import functools
 import json
 import re
 import types
-from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path as FilePath
 from typing import Any, Literal, Union, get_args, get_origin
@@ -19,7 +18,7 @@ from ..errors import ConfigError
 from ..redact import Redactor
 from .explanation import Explanation, of_lock
 from .fields import is_structured
-from .layers import Path, dotted
+from .layers import Path, dotted, flat
 from .messages import short
 from .origins import explained
 from .resolve import config_of, to_plain
@@ -144,16 +143,7 @@ def _place(config: DictConfig) -> tuple[DictConfig, Path]:
 
 
 def _value_lines(plain: dict[Any, Any]) -> str:
-    return "".join(sorted(_escaped(f"{key} = {value_text(value)}\n") for key, value in _leaves(plain, ())))
-
-
-def _leaves(values: dict[Any, Any], above: Path) -> Iterator[tuple[str, Any]]:
-    """Dotted key and value; an empty mapping is a value."""
-    for key, value in values.items():
-        if isinstance(value, dict) and value:
-            yield from _leaves(value, (*above, key))
-        else:
-            yield dotted((*above, key)), value
+    return "".join(sorted(_escaped(f"{key} = {value_text(value)}\n") for key, value in flat(plain)))
 
 
 # what is no character, moves the cursor, or turns the direction of a line: all of it stands inside quotes
@@ -227,7 +217,7 @@ def structure(config: Any, plain: dict[Any, Any] | None = None) -> str:
     if plain is None:
         plain = config if node is None else to_plain(node)
     shape = _mapping({key: value for key, value in plain.items() if key != SAVE_DIR}, node, ())
-    return "".join(sorted(_escaped(f"{key}: {_text(part)}\n") for key, part in _leaves(shape, ())))
+    return "".join(sorted(_escaped(f"{key}: {_text(part)}\n") for key, part in flat(shape)))
 
 
 def _text(shape: _Shape) -> str:
