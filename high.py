@@ -1,2 +1,2 @@
-_base_ = "low.yaml"
+_base_ = 'low.yaml'
 lr = 0.2

@@ -18,9 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from runctx.config.convert import encode
 from runctx.config.derived import Derived, derived
-from runctx.config.formats import SUFFIXES, read
+from runctx.config.formats import SUFFIXES, encode, read
 from runctx.errors import ConfigError
 from tests.strategies import ODD_TEXTS, config_keys, names, nested, scalars, texts
 

@@ -25,7 +25,7 @@ def convert(source: str, target: str, resolve: bool, force: bool) -> None:
     FROM and TO end in .yaml, .yml, .json, .toml or .py; FROM#KEY takes the mapping under a key. What the files
     that FROM names as _base_ say is in TO; comments are not. A Python configuration is code: reading it executes it.
     """
-    from ..config.convert import converted
+    from ..config.text import converted
 
     path = Path(target)
     if os.path.lexists(path) and not force:

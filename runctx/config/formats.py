@@ -1,4 +1,4 @@
-"""Read one configuration file: YAML, JSON, TOML or Python, told apart by suffix.
+"""Read and write configuration files: YAML, JSON, TOML or Python, told apart by suffix.
 
 YAML, JSON and TOML are only parsed: nothing in them is executed, and size, depth and aliases are bounded.
 **A Python configuration is code: reading it executes it**, in a namespace that nothing else sees: it becomes no
@@ -8,9 +8,11 @@ module, its folder is not searched for imports, and nothing is written beside it
 from __future__ import annotations
 
 import ast
+import difflib
 import functools
 import itertools
 import json
+import keyword
 import os
 import re
 import stat
@@ -24,13 +26,15 @@ from enum import Enum
 from pathlib import Path, PurePath
 from typing import Any
 
+import tomli_w
 import yaml
 
 from .. import yamlfile
 from ..errors import ConfigError
+from .derived import Derived
 from .layers import DELETE, REPLACE, dotted
 from .layers import Path as Keys
-from .messages import nearest, short
+from .messages import short
 
 MAX_BYTES = 5_000_000
 
@@ -139,7 +143,7 @@ def _missing(path: Path) -> ConfigError:
     if not folder.is_dir():
         return ConfigError(f"configuration file {path} does not exist: no folder {folder}")
     names = os.listdir(folder) if os.access(folder, os.R_OK) else []
-    near = nearest(path.name, names, 1)
+    near = difflib.get_close_matches(path.name, names, 1)
     hint = f"did you mean {path.with_name(near[0])}?" if near else None
     return ConfigError(f"configuration file {path} does not exist (looked in {folder})", hint)
 
@@ -439,6 +443,12 @@ def _failure(error: BaseException, file: str, path: Path) -> ConfigError:
     return fault(path, lines[-1] if lines else None, what, getattr(error, "hint", None))
 
 
+_PARSERS = {".yaml": _yaml, ".yml": _yaml, ".json": _json, ".toml": _toml, ".py": _python}
+
+SUFFIXES = tuple(_PARSERS)
+"""The endings of configuration files."""
+
+
 # -- plain values --------------------------------------------------------------------------------------------------
 
 
@@ -499,7 +509,121 @@ def python_value(value: Any, keys: Keys, is_key: bool) -> Any:
     )
 
 
-_PARSERS = {".yaml": _yaml, ".yml": _yaml, ".json": _json, ".toml": _toml, ".py": _python}
+# -- writing -------------------------------------------------------------------------------------------------------
 
-SUFFIXES = tuple(_PARSERS)
-"""The endings of configuration files."""
+
+def encode(values: Mapping[Any, Any], suffix: str) -> bytes:
+    """The text of a configuration file with these values, which `read` gives back.
+
+    Values stay as they were written: `${lr}` is an interpolation in the file too. What no format has becomes
+    what every format has: a path its text, an enum its name, a tuple a list.
+
+    Parameters
+    ----------
+    values: nested mappings, lists and scalars.
+    suffix: .yaml, .yml, .json, .toml or .py.
+
+    Raises
+    ------
+    ConfigError: a value or key that the format cannot hold; the message names the key.
+
+    >>> encode({"lr": 0.1, "opt": {"name": "sgd"}}, ".toml").decode().splitlines()
+    ['lr = 0.1', '', '[opt]', 'name = "sgd"']
+    """
+    suffix = suffix.lower()
+
+    def scalar(value: Any, keys: Keys, is_key: bool) -> Any:
+        value = _file_value(python_value(value, keys, is_key), keys)
+        if suffix in (".json", ".toml") and (why := _refusal(value, is_key, suffix[1:].upper())):
+            raise key_fault(keys, why)
+        return value
+
+    values = copied(values, scalar)
+    match suffix:
+        case ".yaml" | ".yml":
+            return yamlfile.dump(values) if values else b""
+        case ".json":
+            return (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode()
+        case ".toml":
+            return tomli_w.dumps(values).encode()
+        case ".py":
+            return _python_text(values).encode()
+    raise unknown_suffix(suffix)
+
+
+def _file_value(value: Any, keys: Keys) -> Any:
+    """The value in a type that files have: str, bytes, bool, int, float or None."""
+    if isinstance(value, Derived):
+        raise key_fault(
+            keys,
+            "a derived value is a function and cannot be written to a file",
+            "write an interpolation such as ${mul:${batch_size},0.01}, or the values by `config convert --resolve`",
+        )
+    if isinstance(value, Enum):
+        return value.name
+    if isinstance(value, PurePath):
+        value = str(value)
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise key_fault(keys, f"{value!r} is not valid Unicode") from error
+    kinds: tuple[type[Any], ...] = (bool, int, float, str, bytes)
+    return next(
+        (kind(value) for kind in kinds if isinstance(value, kind)), value
+    )  # no subclass, e.g. numpy's
+
+
+def _refusal(value: Any, is_key: bool, name: str) -> str | None:
+    """Why JSON or TOML cannot hold a key or value; None if it can."""
+    if is_key and not isinstance(value, str):
+        return f"a key in {name} must be a str; got {value!r}"
+    if value is None and name == "TOML":
+        return "TOML has no null"
+    return f"{name} cannot hold bytes" if isinstance(value, bytes) else None
+
+
+# -- writing Python ------------------------------------------------------------------------------------------------
+
+_NAMES = "_names"
+"""`_names["a-b"] = 1` sets what Python cannot write as a name, in a file that begins with `_names = globals()`."""
+
+_WIDTH = 100
+
+
+def _python_text(values: Mapping[Any, Any]) -> str:
+    text = "".join(f"{_target(key)} = {_literal(value)}\n" for key, value in values.items())
+    if any(not _is_name(key) for key in values):
+        text = f"{_NAMES} = globals()\n" + text
+    for name in ("nan", "inf"):  # in the file before what needs it; a name that begins with _ is no key
+        if f"_{name}" in text:
+            text = f'_{name} = float("{name}")\n' + text
+    return text
+
+
+def _is_name(key: str) -> bool:
+    return key.isidentifier() and not keyword.iskeyword(key) and ascii(key) == repr(key)
+
+
+def _target(key: Any) -> str:
+    if not isinstance(key, str) or (key.startswith("_") and key not in MARKERS):
+        hint = "keys there must be str and must not begin with _"
+        raise key_fault((key,), "a Python file cannot hold it at its top", hint)
+    return key if _is_name(key) else f"{_NAMES}[{key!r}]"
+
+
+def _literal(value: Any, indent: str = "") -> str:
+    """Python text of a value; on several lines where it is long."""
+    if isinstance(value, float) and value - value != 0:  # it has no literal
+        return "_nan" if value != value else "-_inf" if value < 0 else "_inf"
+    if not isinstance(value, (dict, list, tuple)):
+        return repr(value)
+    inner = indent + "    "
+    if isinstance(value, dict):
+        items, (start, end) = [f"{_literal(k)}: {_literal(v, inner)}" for k, v in value.items()], "{}"
+    else:
+        items, (start, end) = [_literal(item, inner) for item in value], "[]"
+    line = f"{start}{', '.join(items)}{end}"
+    if len(indent) + len(line) <= _WIDTH and "\n" not in line:
+        return line
+    return f"{start}\n" + "".join(f"{inner}{item},\n" for item in items) + f"{indent}{end}"

@@ -1,4 +1,4 @@
-"""Show a configuration: its origins, its values as lines that can be compared, and digests of values and structure."""
+"""Show a configuration: its origins, its values as lines to compare, its digests, and all of it as another file."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from ..errors import ConfigError
 from ..redact import Redactor
 from .explanation import Explanation, of_lock
 from .fields import is_structured
-from .layers import Path, dotted, flat
+from .interpolations import escaped
+from .layers import Path, dotted, flat, plain
 from .messages import short
 from .origins import explained
-from .resolve import config_of, to_plain
+from .resolve import config_of, open_config, to_plain
 
 SAVE_DIR = "save_dir"
 """The top-level key that differs between runs which are otherwise the same."""
@@ -85,6 +86,37 @@ def to_text(what: Any, *, redact: bool = True) -> str:
     """
     plain = to_plain(config_of(what))
     return _value_lines(Redactor(settings.load().redact).mapping(plain) if redact else plain)
+
+
+def converted(source: str, suffix: str, *, resolve: bool = False) -> bytes:
+    """The text of one file that says what `source` and its bases say.
+
+    Parameters
+    ----------
+    source: a configuration file; `file#key.path` selects a mapping in it.
+    suffix: of the format, such as .toml.
+    resolve: write what interpolations and derived values give, and not how they are computed.
+
+    Raises
+    ------
+    ConfigError: the source cannot be read or resolved, or the format cannot hold it; the message names the key.
+
+    >>> from pathlib import Path
+    >>> _ = Path("low.yaml").write_text("lr: 0.1\\nhalf: ${mul:${lr},0.5}\\n")
+    >>> _ = Path("high.py").write_text("_base_ = 'low.yaml'\\nlr = 0.2\\n")
+    >>> print(converted("high.py", ".toml").decode().strip())
+    lr = 0.2
+    half = "${mul:${lr},0.5}"
+    >>> print(converted("high.py", ".toml", resolve=True).decode().strip())
+    lr = 0.2
+    half = 0.1
+    """
+    from .formats import encode  # most runs read and write no other format
+    from .inherit import load_tree
+
+    if not resolve:
+        return encode(plain(load_tree(source)), suffix)
+    return encode(escaped(to_plain(open_config(source))), suffix)
 
 
 def value_digest(config: Any) -> str:
