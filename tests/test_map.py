@@ -113,7 +113,7 @@ def test_tasks_of_any_iterable(run, how):
 
 
 def test_a_generator_that_fails(run):
-    """An exception of the iterable is the caller's, and nothing is left of the map."""
+    """An exception of the iterable is the caller's; nothing is left of the map, and its name is the next try's."""
 
     def tasks():
         yield 1
@@ -123,6 +123,8 @@ def test_a_generator_that_fails(run):
         run.map(abs, tasks(), launcher="serial")
     assert run.lock.tasks == ()
     assert not (run.save_dir / "tasks").exists()
+    run.map(abs, [1], launcher="serial")
+    assert [entry.name for entry in run.lock.tasks] == ["abs"]
 
 
 def test_after_the_end(here):
@@ -135,28 +137,32 @@ def test_after_the_end(here):
         Run().map(abs, [1])
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"function": 3},
-        {"into": 3},
-        {"retries": -1},
-        {"retries": "2"},
-        {"on_error": "ignore"},
-        {"launcher": "no such backend"},
-        {"launcher": 5},
-        {"launcher": Joblib},
-        {"tasks": 3},
-        {"tasks": "a.txt", "into": "data.input"},
-        {"tasks": {"data.input": "a.txt"}, "into": ""},
-        {"tasks": pandas.DataFrame({"input": ["a.txt"]})},
-    ],
-    ids=str,
-)
-def test_wrong_arguments(run, wrong):
-    """An argument that makes no sense is refused at once."""
+async def later(value):
+    return value
+
+
+NO_JOBS = "n_jobs must be an int other than 0"
+WRONG = [
+    ({"function": 3}, "must be a function; got 3"),
+    ({"function": later}, r"async function .*\nhint: .*asyncio\.run"),
+    ({"into": 3}, "into must be a key of the configuration or None; got 3"),
+    *(({"retries": value}, "retries must be an int of at least 0") for value in (-1, "2")),
+    *(({"n_jobs": value}, NO_JOBS) for value in (0, 1.5, "2")),
+    ({"on_error": "ignore"}, "on_error must be one of 'raise', 'stop', 'return'; got 'ignore'"),
+    ({"launcher": "no such backend"}, "launcher 'no such backend': "),
+    *(({"launcher": value}, "unknown launcher") for value in (5, Joblib)),
+    ({"tasks": 3}, "tasks must be a list; got 3"),
+    ({"tasks": "a.txt", "into": "data.input"}, "would be split into characters"),
+    ({"tasks": {"data.input": "a.txt"}, "into": ""}, "would be split into its keys"),
+    ({"tasks": pandas.DataFrame({"input": ["a.txt"]})}, "would be split into the names of its columns"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "said"), WRONG, ids=[str(n) for n in range(len(WRONG))])
+def test_wrong_arguments(run, wrong, said):
+    """An argument that makes no sense is refused at once, with what was expected."""
     arguments = {"function": abs, "tasks": [1]} | wrong
-    with pytest.raises((TypeError, ValueError, SettingsError)):
+    with pytest.raises((TypeError, ValueError, SettingsError), match=said):
         run.map(arguments.pop("function"), arguments.pop("tasks"), **arguments)
     assert not list(run.save_dir.glob("tasks/*/done"))
 

@@ -79,24 +79,18 @@ def test_files_of_any_size(past, which):
 
 
 def test_bytes_that_are_no_text(past):
-    """Rows, tasks and metrics that are no UTF-8 are broken files, and named."""
+    """Rows, tasks and metrics that are no UTF-8 are broken files, and named; so are numbers that are none."""
     files = TaskFiles(past.save_dir, "double")
-    the_only(past.save_dir / "metrics").write_bytes(b'{"time":1,"values":{"\xff":1}}\n')
-    with pytest.raises(LedgerError, match="no point of a metric"):
-        past.metrics()
+    for line in (b'{"time":1,"values":{"\xff":1}}\n', b'{"time":1,"values":{"a":"one"}}\n'):
+        the_only(past.save_dir / "metrics").write_bytes(line)
+        with pytest.raises(LedgerError, match="no point of a metric"):
+            past.metrics()
     the_only(files.done()).write_bytes(b'{"worker":"\xff"}\n')
     with pytest.raises(LedgerError, match="line 1"):
         past.tasks
     files.todo.write_bytes(b'{"key":"a","task":"\xff"}\n')
     with pytest.raises(LedgerError, match=r"todo\.jsonl"):
         past.tasks
-
-
-def test_numbers_that_are_none(past):
-    """A text in a journal that stands for no number is a broken line."""
-    the_only(past.save_dir / "metrics").write_bytes(b'{"time":1,"values":{"a":"one"}}\n')
-    with pytest.raises(LedgerError, match="no point of a metric"):
-        past.metrics()
 
 
 def test_many_workers_and_few_descriptors(past, monkeypatch):
@@ -173,40 +167,6 @@ def test_secrets_in_messages():
 
 
 # -- misuse -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("n_jobs", [0, 1.5, "2"])
-def test_a_number_of_jobs_that_is_none(n_jobs):
-    """It is an error that says what was meant to be given."""
-    with Run(console=False) as run, pytest.raises(ValueError, match="n_jobs must be an int other than 0"):
-        run.map(double, [1], n_jobs=n_jobs)
-
-
-def test_an_async_function():
-    """Nobody would await what it returns: it is refused, with what to do."""
-
-    async def later(x):
-        return x
-
-    with (
-        Run(console=False) as run,
-        pytest.raises(TypeError, match=r"async function .*\nhint: .*asyncio\.run"),
-    ):
-        run.map(later, [1])
-
-
-def test_a_list_that_breaks_off():
-    """A generator that raises leaves no map behind, and its name to the next try."""
-
-    def broken():
-        yield 1
-        raise ValueError("half way")
-
-    with Run(console=False) as run:
-        with pytest.raises(ValueError, match="half way"):
-            run.map(double, broken(), launcher="serial")
-        run.map(double, [1], launcher="serial")
-    assert [entry.name for entry in run.lock.tasks] == ["double"]
 
 
 def test_a_function_that_is_called_like_the_second_map_of_another():
