@@ -12,7 +12,7 @@ import fnmatch
 import functools
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 REDACTED = "<redacted>"
@@ -53,61 +53,17 @@ def tells_a_secret(name: str) -> bool:
 
 # -- names of files ----------------------------------------------------------------------------------------
 
-_GLOBS = (
-    *(".env", ".env.*", "*.env", ".envrc", ".netrc", "_netrc", ".pypirc", ".npmrc", ".yarnrc.yml", ".pgpass"),
-    *(
-        ".git-credentials",
-        ".my.cnf",
-        ".mylogin.cnf",
-        ".s3cfg",
-        ".boto",
-        ".dockercfg",
-        ".htpasswd",
-        ".vault-token",
-    ),
-    *(
-        "*.pem",
-        "*.key",
-        "*.p12",
-        "*.pfx",
-        "*.p8",
-        "*.jks",
-        "*.keystore",
-        "*.kdbx",
-        "*.ppk",
-        "*.ovpn",
-        "*.tfstate",
-    ),
-    *(
-        "*.tfvars",
-        "id_rsa*",
-        "id_dsa*",
-        "id_ecdsa*",
-        "id_ed25519*",
-        "credentials",
-        "credentials.*",
-        "*_credentials",
-    ),
-    *("*[_-]credentials.*", "kaggle.json", "service[_-]account*.json", "*[_-]service[_-]account.json"),
-    *(
-        "*firebase-adminsdk*.json",
-        "client[_-]secret*.json",
-        "gcp[_-]key*.json",
-        "gcloud[_-]key*.json",
-        "secrets",
-    ),
-    *("secret.*", "secrets.*", ".secrets*", "*[_-]secrets.*", "password*.txt", "passwords.*", "token.json"),
-    *(
-        "token.pickle",
-        "token.txt",
-        "hf[_-]token*",
-        "api[_-]token*",
-        "access[_-]token*",
-        "*api[_-]key*",
-        "*apikey*",
-    ),
-    *("kubeconfig", "*.kubeconfig", ".databrickscfg", ".smbcredentials", ".modal.toml", ".comet.config"),
-    *("rclone.conf", "local.settings.json"),
+_GLOBS = tuple(
+    """
+    .env .env.* *.env .envrc .netrc _netrc .pypirc .npmrc .yarnrc.yml .pgpass .git-credentials .my.cnf
+    .mylogin.cnf .s3cfg .boto .dockercfg .htpasswd .vault-token *.pem *.key *.p12 *.pfx *.p8 *.jks *.keystore
+    *.kdbx *.ppk *.ovpn *.tfstate *.tfvars id_rsa* id_dsa* id_ecdsa* id_ed25519* credentials credentials.*
+    *_credentials *[_-]credentials.* kaggle.json service[_-]account*.json *[_-]service[_-]account.json
+    *firebase-adminsdk*.json client[_-]secret*.json gcp[_-]key*.json gcloud[_-]key*.json secrets secret.*
+    secrets.* .secrets* *[_-]secrets.* password*.txt passwords.* token.json token.pickle token.txt hf[_-]token*
+    api[_-]token* access[_-]token* *api[_-]key* *apikey* kubeconfig *.kubeconfig .databrickscfg .smbcredentials
+    .modal.toml .comet.config rclone.conf local.settings.json
+    """.split()  # noqa: SIM905 - a quoted name on each line would show less
 )
 """Names that gitleaks, gitrob and truffleHog look for, and those of tools of the trade. An example is no secret."""
 
@@ -267,21 +223,33 @@ _COMMANDS = ("curl", "http ", "https ", "mysql", "mariadb", "mongo", "sshpass", 
 _PLACED: _Marked = ((_BEARER, ("bearer",)), (_LOGIN, (*_COMMANDS, "login", "<password>")))
 """Patterns, each with texts in lower case of which it needs one: looking for these takes a hundredth of the time."""
 _HINTS = (
-    *(
-        "pass",
-        "pwd",
-        "secret",
-        "token",
-        "key",
-        "auth",
-        "credential",
-        "bearer",
-        "cookie",
-        "connection",
-        "conn_str",
-    ),
-    *("connstr", "jwt", "signature", "github", "gitlab", "azure", "pat_", "curl", "http ", "https ", "mysql"),
-    *("mariadb", "mongo", "redis-cli", "login", "helm"),
+    "pass",
+    "pwd",
+    "secret",
+    "token",
+    "key",
+    "auth",
+    "credential",
+    "bearer",
+    "cookie",
+    "connection",
+    "conn_str",
+    "connstr",
+    "jwt",
+    "signature",
+    "github",
+    "gitlab",
+    "azure",
+    "pat_",
+    "curl",
+    "http ",
+    "https ",
+    "mysql",
+    "mariadb",
+    "mongo",
+    "redis-cli",
+    "login",
+    "helm",
 )
 """Of a text in lower case: without any of these it assigns no secret."""
 
@@ -319,8 +287,9 @@ class Redactor:
     def is_secret(self, key: str) -> bool:
         """Whether a value under this (dotted) key must not be written."""
         last = key.rsplit(".", 1)[-1]
-        if any(fnmatch.fnmatchcase(key, p) or fnmatch.fnmatchcase(last, p) for p in self._patterns):
-            return True
+        for pattern in self._patterns:
+            if fnmatch.fnmatchcase(key, pattern) or fnmatch.fnmatchcase(last, pattern):
+                return True
         return tells_a_secret(last)
 
     # -- nested data ---------------------------------------------------------------------------------------
@@ -363,13 +332,12 @@ class Redactor:
     def _value(self, value: Any, key: str) -> Any:
         if isinstance(value, str):
             return self.text(value)
-        shown = (
-            (name, REDACTED if self._hides(path, part) else self._value(part, path))
-            for name, path, part in _parts(value, key)
-        )
-        if isinstance(value, dict):
-            return dict(shown)
-        return [part for _, part in shown] if isinstance(value, (list, tuple)) else value
+        if not isinstance(value, (dict, list, tuple)):
+            return value
+        shown = {}
+        for name, path, part in _parts(value, key):
+            shown[name] = REDACTED if self._hides(path, part) else self._value(part, path)
+        return shown if isinstance(value, dict) else list(shown.values())
 
     def _remember(self, value: Any) -> None:
         for _, _, part in _parts(value, ""):
@@ -623,22 +591,18 @@ def _one_for_each_line(found: re.Match[str]) -> str:
     return "\n".join([REDACTED] * (found[0].count("\n") + 1))
 
 
-def _parts(value: Any, key: str) -> Iterator[tuple[Any, str, Any]]:
+def _parts(value: Any, key: str) -> Iterable[tuple[Any, str, Any]]:
     """Name, dotted key and value of each part of a mapping, list, dataclass or namespace; nothing for all else."""
-    if not isinstance(value, (dict, list, tuple)):
-        if isinstance(value, (str, int, float, bytes, type)):
-            return
-        if dataclasses.is_dataclass(value):
-            value = {f.name: getattr(value, f.name, None) for f in dataclasses.fields(value)}
-        elif type(value).__name__ in ("Namespace", "SimpleNamespace"):
-            value = vars(value)
-        else:
-            return
-    elif hasattr(value, "_fields"):  # a named tuple
-        value = dict(zip(value._fields, value, strict=False))
+    if isinstance(value, (str, int, float, bytes, type)):
+        return ()
+    if isinstance(value, tuple) and (fields := getattr(value, "_fields", None)):  # a named tuple
+        value = dict(zip(fields, value, strict=False))
+    elif dataclasses.is_dataclass(value):
+        value = {f.name: getattr(value, f.name, None) for f in dataclasses.fields(value)}
+    elif type(value).__name__ in ("Namespace", "SimpleNamespace"):
+        value = vars(value)
     if isinstance(value, dict):
-        for name, part in value.items():
-            yield name, f"{key}.{name}" if key else str(name), part
-    else:
-        for i, part in enumerate(value):
-            yield i, f"{key}.{i}", part
+        return [(name, f"{key}.{name}" if key else str(name), part) for name, part in value.items()]
+    if isinstance(value, (list, tuple)):
+        return ((i, f"{key}.{i}", part) for i, part in enumerate(value))  # there may be millions
+    return ()

@@ -208,8 +208,11 @@ def _placeless(code: CodeType) -> CodeType:
     """A code object that is equal to another one of the same content elsewhere in a file."""
     # the body of a class holds its place since Python 3.13
     place = code.co_firstlineno if "__firstlineno__" in code.co_names else None
-    constants = tuple(
-        _placeless(one) if type(one) is CodeType else 0 if type(one) is int and one == place else one
-        for one in code.co_consts
+    constants: list[Any] = []
+    for one in code.co_consts:
+        if type(one) is CodeType:
+            one = _placeless(one)
+        constants.append(0 if type(one) is int and one == place else one)
+    return code.replace(
+        co_filename="", co_flags=0, co_firstlineno=1, co_linetable=b"", co_consts=tuple(constants)
     )
-    return code.replace(co_filename="", co_flags=0, co_firstlineno=1, co_linetable=b"", co_consts=constants)

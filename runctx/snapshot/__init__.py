@@ -278,9 +278,9 @@ def _fill(
     head = _describe(draft, here)
     head_tree = head.tree_id.raw if head is not None else _EMPTY
     draft.moment = time.time_ns()
-    if not is_quick(here):
+    if not (quick := is_quick(here)):
         sign.watch()
-    changes, omissions, by_git = list_changes(here, cache)
+    changes, omissions, by_git = list_changes(here, cache, quick=quick)
     draft.omissions += omissions
     if include:
         try:

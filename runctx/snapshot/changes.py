@@ -49,14 +49,18 @@ class Listing(NamedTuple):
     """Whether only git stores the work tree as git does."""
 
 
-def list_changes(here: Repository, cache: Path) -> Listing:
+def list_changes(here: Repository, cache: Path, *, quick: bool) -> Listing:
     """Every changed or untracked path, each once.
+
+    Parameters
+    ----------
+    quick: see `is_quick`.
 
     Raises
     ------
     GitError: neither git nor libgit2 can tell.
     """
-    if is_quick(here):
+    if quick:
         listed = _by_libgit2(here)
         if listed is not None and not _is_odd(here, listed):
             return Listing(listed, [], by_git=False)

@@ -102,6 +102,17 @@ class Repository:
             name.startswith(_ODD) or (value or "true").lower() != _PLAIN.get(name, value or "true").lower()
             for name, value in self.config.items()
         )
+        user = os.path.expanduser(os.environ.get("XDG_CONFIG_HOME") or "~/.config")
+        ignores = self.config.get("core.excludesfile") or f"{user}/git/ignore"
+        attributes = self.config.get("core.attributesfile") or f"{user}/git/attributes"
+        info = self.common_dir / "info"
+        self._ignore_files = (f"{self.root}/.gitignore", f"{info}/exclude", os.path.expanduser(ignores))
+        self._attribute_files = (
+            f"{self.root}/.gitattributes",
+            f"{info}/attributes",
+            os.path.expanduser(attributes),
+            "/etc/gitattributes",
+        )
         self._by_index: tuple[object, bool] = (None, False)
         self._by_rules: tuple[object, bool] = (None, False)
 
@@ -130,19 +141,19 @@ class Repository:
 
     def _has_plain_rules(self) -> bool:
         """Whether no `!` rules are in force: libgit2 and git differ on rare combinations of them with others."""
-        own = self.config.get("core.excludesfile") or f"{_user_folder()}/ignore"
-        files = (f"{self.root}/.gitignore", f"{self.common_dir}/info/exclude", os.path.expanduser(own))
-        stamps = [stamp_of(file) for file in files]
+        stamps = list(map(stamp_of, self._ignore_files))
         if self._by_rules[0] != stamps:
-            texts = [Path(file).read_bytes() for file, stamp in zip(files, stamps, strict=True) if stamp]
+            texts = [
+                Path(file).read_bytes()
+                for file, stamp in zip(self._ignore_files, stamps, strict=True)
+                if stamp
+            ]
             self._by_rules = stamps, not any(b"\n!" in b"\n" + text for text in texts)
         return self._by_rules[1]
 
     def attributes(self) -> tuple[Stamp | None, ...]:
         """Stamps of the `.gitattributes` that may be in force, apart from those in folders below the root."""
-        own = self.config.get("core.attributesfile") or f"{_user_folder()}/attributes"
-        files = (f"{self.root}/.gitattributes", f"{self.common_dir}/info/attributes", os.path.expanduser(own))
-        return tuple(map(stamp_of, (*files, "/etc/gitattributes")))
+        return tuple(map(stamp_of, self._attribute_files))
 
     def lenient(self) -> list[str]:
         """Options with which a filter that fails makes its file a changed one, and does not end a listing."""
@@ -221,15 +232,11 @@ def _validity(root: Path, here: Repository) -> tuple[object, ...]:
 
 def _variables() -> tuple[tuple[bytes, bytes], ...]:
     """Variables that configure git; one that forbids the system's file says nothing where there is none."""
-    if not any(name.startswith((b"GIT_CONFIG", b"GIT_ATTR")) for name in os.environb):
+    names = [name for name in os.environb if name.startswith((b"GIT_CONFIG", b"GIT_ATTR"))]
+    found = [(name, os.environb[name]) for name in names]
+    if found == [(b"GIT_CONFIG_NOSYSTEM", b"1")] and not os.path.exists("/etc/gitconfig"):
         return ()
-    nothing = () if os.path.exists("/etc/gitconfig") else (b"GIT_CONFIG_NOSYSTEM",)
-    found = [item for item in os.environb.items() if item[0].startswith((b"GIT_CONFIG", b"GIT_ATTR"))]
-    return tuple(item for item in found if item[0] not in nothing)
-
-
-def _user_folder() -> str:
-    return f"{os.environ.get('XDG_CONFIG_HOME') or '~/.config'}/git"
+    return tuple(found)
 
 
 def _open(root: Path) -> pygit2.Repository:
