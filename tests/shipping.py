@@ -31,7 +31,7 @@ with Run({"lr": 0.1}, console=False) as run:
             run.log_async({"loss": float(n), "odd name=1": -float(n)}, step=n)
         n += 1
         print(n, flush=True)
-print({"mlflow", "requests", "sqlite3"} & set(sys.modules))
+print({"mlflow", "requests"} & set(sys.modules))
 """
 """Logs as many numbers as each line of its stdin says, and tells at its end whom it might have waited for."""
 NOBODY = "set()"

@@ -140,7 +140,7 @@ with Run(console=False) as run:
     print(run.save_dir, flush=True)
     run.log_async(loss=1)
     input()
-    loaded = [name for name in sys.modules if name.startswith(("mlflow", "psutil", "pandas", "sqlite3"))]
+    loaded = [name for name in sys.modules if name.startswith(("mlflow", "psutil", "pandas"))]
 print(loaded)
 """
     )
