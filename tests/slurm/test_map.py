@@ -209,7 +209,7 @@ def test_an_array_larger_than_the_site_allows(own_slurm: Local, project: Project
 
 def test_more_jobs_than_one_may_have(own_slurm: Local, project: Project) -> None:
     """Over a limit of jobs, as many are submitted as may be, and others when these have ended."""
-    program = project.start("run", tasks=60, seconds=0.3, workers=6, partition="few")
+    program = project.start("run", tasks=60, seconds=0.6, workers=6, partition="few")
     program.until(lambda: len(program.shifts()) == 4, what="four jobs work")
     first = program.jobs()
     assert len(first) == 4
