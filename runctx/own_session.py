@@ -123,6 +123,7 @@ class OwnSession(Session):
 
     def map(self, function: Any, tasks: Any, into: str | None, **how: Any) -> Sequence[Any]:
         from .launchers import launcher_of
+        from .past import record  # noqa: F401 - it builds the runs that tasks return
         from .tasks import mapping
 
         base = None if into is None else self.unresolved()

@@ -219,10 +219,10 @@ class Run(BaseRun):
                 "a function that run.map calls may enter a Run of its own, which joins the one that maps\n"
                 "hint: a spawned process gets it when it starts: Process(target=work, args=(run,)), or initargs=(run,)"
             )
-        from .tasks.results import Returned
+        from .past.record import TaskRun
 
         parent = session.parent()
-        return Returned, (os.fspath(parent.save_dir), parent.id, session.lock.config)
+        return TaskRun, (os.fspath(parent.save_dir), parent.id, session.lock.config)
 
     def __repr__(self) -> str:
         if self._session is None:

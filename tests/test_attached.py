@@ -414,15 +414,15 @@ def test_a_returned_run_is_a_past_run(here):
 
 def test_a_returned_run_follows_no_path_it_does_not_trust(here):
     """Read without trust, a returned run is of the folder it was read from, whatever folder it names."""
-    from runctx.tasks import results
-    from runctx.tasks.serialization import dumps, loads
+    from runctx.past.record import TaskRun
+    from runctx.tasks.serialization import dumps, loads, results_of
 
-    data = dumps([results.Returned("/etc", "x-251121-120000-abc123", {"lr": 1})])
-    with results.results_of(here):
+    data = dumps([TaskRun("/etc", "x-251121-120000-abc123", {"lr": 1})])
+    with results_of(here):
         assert loads(data, trusted=False)[0].save_dir == here
     with entered() as run:
         pass
-    with results.results_of(run.save_dir), pytest.raises(NoRunError, match="was not found"):
+    with results_of(run.save_dir), pytest.raises(NoRunError, match="was not found"):
         loads(data, trusted=False)[0].lock
     with pytest.raises(ResultError):
         loads(data, trusted=False)

@@ -28,7 +28,8 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from runctx import grid
-from runctx.tasks.keys import canonical, digest, key, label
+from runctx.tasks.keys import canonical, digest, key
+from runctx.tasks.labels import label
 
 
 @dataclasses.dataclass(frozen=True)

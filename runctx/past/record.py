@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import layout, lock, notes
+from .. import layout, lock, notes, tasks
 from ..base import BaseRun
 from ..errors import LockError, NoRunError, RunctxError
 from ..liveness import is_alive
@@ -464,3 +464,62 @@ def left_behind(folder: str | os.PathLike[str] | None, processes: set[tuple[str,
 
 def _has_process(folder: Path | None, lock: Lock) -> bool:
     return is_alive(folder, lock.command.host, lock.command.pid)
+
+
+# -- runs inside tasks ---------------------------------------------------------------------------------------
+
+
+class TaskRun(Record):
+    """A run inside a task, as it comes back: its parent, with the configuration of the task.
+
+    Nothing is read from disk until it is asked for.
+
+    Parameters
+    ----------
+    save_dir: its parent's folder; if it is not there any more, and this is read with the parent's results, theirs.
+    id: its parent's.
+    config: plain, and without secrets.
+    """
+
+    def __init__(self, save_dir: str, id: str, config: dict[Any, Any]) -> None:
+        now = tasks.results_folder.get()
+        moved = now is not None and not os.path.isfile(os.path.join(save_dir, layout.LOCK))
+        super().__init__(now if moved else Path(save_dir))
+        self._id, self._config = id, config
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return TaskRun, (os.fspath(self.save_dir), self._id, self._config)
+
+    @property
+    def id(self) -> str:
+        """Of its parent."""
+        return self._id
+
+    @property
+    def lock(self) -> Lock:
+        """Its parent's, with the configuration of the task.
+
+        Raises
+        ------
+        NoRunError: the folder is gone, or another run's. LockError: the lock is broken.
+        """
+        known = super().lock
+        if known.id != self._id:
+            raise NoRunError(f"the folder of run {self._id} was not found: at {self.save_dir} is {known.id}")
+        return replace(known, config=self._config)
+
+    @property
+    def content(self) -> Any:
+        """Its configuration, wherever its folder lies."""
+        return _without(os.fspath(self.save_dir), {k: v for k, v in self._config.items() if k != "save_dir"})
+
+
+def _without(folder: str, value: Any) -> Any:
+    if isinstance(value, str):
+        return value.replace(folder, ".")
+    if isinstance(value, dict):
+        return {key: _without(folder, part) for key, part in value.items()}
+    return [_without(folder, part) for part in value] if isinstance(value, (list, tuple)) else value
+
+
+tasks.build_run = TaskRun

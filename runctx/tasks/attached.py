@@ -76,7 +76,7 @@ class Task:
     def __str__(self) -> str:
         """A short text of it, without secrets; empty between two tasks."""
         if self._label[0] != self.key:
-            from .keys import label
+            from .labels import label
 
             self._label = self.key, label(self.value, _MARK, self.parent.redactor)
         return self._label[1]

@@ -29,6 +29,7 @@ from ..errors import LedgerError
 from ..layout import TaskFiles
 from ..model import Data, Kind
 from . import keys as keys_
+from . import labels
 from .serialization import pickled
 
 # -- what there is to do ---------------------------------------------------------------------------------------------
@@ -66,7 +67,7 @@ def write_tasks(
     tasks: Sequence[Any],
     keys: Sequence[str],
     wanted: Collection[int] | None,
-    label: Callable[[Any], str] = keys_.label,
+    label: Callable[[Any], str] = labels.label,
 ) -> int:
     """Write key and label of all tasks, and those that are to be done as they are; returns how many these are.
 
@@ -97,7 +98,7 @@ def write_tasks(
 
 def _refused(task: Any, number: int, error: Exception) -> LedgerError:
     return LedgerError(
-        f"task {number} ({keys_.label(task)}) cannot be sent to workers: {error}",
+        f"task {number} ({labels.label(task)}) cannot be sent to workers: {error}",
         hint="use paths or numbers as tasks; open files and connections inside the function",
     )
 

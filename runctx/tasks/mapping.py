@@ -21,7 +21,8 @@ from ..model import Omission, Source, Tasks
 from ..redact import Redactor
 from . import ledger, progress, worker
 from .attached import Parent
-from .keys import Labels, digest, kind_of, label
+from .keys import digest
+from .labels import Labels, kind_of, label
 from .ledger import Fault, Final, Rows
 from .results import Results, summary, unfinished
 from .supervisor import Plan

@@ -8,17 +8,19 @@ know is an extension: the name of a type with its content, or an array.
 from __future__ import annotations
 
 import builtins
+import contextlib
 import io
 import math
+import os
 import pathlib
 import pickle
-import re
 import sys
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
+from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -27,9 +29,10 @@ from zoneinfo import ZoneInfo
 import msgspec
 from blake3 import blake3
 
-from .. import said
+from .. import said, tasks
 from ..errors import RemoteError, ResultError
 from ..redact import REDACTED, Redactor
+from .labels import ADDRESS, kind_of, label
 
 if TYPE_CHECKING:
     from .ledger import Fault
@@ -96,16 +99,16 @@ def loads(data: bytes, *, trusted: bool, what: str = "a result") -> Any:
 # -- pickles ---------------------------------------------------------------------------------------------------------
 
 _MOVED = {
-    "runctx.config.combinations.axes": "runctx.config.grid",
-    "runctx.config.derivation.evaluation": "runctx.config.derived",
-    "runctx.tasks.values.returned": "runctx.tasks.results",
+    ("runctx.config.combinations.axes", "Point"): ("runctx.config.grid", "Point"),
+    ("runctx.config.derivation.evaluation", "Derived"): ("runctx.config.derived", "Derived"),
+    ("runctx.tasks.values.returned", "Returned"): ("runctx.past.record", "TaskRun"),
 }
-"""Where modules that results of 0.1.0 name are now."""
+"""Where what results of 0.1.0 name is now."""
 
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        return super().find_class(_MOVED.get(module, module), name)
+        return super().find_class(*_MOVED.get((module, name), (module, name)))
 
 
 def pickled(value: Any) -> bytes:
@@ -129,8 +132,6 @@ def pickled(value: Any) -> bytes:
     try:
         return byvalue.dumps(value, protocol=_PROTOCOL)
     except Exception as error:
-        from .keys import kind_of, label
-
         where, culprit = _culprit(value)
         inside = f" because of {label(culprit)} at {where}" if where else ""
         raise TypeError(f"{kind_of(value)} cannot be pickled{inside}: {error}") from error
@@ -203,9 +204,6 @@ def from_small(data: bytes) -> Any:
 
 
 # -- exceptions ------------------------------------------------------------------------------------------------------
-
-ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
-"""In a representation; it differs between processes."""
 
 
 def dump_error(error: BaseException, redactor: Redactor) -> bytes | None:
@@ -443,9 +441,22 @@ def _exception(parts: list[Any]) -> BaseException:
 
 
 def _run(parts: list[Any]) -> Any:
-    from .results import returned_run
+    """From a file that may be hostile: no folder is looked at but the one whose results are read."""
+    _, id, config = parts
+    folder = tasks.results_folder.get()
+    if folder is None or not (isinstance(id, str) and type(config) is dict):
+        raise ValueError("expected a run, among the results of its parent")
+    return tasks.build_run(os.fspath(folder), id, config)
 
-    return returned_run(*parts)
+
+@contextlib.contextmanager
+def results_of(save_dir: Path) -> Iterator[None]:
+    """What is read meanwhile are results of this run."""
+    token = tasks.results_folder.set(save_dir)
+    try:
+        yield
+    finally:
+        tasks.results_folder.reset(token)
 
 
 def _moment(kind: type[Any]) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
@@ -505,4 +516,4 @@ _BUILDERS: dict[str, Callable[[Any], Any]] = {
     "run": _run,
 }
 
-_RUNS = {("runctx.run", "Run"), ("runctx.tasks.results", "Returned")}
+_RUNS = {("runctx.run", "Run"), ("runctx.past.record", "TaskRun")}

@@ -28,7 +28,8 @@ from .. import layout, said
 from ..capture import seeding
 from ..layout import TaskFiles
 from .attached import Parent, Task, current, write_notes
-from .keys import Labels, digest
+from .keys import digest
+from .labels import Labels
 from .ledger import Author, Claims, Fault, Read, Row, Todo, Writer
 from .serialization import dump_error, dumps, small
 

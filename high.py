@@ -1,2 +1,0 @@
-_base_ = 'low.yaml'
-lr = 0.2
