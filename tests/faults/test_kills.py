@@ -263,7 +263,7 @@ def test_not_looked_at_again(project, nursery):
     assert "changes of the inputs" in {omission.what for omission in _only_lock(project).omissions}
 
 
-@pytest.mark.parametrize("second", ["_commit", "_open_folder"])
+@pytest.mark.parametrize("second", ["commit_tree", "_open_folder"])
 def test_twice_at_entry(project, nursery, second):
     """A second Ctrl-C during entry ends it at once, and there is no run that could be misread."""
     ended = _struck(nursery, project, "stage", [("take", INT), (second, INT)])
