@@ -333,13 +333,12 @@ class OwnSession(Session):
         self.recorder = self.inputs.recorder = Recorder(first, self.files, self.redactor)
         self.views = Views(self.recorder, self.settings, self._snapshot.root)
         self.maps = Maps(self.recorder, self.inputs)
-        self.log = RunLog(self.files.log, self._id, console=self.given.console, redact=self.redactor.text)
-        self.recorder.log = self.log
-        self.state = "open"
 
     def _open_folder(self) -> None:
         """Liveness lock, log, config.yaml and the first run.lock: from here on, any kill leaves a readable run."""
         recorder = self.recorder
+        self.log = RunLog(self.files.log, self._id, console=self.given.console, redact=self.redactor.text)
+        recorder.log, self.state = self.log, "open"
         self.log.activate()
         if self._alive is None:
             with recorder.step("liveness lock"):

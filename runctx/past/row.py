@@ -137,10 +137,10 @@ def _broken(path: str, why: str) -> Row:
 def _from_copy(path: str, file: str) -> Row | None:
     """The row as the copy of the lock says; None if there is none, or the lock was changed since."""
     try:
-        with open(os.path.join(path, layout.STATE, layout.LOCK_COPY), "rb") as stream:
-            size, moment, plain = json.loads(
-                stream.read(yamlfile.MAX_BYTES)
-            )  # which knows NaN, unlike msgspec's
+        data = layout.read_regular(
+            os.path.join(path, layout.STATE, layout.LOCK_COPY), most=yamlfile.MAX_BYTES
+        )
+        size, moment, plain = json.loads(data)  # which knows NaN, unlike msgspec's
         found = os.stat(file)
         if (size, moment) != (found.st_size, found.st_mtime_ns):
             return None
