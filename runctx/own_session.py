@@ -166,24 +166,16 @@ class OwnSession(Session):
     # -- entry -------------------------------------------------------------------------------------------------
 
     def enter(self) -> None:
-        """Do all steps of the entry; if one fails, nothing of the run is left, or it has ended as failed."""
-        try:
-            with held_back():
-                self._look_around()
-                self._resolve_config()
-                self._find_inputs()
-                self._take_snapshot()
-                self._make_folder()
-                self._begin_lock()
-                self._open_folder()
-                self._begin_work()
-        except BaseException as error:
-            if self.state == "open":
-                self.inputs.hashing.cancel()  # nothing was done with the inputs
-                self.leave(error)
-            else:
-                self._discard()
-            raise
+        """Do all steps of the entry."""
+        with held_back():
+            self._look_around()
+            self._resolve_config()
+            self._find_inputs()
+            self._take_snapshot()
+            self._make_folder()
+            self._begin_lock()
+            self._open_folder()
+            self._begin_work()
 
     def _look_around(self) -> None:
         """The project, how the program was started, and the stage."""
@@ -427,8 +419,11 @@ class OwnSession(Session):
         line = f"/{folder.relative_to(root).as_posix()}/"
         self.log.warn(f"git does not ignore {folder}: add the line {line} to {root / '.gitignore'}")
 
-    def _discard(self) -> None:
-        """A run that could not be entered leaves nothing behind, an earlier one as it was."""
+    def give_up(self) -> None:
+        """After a failed entry: nothing stays of a run that has no lock yet, and an earlier one stays as it was."""
+        if self.state == "open":
+            self.inputs.hashing.cancel()  # nothing was done with the inputs
+            return
         if hasattr(self, "log"):
             self.log.close()
         if self._alive is not None:
@@ -439,16 +434,6 @@ class OwnSession(Session):
     # -- exit --------------------------------------------------------------------------------------------------
 
     def leave(self, error: BaseException | None, status: Status | None = None) -> None:
-        try:
-            self._end(error, status)
-        except BaseException as struck:
-            if self.state == "open":  # a signal's handler raised in the moment before signals are held back
-                self._end(error or struck, status)
-            raise
-        if self.recorder.raised is not None and error is None:
-            raise self.recorder.raised
-
-    def _end(self, error: BaseException | None, status: Status | None) -> None:
         recorder = self.recorder
         with held_back() as interrupt:
             self.state = "leaving"
@@ -466,6 +451,8 @@ class OwnSession(Session):
             finally:
                 self.state = "left"
                 del self.inputs.hashing, self._snapshot  # megabytes, for as long as the run is kept
+        if recorder.raised is not None and error is None:
+            raise recorder.raised
 
     def _gather(self, interrupt: Interrupt) -> None:
         """Everything that is known only at the end."""

@@ -452,9 +452,11 @@ class Run(BaseRun):
         session = OwnSession(given, frame, None if outer is None else outer.id)
         try:
             session.enter()
-        except BaseException:
-            if session.state == "left":  # its folder is there, and tells of the error
-                self._session = session
+        except BaseException as error:
+            session.give_up()
+            if session.state == "open":  # its folder is there, and tells of the error
+                self._session, _open[id(self)] = session, self
+                self._leave(error)
             raise
         self._session = session
         _open[id(self)] = self
@@ -463,13 +465,19 @@ class Run(BaseRun):
         session = self._session
         if session is None or session.state != "open" or os.getpid() != session.pid:
             return  # a forked child leaves its parent's run alone
-        if Run.last is not None and Run.last is not self and Run.last._session is not None:
-            Run.last._session.drop_locals()
-        Run.last = self
         try:
             session.leave(error, status)
+        except BaseException as struck:
+            if (
+                session.state == "open"
+            ):  # a signal's handler raised in the moment before signals are held back
+                session.leave(error or struck, status)
+            raise
         finally:
             _open.pop(id(self), None)
+            if Run.last is not None and Run.last is not self and Run.last._session is not None:
+                Run.last._session.drop_locals()
+            Run.last = self
 
     def _end_with_task(self, keep: bool) -> None:
         """The task is over; `keep`: somebody may still ask for the variables."""

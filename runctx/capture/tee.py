@@ -29,6 +29,12 @@ DRAIN = 1.0
 """Seconds that what is still in a pipe may take when a capture ends; a child may go on writing for ever."""
 PAUSE = 0.05
 """The same, when everything written so far is only to be passed on."""
+QUIET = 0.02
+"""Seconds without output after which the lines so far are written: a secret that is split over lines is seen whole."""
+LATEST = 0.5
+"""Seconds after which they are written even if there is always more."""
+MOST = 1 << 20
+"""Bytes after which they are written likewise."""
 
 _ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])")
 
@@ -88,23 +94,39 @@ class Log:
         self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
         self.redact = redact
         self._streams: dict[object, Lines] = {}
+        self._lines: list[str] = []
+        self._bytes, self._since = 0, 0.0  # of the data since the last time that they were written
         self.lost, self.why = 0, ""
 
     def feed(self, stream: object, data: bytes) -> None:
-        """Write the lines of a stream that this data completes."""
-        self._write(self._streams.setdefault(stream, Lines()).feed(data))
+        """Take the lines of a stream that this data completes; those that have waited for long are written."""
+        now = time.monotonic()
+        if not self._lines:
+            self._bytes, self._since = 0, now
+        self._lines += self._streams.setdefault(stream, Lines()).feed(data)
+        self._bytes += len(data)
+        if now - self._since > LATEST or self._bytes > MOST:
+            self.flush()
 
     def end(self) -> None:
-        """Write what has no line end, and close the file."""
+        """Write all, what has no line end too, and close the file."""
         for lines in self._streams.values():
-            self._write(lines.rest())
+            self._lines += lines.rest()
+        self.flush()
         os.close(self._descriptor)
 
-    def _write(self, lines: list[str]) -> None:
+    @property
+    def waits(self) -> bool:
+        """Whether there are lines to write."""
+        return bool(self._lines)
+
+    def flush(self) -> None:
+        """Write the lines so far."""
+        lines, self._lines = self._lines, []
         if not lines:
             return
         try:
-            text = "\n".join(lines)  # all at once: a secret may be split over lines
+            text = "\n".join(lines)
             if self.redact is not None:
                 text = self.redact(text)
             write_all(self._descriptor, f"{text}\n".encode("utf-8", "backslashreplace"))
@@ -145,7 +167,10 @@ class Tee:
         asking = self._obey()  # before anything is read: the first log hears everything
         while asking or self._consoles:
             control = self._control.fileno()
-            ready = _readable_now([*self._consoles, *([control] if asking else [])], None)
+            wait = QUIET if any(log.waits for log in self._logs.values()) else None
+            ready = _readable_now([*self._consoles, *([control] if asking else [])], wait)
+            if not ready:
+                self._flush()
             if control in ready:
                 asking = self._obey()  # which may read the streams
             else:
@@ -200,6 +225,11 @@ class Tee:
         while time.monotonic() < until and (ready := _readable_now([*self._consoles], 0)):
             for source in ready:
                 self._pump(source)
+        self._flush()
+
+    def _flush(self) -> None:
+        for log in self._logs.values():
+            log.flush()
 
     def _end(self) -> None:
         for log in self._logs.values():
