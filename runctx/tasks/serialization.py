@@ -389,6 +389,10 @@ class _Walk:
             value = value.astype(value.dtype.newbyteorder("<"), copy=False)
         if value.dtype.hasobject:
             raise NotPlainError("an array of objects is not plain data")
+        if (
+            value.dtype.char in "gG"
+        ):  # of the 16 bytes of a long double 10 count; the others are what lay there
+            value = numpy.positive(value, out=numpy.zeros_like(value))
         described = format.dtype_to_descr(value.dtype)
         if format.descr_to_dtype(described) != value.dtype:
             raise NotPlainError(f"an array of {value.dtype} is not plain data")
