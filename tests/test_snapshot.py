@@ -1131,9 +1131,12 @@ def test_names_that_git_refuses(tree: Tree, name: bytes, attributes: str) -> Non
         assert [item.what for item in taken.source.skipped] == [os.fsdecode(name)]
 
 
+@pytest.mark.parametrize("setting", ["", "core.autocrlf=true", "core.ignorecase=true", "core.symlinks=false"])
 @pytest.mark.parametrize("file", [".git/index", ".git/info/exclude", ".gitignore", ".gitattributes"])
-def test_pipes_in_place_of_files(tree: Tree, file: str) -> None:
-    """Where a pipe lies in place of a file that git reads, nothing waits for it."""
+def test_pipes_in_place_of_files(tree: Tree, file: str, setting: str) -> None:
+    """Where a pipe lies in place of a file that git reads, nothing waits for it, whoever would have read it."""
+    if setting:
+        tree.git("config", *setting.split("="))
     tree.write("a.py", "changed\n")
     (tree.root / file).unlink(missing_ok=True)
     os.mkfifo(tree.root / file)

@@ -39,6 +39,19 @@ _PLAIN = {
 """Settings under which libgit2 was compared with git; other values are for git itself."""
 _ODD = ("core.attributesfile", "core.checkstat", "core.eol", "core.worktree")
 """Settings that libgit2 does not know, or knows otherwise."""
+_READ_BY_GIT = (
+    *(
+        ".git/HEAD",
+        ".git/config",
+        ".git/index",
+        ".git/info/attributes",
+        ".git/info/exclude",
+        ".git/packed-refs",
+    ),
+    *(".gitattributes", ".gitignore"),
+)
+"""Git and libgit2 alike would wait for ever on a pipe in their place."""
+
 _GITLINK = 0o160000
 
 _QUIET = ("core.hooksPath=/dev/null", "core.fsmonitor=false", "core.safecrlf=false", "core.splitIndex=false")
@@ -203,12 +216,15 @@ def opened(root: Path) -> Repository:
 
     Raises
     ------
-    pygit2.GitError: broken, or of a format libgit2 does not know. GitError: owned by another user.
+    pygit2.GitError: broken, or of a format libgit2 does not know.
+    GitError: owned by another user, or a pipe stands where git would read a file.
     """
     known: dict[Path, tuple[object, Repository]] = _local.__dict__.setdefault("known", {})
+    _refuse_pipes(*(f"{root}/{name}" for name in _READ_BY_GIT))
     held = known.get(root)
     if held is None or held[0] != _validity(root, held[1]):
         fresh = Repository(root)
+        _refuse_pipes(fresh.index_path)  # of a linked work tree, it lies elsewhere
         held = known[root] = (_validity(root, fresh), fresh)
     return held[1]
 
@@ -219,9 +235,17 @@ def stamp_of(path: str | Path) -> Stamp | None:
         found = os.stat(path)
     except OSError:
         return None
-    if stat.S_ISFIFO(found.st_mode):
-        raise GitError(f"{path} is not a regular file: git would wait for it")
     return (found.st_mtime_ns, found.st_size, found.st_ino, found.st_ctime_ns, stat.S_IFMT(found.st_mode))
+
+
+def _refuse_pipes(*files: str | Path) -> None:
+    for file in files:
+        try:
+            mode = os.stat(file).st_mode
+        except OSError:
+            continue  # there is none
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise GitError(f"{file} is not a regular file: git would wait for it")
 
 
 def _validity(root: Path, here: Repository) -> tuple[object, ...]:
