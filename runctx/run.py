@@ -301,7 +301,7 @@ class Run(BaseRun):
         return self._entered("tag()").redactor
 
     def publish(self, fn: Callable[[Any], Any] | None = None) -> None:
-        if not _is_other_rank(self._session):  # rank 0 does it for all
+        if not isinstance(self._entered("publish()").task, ranks.Attached):  # rank 0 does it for all
             super().publish(fn)
 
     publish.__doc__ = BaseRun.publish.__doc__
@@ -499,10 +499,6 @@ def _in_child(parent: attached.Parent, key: str, plain: dict[Any, Any]) -> Run:
     run = Run(plain)
     run._session = AttachedSession(run._given, attached.Task(parent, "", key=key), sys._getframe())
     return run
-
-
-def _is_other_rank(session: Session | None) -> bool:
-    return session is not None and session.task is not None and session.ends_with_process
 
 
 def _finish_failed(_result: Any = None) -> None:
